@@ -1,0 +1,53 @@
+# Needs Python 3.11 or newer and make, nothing else. `make` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## make the environment in .venv, at the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## annotate the embedded corpus on local Ray and show an excerpt
+	$(BIN)/luke-batch demo
+
+.PHONY: test
+test: $(STAMP) ## run all tests
+	$(BIN)/pytest
+
+.PHONY: test-unit
+test-unit: $(STAMP) ## run the tests that need neither Ray nor a checkpoint
+	$(BIN)/pytest tests/unit
+
+.PHONY: test-integration
+test-integration: $(STAMP) ## run the tests of whole jobs on local Ray
+	$(BIN)/pytest tests/integration
+
+.PHONY: check
+check: $(STAMP) ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## remove the environment, caches and the demo's output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

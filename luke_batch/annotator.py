@@ -1,0 +1,140 @@
+"""The whole of the annotation on Arrow tables, in one process and without Ray: prepare -> model stages ->
+finish.
+
+The distributed pipeline runs the same three functions, each in its own kind of worker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+
+from luke_batch.columns import output_columns
+from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
+from luke_batch.corpus.columns import rename_collisions
+from luke_batch.document.columns import ERROR, drop_internal, set_column
+from luke_batch.document.reading import read_documents
+from luke_batch.document.writing import write_documents
+from luke_batch.heads.build import build_head, labels_of, tasks_of
+from luke_batch.heads.run import run_head
+from luke_batch.model.checkpoint import resolve
+from luke_batch.model.device import pick_device
+from luke_batch.model.engine import load_engine
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.windows import InputBuilder
+from luke_batch.preparation import Preparation
+
+_LUKE_WINDOW = 512
+"""Most tokens of a window, `<s>` and `</s>` included; a checkpoint with fewer positions has less."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """Consecutive heads on one checkpoint: they share an actor pool and one loaded model."""
+
+    name: str
+    model: ModelConfig
+    heads: tuple[int, ...]
+
+
+def model_stages(config: JobConfig) -> list[StageSpec]:
+    """The stages of a job, in the order of its heads."""
+    stages: list[StageSpec] = []
+    for number, head in enumerate(config.heads):
+        model = config.model_of(head)
+        if stages and stages[-1].model == model:
+            stages[-1] = StageSpec(stages[-1].name, model, (*stages[-1].heads, number))
+        else:
+            stages.append(StageSpec(head.model, model, (number,)))
+    return stages
+
+
+def check_models(config: JobConfig) -> dict[str, str]:
+    """Resolve every checkpoint and check it against the heads that use it, before any work and without torch.
+
+    Returns facts for the fingerprint: the weights hash of each model path. Raises CheckpointError or
+    ConfigError.
+    """
+    facts: dict[str, str] = {}
+    for head in config.heads:
+        path = config.model_of(head).path
+        checkpoint = resolve(path)
+        checkpoint.require(head.head)
+        if not isinstance(head, EmbeddingsConfig):
+            labels_of(head, checkpoint)
+        facts[path] = checkpoint.weights_hash
+    return facts
+
+
+def vector_type(config: JobConfig) -> pa.DataType | None:
+    """The fixed_size_list type of the embedding columns; None where no head writes one."""
+    for head in config.heads:
+        if isinstance(head, EmbeddingsConfig):
+            size = resolve(config.model_of(head).path).hidden_size
+            return pa.list_(pa.float32() if head.dtype == "float32" else pa.float16(), size)
+    return None
+
+
+class ModelStage:
+    """One loaded checkpoint with its heads."""
+
+    def __init__(self, config: JobConfig, spec: StageSpec, device: str) -> None:
+        checkpoint = resolve(spec.model.path)
+        tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
+        # Word positions count from pad + 1.
+        positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
+        builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
+        tasks = {task for number in spec.heads for task in tasks_of(config.heads[number])}
+        self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
+        self._engine = load_engine(spec.model, checkpoint, tasks, device)
+        self._text_column = config.input.text_column
+        self._columns = output_columns(config)
+        self._vector = vector_type(config)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Run the heads over a prepared table; its annotation columns are written anew."""
+        documents = read_documents(table, self._text_column)
+        for head in self._heads:
+            run_head(head, documents, self._engine)
+        return write_documents(table, documents, self._columns, self._vector)
+
+
+def with_error(annotated: pa.Table) -> pa.Table:
+    """Drop what the stages told one another, and append `error`: struct<stage, error_class, message>,
+    null for a good row.
+    """
+    return set_column(drop_internal(annotated), "error", annotated[ERROR].combine_chunks())
+
+
+class Annotator:
+    """Annotates Arrow tables in this process. Build it with `from_config`."""
+
+    def __init__(self, config: JobConfig, preparation: Preparation, stages: Sequence[ModelStage]) -> None:
+        self._config = config
+        self._preparation = preparation
+        self._stages = stages
+
+    @classmethod
+    def from_config(cls, config: JobConfig) -> Self:
+        """Load every checkpoint of `config`. Raises a UsageError where one, or the configuration, cannot
+        be used.
+        """
+        check_models(config)
+        stages = model_stages(config)
+        loaded = [
+            ModelStage(config, spec, pick_device(spec.model.device, gpu_assigned=False)) for spec in stages
+        ]
+        return cls(config, Preparation(config), loaded)
+
+    def annotate(self, table: pa.Table) -> pa.Table:
+        """`table` with its annotation columns and `error`.
+
+        A row that fails keeps null annotations and says why in `error` (struct<stage, error_class,
+        message>, null elsewhere).
+        """
+        written = {*output_columns(self._config), "error"}
+        annotated = self._preparation(rename_collisions(table, written))
+        for stage in self._stages:
+            annotated = stage(annotated)
+        return with_error(annotated)

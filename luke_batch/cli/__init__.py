@@ -1,0 +1,82 @@
+"""The command line: arguments to functions, errors to one line and an exit code.
+
+Commands import what they run when they run it, so that `--help` and `config show` load neither torch nor Ray.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from luke_batch import __version__
+from luke_batch.cli import annotate, config, demo, models
+from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
+
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
+app = typer.Typer(
+    name="luke-batch",
+    help="Entity-aware annotation of Parquet corpora with LUKE and mLUKE on Ray.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("annotate")(annotate.annotate)
+app.command("demo")(demo.demo)
+app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="models")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code (see `luke_batch.errors`)."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; its exit code."""
+    debug = "--debug" in arguments or os.environ.get("LUKE_BATCH_DEBUG", "") not in ("", "0")
+    # Legal anywhere on the line, and of no concern to any command.
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    try:
+        code = app(arguments, prog_name="luke-batch", standalone_mode=False)
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message()} (see `luke-batch --help`)", UsageError.exit_code)
+    except LukeBatchError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code)
+    except typer.Abort:
+        return _fail("stopped", IncompleteError.exit_code)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(f"unexpected {what}; this is a defect: run again with --debug for details", 1)
+    if code == _INTERRUPTED:
+        return _fail("stopped; run the same command again to go on", IncompleteError.exit_code)
+    return int(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the command line
+    return code
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"luke-batch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction]: typer calls it
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")] = False,  # noqa: ARG001
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Entity-aware annotation of Parquet corpora with LUKE and mLUKE on Ray."""

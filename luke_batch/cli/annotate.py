@@ -1,0 +1,3 @@
+"""x."""
+def annotate()->None:
+    pass

@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. heads.0.threshold=0.4; may be repeated."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="auto|local|HOST:PORT",
+        help="Ray cluster to run on; without it RAY_ADDRESS if that is set, else a local one.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

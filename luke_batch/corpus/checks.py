@@ -1,0 +1,95 @@
+"""What a source file must have: the contract `schemas/input.v1.json` on an Arrow schema."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from luke_batch.config import InputConfig
+from luke_batch.corpus.columns import INTERNAL
+from luke_batch.errors import FragmentError
+
+_SHOWN = 20
+"""Column names that a message lists."""
+
+
+def check_source(schema: pa.Schema, config: InputConfig, path: str) -> None:
+    """Raise FragmentError unless a file with `schema` can be annotated; it names file, cause and cure."""
+    counts = Counter(schema.names)
+    doubled = [name for name, count in counts.items() if count > 1]
+    if doubled:
+        raise FragmentError(f"{path} has several columns named {doubled[0]}; rename all but one")
+    reserved = [name for name in schema.names if name.startswith(INTERNAL)]
+    if reserved:
+        raise FragmentError(
+            f"{path} has a column {reserved[0]}; names that begin with {INTERNAL} are ours: rename it"
+        )
+    _check_kind(schema, path, "text_column", config.text_column, "text", is_text)
+    _check_kind(schema, path, "id_column", config.id_column, "strings or integers", _is_id)
+    _check_kind(schema, path, "lang_column", config.lang_column, "text", is_text)
+    mentions = _lists_of("start", "end")
+    _check_kind(schema, path, "mentions_column", config.mentions_column, "list<struct<start, end>>", mentions)
+    relations = _lists_of("head", "tail")
+    _check_kind(
+        schema, path, "relations_column", config.relations_column, "list<struct<head, tail>>", relations
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """string, large_string, string_view or a dictionary of these."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _check_kind(
+    schema: pa.Schema,
+    path: str,
+    key: str,
+    column: str | None,
+    wanted: str,
+    fits: Callable[[pa.DataType], bool],
+) -> None:
+    if column is None:
+        return
+    index = schema.get_field_index(column)
+    if index < 0:
+        raise FragmentError(f"{path} has no column {column!r} ({_found(schema)}); {_cure(key)}")
+    kind = schema.field(index).type
+    if fits(kind):
+        return
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    cure = "store it as a string column (in pyarrow: column.cast('string'))" if binary else _cure(key)
+    raise FragmentError(f"{path}: column {column!r} is {kind}, not {wanted}; {cure}")
+
+
+def _cure(key: str) -> str:
+    also = ", or =null for `<path>#<row>`" if key == "id_column" else ""
+    return f"name the right one with --set input.{key}=COLUMN{also}"
+
+
+def _found(schema: pa.Schema) -> str:
+    names: list[str] = schema.names
+    if not names:
+        return "it has no columns at all"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"columns: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_integer(kind))
+
+
+def _lists_of(*members: str) -> Callable[[pa.DataType], bool]:
+    """Lists of structs with these integer members."""
+
+    def fits(kind: pa.DataType) -> bool:
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            return False
+        if not pa.types.is_struct(kind.value_type):
+            return False
+        inner = kind.value_type
+        places = [inner.get_field_index(member) for member in members]
+        return all(place >= 0 and bool(pa.types.is_integer(inner.field(place).type)) for place in places)
+
+    return fits

@@ -1,0 +1,210 @@
+"""Annotated rows of one work item -> one output file for each fragment, atomically.
+
+Each fragment must have all its rows, each once; dead rows go aside, good ones are verified. Once that is done
+for all fragments, each writes its dead letters (or removes older ones) first and its output file last: that
+is the commit.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luke_batch.config import InputConfig
+from luke_batch.corpus.columns import ERROR, FRAGMENT, INTERNAL, ROW, renamed_columns, source_column
+from luke_batch.corpus.dead_letters import (
+    DeadLetter,
+    remove_dead_letters,
+    write_dead_letters,
+    write_file_dead_letter,
+)
+from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.read import ReadFailure
+from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.texts import readable, texts_of
+from luke_batch.corpus.verify import verify
+from luke_batch.errors import ContractError
+from luke_batch.schemas import load_contract
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What every commit of a run shares."""
+
+    run_id: str
+    fingerprint: str
+    written: tuple[str, ...]
+    """Annotation columns that this configuration writes."""
+    input: InputConfig
+    compression: str = "zstd"
+    """zstd, snappy or none."""
+    metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    """Further provenance for each file's metadata, such as `models`; keys get the prefix `luke_batch.`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One committed fragment."""
+
+    fragment: str
+    """Its key."""
+    path: str
+    """Output file, relative to OUTPUT."""
+    source: str
+    rows: int
+    """Documents in the output file."""
+    dead: int
+    """Documents in the dead letters."""
+    bytes: int
+    """Size of the output file."""
+    duplicate_ids: int
+    """Documents whose id an earlier one of the fragment has."""
+    renamed: Mapping[str, str]
+    """Source columns that bore a name we write: old name -> new name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A fragment that has passed every check."""
+
+    fragment: Fragment
+    table: pa.Table
+    dead: tuple[DeadLetter, ...]
+    duplicate_ids: int
+
+
+def commit_item(
+    output: Storage, item: WorkItem, table: pa.Table, failures: Sequence[ReadFailure], context: RunContext
+) -> list[Committed]:
+    """Commit the fragments of `item` that could be read; write the dead letters of the others.
+
+    Args:
+        output: OUTPUT. item: the work item. table: source columns, annotation columns, and the internal
+        columns of `columns.py`; carrier rows are ignored. failures: fragments that could not be read.
+        context: the run.
+
+    Raises:
+        ContractError: a row is missing or double, or an annotation breaks its contract; nothing of the item
+        is written.
+    """
+    positions = _positions(table)
+    failed = {failure.fragment for failure in failures}
+    prepared = [
+        _prepare(table, fragment, positions.pop(index, []), context)
+        for index, fragment in enumerate(item.fragments)
+        if index not in failed
+    ]
+    if positions:
+        raise ContractError(
+            f"the sink got rows of fragments {sorted(positions)}, which are not in the work item"
+        )
+    for failure in failures:
+        fragment = item.fragments[failure.fragment]
+        letter = DeadLetter(None, fragment.source, None, "read", failure.error_class, failure.message)
+        write_file_dead_letter(output, letter, fragment.content_id, context.fingerprint, context.run_id)
+    return [_commit(output, ready, context) for ready in prepared]
+
+
+def _positions(table: pa.Table) -> dict[int, list[tuple[int, int]]]:
+    """(row in the source file, position in `table`) by fragment, in the order of the source."""
+    found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    pairs = zip(table[FRAGMENT].to_pylist(), table[ROW].to_pylist(), strict=True)
+    for position, (fragment, row) in enumerate(pairs):
+        if fragment >= 0:
+            found[fragment].append((row, position))
+    for entries in found.values():
+        entries.sort()
+    return dict(found)
+
+
+def _prepare(
+    table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]], context: RunContext
+) -> _Prepared:
+    if [row for row, _ in entries] != list(range(fragment.row_start, fragment.row_end)):
+        raise ContractError(
+            f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of {fragment.source}:"
+            " each must come exactly once; this is a defect of luke-batch: please report it"
+        )
+    rows = _gather(table, [position for _, position in entries])
+    errors = rows[ERROR].to_pylist()
+    good = _gather(rows, [index for index, error in enumerate(errors) if error is None])
+    id_column = context.input.id_column
+    ids = None if id_column is None else source_column(rows, id_column)
+    dead = tuple(
+        DeadLetter(
+            id=f"{fragment.source}#{fragment.row_start + index}" if ids is None else readable(ids[index]),
+            source=fragment.source,
+            row=fragment.row_start + index,
+            stage=error["stage"],
+            error_class=error["error_class"],
+            message=error["message"],
+        )
+        for index, error in enumerate(errors)
+        if error is not None
+    )
+    texts = texts_of(source_column(good, context.input.text_column)) if "mentions" in context.written else []
+    verify(good, texts, context.written)
+    duplicates = 0 if ids is None else len(ids) - ids.null_count - _distinct(ids)
+    return _Prepared(fragment, _arranged(good, fragment, context), dead, duplicates)
+
+
+def _distinct(ids: pa.ChunkedArray) -> int:
+    return len({readable(value) for value in ids if value.is_valid})
+
+
+def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
+    """Rows at `positions`, as slices of whole runs: Arrow cannot filter or take every type (string_view)."""
+    if positions == list(range(table.num_rows)):
+        return table
+    runs: list[list[int]] = []
+    for position in positions:
+        if runs and position == runs[-1][1]:
+            runs[-1][1] += 1
+        else:
+            runs.append([position, position + 1])
+    slices = [table.slice(start, end - start) for start, end in runs]
+    return pa.concat_tables(slices) if slices else table.slice(0, 0)
+
+
+def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Table:
+    """Source columns in their order, then ours in that of the contract; metadata with the provenance."""
+    ours = [name for name in load_contract("annotations").types if name in context.written]
+    source = [n for n in table.column_names if n not in context.written and not n.startswith(INTERNAL)]
+    provenance = {
+        "schema": "annotations.v1",
+        "fingerprint": context.fingerprint,
+        "run": context.run_id,
+        "source": fragment.source,
+        "source_rows": str(fragment.file_rows),
+        "rows": f"{fragment.row_start}-{fragment.row_end}",
+        "content_id": fragment.content_id,
+        **context.metadata,
+    }
+    metadata = dict(table.schema.metadata or {})
+    metadata.update({f"luke_batch.{name}".encode(): value.encode() for name, value in provenance.items()})
+    return table.select([*source, *ours]).replace_schema_metadata(metadata)
+
+
+def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
+    key = ready.fragment.key(context.fingerprint)
+    sink = pa.BufferOutputStream()
+    pq.write_table(ready.table, sink, compression=context.compression, write_page_checksum=True)
+    if ready.dead:
+        write_dead_letters(output, key, ready.dead, context.run_id)
+    else:
+        remove_dead_letters(output, key)
+    path = ready.fragment.output_path(context.fingerprint)
+    content = sink.getvalue()
+    output.write_atomic(path, content)
+    return Committed(
+        fragment=str(key),
+        path=path,
+        source=ready.fragment.source,
+        rows=ready.table.num_rows,
+        dead=len(ready.dead),
+        bytes=content.size,
+        duplicate_ids=ready.duplicate_ids,
+        renamed=renamed_columns(ready.table.schema),
+    )

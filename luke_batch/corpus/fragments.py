@@ -1,0 +1,186 @@
+"""Fragments, the unit of commit, and work items, the unit of scheduling.
+
+A fragment is a row range of one file. Row groups are packed whole into a fragment while they fit; a group
+that exceeds a limit is cut into equal parts. So the cut depends on the file and the two limits alone, and a
+fragment either ends with a row group or lies within one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self, cast
+
+import pyarrow as pa
+
+from luke_batch.corpus.footers import Footer
+from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
+from luke_batch.corpus.layout import DATA, join
+from luke_batch.corpus.ranges import Range, gaps
+from luke_batch.corpus.sources import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Rows [row_start, row_end) of one source file."""
+
+    source: str
+    """Path relative to INPUT."""
+    partition: str
+    """`key=value` folders of the path; the output keeps them."""
+    row_start: int
+    row_end: int
+    content_id: str
+    file_rows: int
+    """Rows of the whole file."""
+    bytes: int
+    """Uncompressed, by the footer, averaged within a row group."""
+    group_start: int
+    """First row of the row group in which the fragment starts: reading starts there."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.row_end - self.row_start
+
+    def key(self, fingerprint: str) -> Key:
+        """Names the output and the dead letters of this fragment."""
+        rows = (self.row_start, self.row_end)
+        return Key(path_hash(self.source), self.content_id, short_fingerprint(fingerprint), rows)
+
+    def file_key(self, fingerprint: str) -> Key:
+        """Names the dead letter of the whole file; the same for all its fragments."""
+        return file_key(self.source, self.content_id, fingerprint)
+
+    def output_path(self, fingerprint: str) -> str:
+        """The output file, relative to OUTPUT."""
+        return join(DATA, self.partition, self.key(fingerprint).name)
+
+    def without(self, covered: Sequence[Range]) -> list[Self]:
+        """What is left of this fragment outside `covered`; itself where nothing of it is covered."""
+        if self.rows == 0:
+            return [] if (0, 0) in covered else [self]
+        return [
+            self if last - first == self.rows
+            else replace(self, row_start=first, row_end=last, bytes=self.bytes * (last - first) // self.rows)
+            for first, last in gaps(covered, self.row_start, self.row_end)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """Fragments of one partition and one schema that are read, annotated and committed together."""
+
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(fragment.rows for fragment in self.fragments)
+
+    def to_json(self) -> str:
+        """A string that `from_json` reads."""
+        return json.dumps([asdict(fragment) for fragment in self.fragments])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The item that `to_json` wrote."""
+        return cls(tuple(Fragment(**entry) for entry in cast("list[dict[str, Any]]", json.loads(text))))
+
+
+def file_key(source: str, content_id: str, fingerprint: str) -> Key:
+    """Names the dead letter of a whole source file."""
+    return Key(path_hash(source), content_id, short_fingerprint(fingerprint), None)
+
+
+def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> list[Fragment]:
+    """Fragments of one file in order; together they hold each row once. A file without rows is one empty fragment."""
+    fragments: list[Fragment] = []
+
+    def close(start: int, end: int, size: int, group: int) -> None:
+        rows = Fragment(
+            source.path, source.partition, start, end, footer.content_id, footer.rows, size, group
+        )
+        fragments.append(rows)
+
+    start = size = row = 0
+    for rows, group_bytes in zip(footer.group_rows, footer.group_bytes, strict=True):
+        if row > start and (row + rows - start > max_rows or size + group_bytes > max_bytes):
+            close(start, row, size, start)
+            start, size = row, 0
+        parts = max(_divide(rows, max_rows), min(rows, _divide(group_bytes, max_bytes)), 1)
+        if parts > 1:
+            ends = [row + rows * part // parts for part in range(parts + 1)]
+            for first, last in zip(ends, ends[1:], strict=False):
+                close(first, last, group_bytes * (last - first) // rows, row)
+            start = row + rows
+        else:
+            size += group_bytes
+        row += rows
+    if row > start or not fragments:
+        close(start, row, size, start)
+    return fragments
+
+
+def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:
+    """Work items of `fragments`, each with the key of its schema, in the order of their first fragments.
+
+    Neighbours of one partition and schema share an item up to the two targets; a fragment is never split.
+    """
+    bins: list[list[Fragment]] = []
+    open_bins: dict[tuple[str, str], tuple[list[Fragment], int, int]] = {}
+    for fragment, schema in fragments:
+        kind = (fragment.partition, schema)
+        content, rows, size = open_bins.get(kind, ([], 0, 0))
+        if not content or rows + fragment.rows > max_rows or size + fragment.bytes > max_bytes:
+            content, rows, size = [], 0, 0
+            bins.append(content)
+        content.append(fragment)
+        open_bins[kind] = (content, rows + fragment.rows, size + fragment.bytes)
+    return [WorkItem(tuple(content)) for content in bins]
+
+
+def reading_groups(items: Iterable[WorkItem]) -> list[tuple[WorkItem, ...]]:
+    """Neighbouring items that one pass should read, because each but the first starts inside a row group.
+
+    Parquet decodes a row group from its first row on: a group of a million rows cut into a thousand items and
+    read item by item would be decoded five hundred times over.
+    """
+    groups: list[list[WorkItem]] = []
+    for item in items:
+        first = item.fragments[0]
+        previous = groups[-1][-1].fragments[-1] if groups else None
+        if previous and previous.source == first.source and first.row_start > first.group_start:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return [tuple(group) for group in groups]
+
+
+def schema_key(schema: pa.Schema) -> str:
+    """Equal for files whose rows may share a table: same fields in the same order, same metadata.
+
+    pandas writes the number of rows into its metadata (a RangeIndex); a fragment has its own number of rows,
+    so that is left out.
+    """
+    metadata = dict(schema.metadata or {})
+    if b"pandas" in metadata:
+        metadata[b"pandas"] = _without_range(metadata[b"pandas"])
+    text = schema.with_metadata(metadata).serialize().to_pybytes()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _without_range(pandas: bytes) -> bytes:
+    try:
+        content = cast("dict[str, Any]", json.loads(pandas))
+    except ValueError:
+        return pandas
+    for index in content.get("index_columns", []):
+        if isinstance(index, dict):
+            cast("dict[str, object]", index)["stop"] = None
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _divide(amount: int, limit: int) -> int:
+    """Parts of at most `limit`."""
+    return -(-amount // limit)

@@ -1,0 +1,88 @@
+"""Run manifests: OUTPUT/_luke_batch/runs/<run id>.json. They tell what a run did; the data files stay the only truth."""
+
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self, cast
+
+from luke_batch.corpus.layout import RUNS, join
+from luke_batch.corpus.outcome import Outcome
+from luke_batch.corpus.plan import Plan
+from luke_batch.corpus.storage import Storage
+
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class RunManifest:
+    """One run. Times are ISO 8601 in UTC, durations seconds."""
+
+    run_id: str
+    started: str
+    finished: str | None
+    """None while the run is under way, or was stopped."""
+    input: str
+    output: str
+    fingerprint: str
+    config: dict[str, Any]
+    """As given, without secrets."""
+    planned: dict[str, dict[str, int]]
+    """State -> files, fragments, rows, bytes."""
+    outcome: dict[str, Any] | None = None
+    """Fragments, documents, dead letters, what is missing; None without an end."""
+    exit_code: int | None = None
+    durations: dict[str, float] = field(default_factory=lambda: dict[str, float]())
+    versions: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+    models: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+    """Name -> revision or hash."""
+    renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+    """Source columns that bore a name we write: old name -> new name."""
+    figures: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    """Whatever else the report shows."""
+
+    @classmethod
+    def start(cls, run_id: str, input: str, plan: Plan, config: dict[str, Any], now: datetime) -> Self:
+        """The manifest of a run that begins."""
+        return cls(
+            run_id=run_id,
+            started=now.isoformat(timespec="seconds"),
+            finished=None,
+            input=without_secrets(input),
+            output=without_secrets(plan.output.url),
+            fingerprint=plan.fingerprint,
+            config=cast("dict[str, Any]", json.loads(without_secrets(json.dumps(config)))),
+            planned={state: asdict(tally) for state, tally in plan.tallies.items()},
+        )
+
+    def finish(self, outcome: Outcome, exit_code: int, now: datetime) -> Self:
+        """The same run at its end."""
+        return replace(
+            self,
+            finished=now.isoformat(timespec="seconds"),
+            outcome={**asdict(outcome), "complete": outcome.complete},
+            exit_code=exit_code,
+        )
+
+
+def new_run_id(now: datetime) -> str:
+    """Sorts by time; unique among runs that start in the same second. `now` is in UTC."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def write_manifest(output: Storage, manifest: RunManifest) -> None:
+    """Create or replace the manifest of its run."""
+    text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
+    output.write_atomic(join(RUNS, f"{manifest.run_id}.json"), text.encode())
+
+
+def read_manifests(output: Storage) -> list[RunManifest]:
+    """All runs of OUTPUT, oldest first."""
+    files = output.list(".json", under=RUNS)
+    return [RunManifest(**json.loads(output.read_bytes(file.path))) for file in files]
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the user and password of URLs."""
+    return _USER_INFO.sub("", text)

@@ -1,0 +1,220 @@
+"""One work item -> one Arrow table.
+
+A file is read in one forward pass with bounded buffers: row groups that no fragment needs are skipped, a big
+row group is decoded in batches, and nothing behind the last needed row is touched. A fragment that cannot be
+read becomes a failure; the others still come.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luke_batch.config import InputConfig
+from luke_batch.corpus.columns import FRAGMENT, ROW
+from luke_batch.corpus.footers import Footer, inspect
+from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.storage import Storage
+from luke_batch.errors import FragmentError
+
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 16 * 2**20
+_LOCAL_BUFFER = 2**20
+_REMOTE_BUFFER = 8 * 2**20
+"""Bytes that one column reads ahead: a request to an object store costs tens of milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailure:
+    """A fragment that could not be read."""
+
+    fragment: int
+    """Index in the work item."""
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItem:
+    """The rows of a work item, and the fragments that have none because they could not be read."""
+
+    item: WorkItem
+    table: pa.Table
+    """Source columns, then `_luke_batch_fragment` and `_luke_batch_row`.
+
+    Never empty: without any row it holds one carrier row, null with fragment -1, so that the block reaches
+    the sink. Where no fragment at all could be read, the source columns are those of the configuration.
+    """
+    failures: tuple[ReadFailure, ...]
+
+
+def read_item(source: Storage, item: WorkItem, config: InputConfig) -> ReadItem:
+    """Read one item. Failing fragments never raise."""
+    return next(read_items(source, [item], config))
+
+
+def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) -> Iterator[ReadItem]:
+    """Read items one after another, with one pass over neighbours in one file (see `reading_groups`)."""
+    reader = _Reader(source)
+    for item in items:
+        tables: list[pa.Table] = []
+        failures: list[ReadFailure] = []
+        for index, fragment in enumerate(item.fragments):
+            try:
+                tables.append(_numbered(reader.rows(fragment), index, fragment.row_start))
+            except (
+                Exception
+            ) as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
+                reader.close()
+                message = " ".join(str(error).split()) or "no message"
+                if fragment.source not in message:
+                    message = f"{fragment.source}: {message}"
+                failures.append(ReadFailure(index, type(error).__name__, message))
+        yield ReadItem(item, _whole(tables, config), tuple(failures))
+    reader.close()
+
+
+class _Reader:
+    """Reads fragments; the last file stays open, where its last fragment ended."""
+
+    def __init__(self, source: Storage) -> None:
+        self._source = source
+        self._path = ""
+        self._cursor: _Cursor | None = None
+
+    def rows(self, fragment: Fragment) -> pa.Table:
+        if self._cursor is None or self._path != fragment.source:
+            self.close()
+            self._cursor = self._open(fragment)
+            self._path = fragment.source
+        return self._cursor.take(fragment.row_start, fragment.row_end)
+
+    def close(self) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
+        self._cursor = None
+
+    def _open(self, fragment: Fragment) -> "_Cursor":
+        file = self._source.stat(fragment.source)
+        if file is None:
+            raise FragmentError(f"{fragment.source} has vanished since the plan was made")
+        footer = inspect(self._source, file)
+        if footer.content_id != fragment.content_id:
+            raise FragmentError(
+                f"{fragment.source} has changed since the plan was made; the next run takes it up"
+            )
+        buffer = _LOCAL_BUFFER if self._source.is_local else _REMOTE_BUFFER
+        return _Cursor(self._source.open(fragment.source), footer, fragment.source, buffer)
+
+
+class _Cursor:
+    """Row ranges of one open file; ascending ranges cost one pass."""
+
+    def __init__(self, file: pa.NativeFile, footer: Footer, path: str, buffer: int) -> None:
+        self._file, self._footer, self._path = file, footer, path
+        self._parquet = pq.ParquetFile(
+            file,
+            metadata=footer.metadata,
+            buffer_size=buffer,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        self._schema: pa.Schema = self._parquet.schema_arrow
+        self._starts = list(accumulate(footer.group_rows, initial=0))[:-1]
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._batch: pa.RecordBatch | None = None
+        self._first = 0
+        """Row of the file at which `_batch` starts."""
+
+    def take(self, start: int, end: int) -> pa.Table:
+        parts: list[pa.RecordBatch] = []
+        while start < end:
+            batch = self._batch_at(start)
+            stop = min(end, self._first + batch.num_rows)
+            parts.append(batch.slice(start - self._first, stop - start))
+            start = stop
+        return pa.Table.from_batches(parts, self._schema)
+
+    def close(self) -> None:
+        self._batches, self._batch = iter(()), None
+        self._parquet.close()
+        self._file.close()
+
+    def _batch_at(self, row: int) -> pa.RecordBatch:
+        """The batch that holds `row`: reached from the present one, or by a fresh start at the row's group."""
+        group = self._group(row)
+        batch = self._batch
+        if batch is None or row < self._first or self._starts[group] > self._first + len(batch):
+            self._first = self._starts[group]
+            groups = list(range(group, len(self._starts)))
+            self._batches = iter(self._parquet.iter_batches(self._batch_rows(), groups, use_threads=False))
+            batch = self._next()
+        while row >= self._first + len(batch):
+            self._first += len(batch)
+            batch = self._next()
+        self._batch = batch
+        return batch
+
+    def _next(self) -> pa.RecordBatch:
+        batch = next(self._batches, None)
+        if batch is None:
+            raise FragmentError(
+                f"{self._path} ends at row {self._first}, its footer promises {self._footer.rows}"
+            )
+        return batch
+
+    def _group(self, row: int) -> int:
+        return bisect_right(self._starts, row) - 1
+
+    def _batch_rows(self) -> int:
+        row_bytes = sum(self._footer.group_bytes) // max(1, self._footer.rows)
+        return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, row_bytes)))
+
+
+def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:
+    rows = table.num_rows
+    table = table.append_column(FRAGMENT, pa.repeat(pa.scalar(index, pa.int32()), rows))
+    return table.append_column(ROW, pa.array(range(first, first + rows), pa.int64()))
+
+
+def _whole(tables: list[pa.Table], config: InputConfig) -> pa.Table:
+    schema: pa.Schema = tables[0].schema if tables else _bare_schema(config)
+    # Files packed together differ in metadata at most, and there only in the row count that pandas notes (see schema_key).
+    table = (
+        pa.concat_tables([part.replace_schema_metadata(schema.metadata) for part in tables])
+        if tables
+        else None
+    )
+    if table is None or table.num_rows == 0:
+        return pa.Table.from_arrays([_carrier(field) for field in schema], schema=schema)
+    return _unified(table)
+
+
+def _carrier(field: pa.Field) -> pa.Array:
+    """One value for the row that stands for no document."""
+    return pa.array([-1], field.type) if field.name in (FRAGMENT, ROW) else pa.nulls(1, field.type)
+
+
+def _unified(table: pa.Table) -> pa.Table:
+    """One dictionary a column, as each batch brings its own."""
+    try:
+        return table.unify_dictionaries()
+    except pa.ArrowNotImplementedError:  # dictionaries inside lists or structs: each chunk keeps its own
+        return table
+
+
+def _bare_schema(config: InputConfig) -> pa.Schema:
+    spans = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+    pairs = pa.list_(pa.struct([("head", pa.int32()), ("tail", pa.int32())]))
+    columns = {
+        config.id_column: pa.string(),
+        config.text_column: pa.string(),
+        config.lang_column: pa.string(),
+        config.mentions_column: spans,
+        config.relations_column: pairs,
+    }
+    named = [(name, kind) for name, kind in columns.items() if name is not None]
+    return pa.schema([*named, (FRAGMENT, pa.int32()), (ROW, pa.int64())])

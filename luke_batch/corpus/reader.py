@@ -1,0 +1,116 @@
+"""Committed rows as one dataset.
+
+Of each source file only one generation (content, fingerprint) is read: the newest complete one, or the newest
+where none is complete. Schemas are unified: a column that some files lack is null there, types that differ
+are widened, dictionaries are decoded where files disagree. Partition keys become string columns, unless the
+files themselves have a column of that name.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from luke_batch.corpus.committed import CommittedFile, list_committed, ranges_of
+from luke_batch.corpus.footers import Footer, inspect_all
+from luke_batch.corpus.layout import DATA
+from luke_batch.corpus.ranges import covers
+from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.unify import unify
+from luke_batch.errors import FragmentError, OutputError
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+
+def read(output: str) -> "Dataset":
+    """The committed rows of OUTPUT (local or `s3://`), lazily.
+
+    Raises:
+        OutputError: nothing is committed there, a file cannot be read, or two files have columns that cannot
+        be unified.
+    """
+    from pyarrow import dataset as ds  # noqa: PLC0415 - a plan must not wait for it
+
+    storage = Storage.at(output)
+    try:
+        files = [file for found in list_committed(storage).values() for file in _generation(storage, found)]
+    except OSError as error:
+        raise OutputError(f"OUTPUT {output} cannot be listed: {error}") from error
+    if not files:
+        raise OutputError(
+            f"OUTPUT {output} holds no committed file; run `luke-batch annotate INPUT {output}` first"
+        )
+    files.sort(key=lambda file: (_partition(file), file.key.path, file.key.rows or (0, 0)))
+    schemas = {
+        file.file.path: footer.schema for file, footer in zip(files, _footers(storage, files), strict=True)
+    }
+    schema = unify(schemas)
+    columns = set(schema.names)
+    keys = sorted({name for file in files for name, _ in _values(file)} - columns)
+    format = ds.ParquetFileFormat()
+    fragments = [
+        format.make_fragment(
+            storage.absolute(file.file.path),
+            filesystem=storage.arrow_filesystem,
+            partition_expression=_expression(file, columns),
+        )
+        for file in files
+    ]
+    schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in keys)])
+    return ds.FileSystemDataset(fragments, schema, format, storage.arrow_filesystem)
+
+
+def _generation(storage: Storage, files: list[CommittedFile]) -> list[CommittedFile]:
+    """The files of one source that are to be read."""
+    generations: defaultdict[tuple[str, str], list[CommittedFile]] = defaultdict(list)
+    for file in files:
+        generations[file.key.generation].append(file)
+    if len(generations) == 1:
+        return files
+
+    def rank(members: list[CommittedFile]) -> tuple[bool, float]:
+        ranges = ranges_of(members, members[0].key.generation)
+        return covers(ranges, _source_rows(storage, members[0])), max(file.file.modified for file in members)
+
+    return max(generations.values(), key=rank)
+
+
+def _source_rows(storage: Storage, file: CommittedFile) -> int:
+    metadata = _footers(storage, [file])[0].schema.metadata or {}
+    return int(metadata.get(b"luke_batch.source_rows", b"-1"))
+
+
+def _footers(storage: Storage, files: list[CommittedFile]) -> list[Footer]:
+    footers: list[Footer] = []
+    for footer in inspect_all(storage, [file.file for file in files]):
+        if isinstance(footer, FragmentError):
+            raise OutputError(
+                f"OUTPUT {storage.url}: {footer}; remove that file and run the job again"
+            ) from footer
+        footers.append(footer)
+    return footers
+
+
+def _partition(file: CommittedFile) -> str:
+    return file.file.path.removeprefix(f"{DATA}/").rpartition("/")[0]
+
+
+def _values(file: CommittedFile) -> list[tuple[str, str]]:
+    pairs = (part.partition("=") for part in _partition(file).split("/"))
+    return [(name, value) for name, equals, value in pairs if equals]
+
+
+def _expression(file: CommittedFile, columns: set[str]) -> "object | None":
+    from urllib.parse import unquote  # noqa: PLC0415 - see `read`
+
+    from pyarrow import dataset as ds  # noqa: PLC0415
+
+    expression = None
+    for name, value in _values(file):
+        if name in columns:
+            continue
+        missing = value == "__HIVE_DEFAULT_PARTITION__"
+        equal = ds.field(name).is_null() if missing else ds.field(name) == unquote(value)
+        expression = equal if expression is None else expression & equal
+    return expression

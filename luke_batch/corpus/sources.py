@@ -1,0 +1,130 @@
+"""Which files INPUT means.
+
+INPUT is a file, a folder, a glob or a hive-partitioned folder of Parquet, local or in an object store. Hidden
+files and folders are skipped, and so are those that begin with `_` (`_SUCCESS`, `_dead_letters`) unless they
+are partitions (`_date=2026-11-20`).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from luke_batch.corpus.layout import base_name, join
+from luke_batch.corpus.storage import Storage, StoredFile
+from luke_batch.errors import InputError
+
+_MAGIC = re.compile(r"[*?\[]")
+_SUFFIXES = (".parquet", ".pq")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of INPUT."""
+
+    path: str
+    """Relative to INPUT: to the folder, to the fixed part of the glob, or the name of a single file."""
+    partition: str
+    """`key=value` folders of the path, such as `date=2026-11-20/lang=de`; empty without partitions."""
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of INPUT, sorted by path."""
+
+    storage: Storage
+    files: tuple[SourceFile, ...]
+    is_folder: bool
+    """INPUT is a whole folder, so that whatever is put below it belongs to it."""
+
+
+def list_sources(input: str) -> Sources:
+    """List INPUT.
+
+    Raises:
+        InputError: it does not exist, cannot be listed, or holds no Parquet file.
+    """
+    try:
+        sources = _list(input.rstrip("/") or "/")
+    except OSError as error:
+        raise InputError(f"INPUT {input} cannot be listed: {error}") from error
+    if not sources.files:
+        raise InputError(
+            f"INPUT {input} holds no Parquet file (*.parquet, *.pq, neither hidden nor beginning with _)"
+        )
+    return sources
+
+
+def _list(input: str) -> Sources:
+    head, _, name = input.rpartition("/")
+    parent = Storage.at(head or ("/" if input.startswith("/") else "."))
+    single = parent.stat(name)
+    if single is not None:
+        return Sources(parent, (_source(single),), is_folder=False)
+    whole = Storage.at(input)
+    if whole.has_folder():
+        return Sources(whole, _kept(whole, _is_parquet), is_folder=True)
+    if _MAGIC.search(name) or _MAGIC.search(head):
+        return _glob(input)
+    raise InputError(f"INPUT {input} does not exist")
+
+
+def _glob(input: str) -> Sources:
+    parts = input.split("/")
+    first = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+    root = "/".join(parts[:first]) or ("/" if input.startswith("/") else ".")
+    pattern = parts[first:]
+    named = pattern[-1].strip("*") != ""
+    regex = _translate(pattern)
+
+    def matches(file: StoredFile) -> bool:
+        if regex.fullmatch(file.path):
+            return named or _is_parquet(file)
+        folders = file.path.split("/")[:-1]
+        inside = any(regex.fullmatch("/".join(folders[:depth])) for depth in range(1, len(folders) + 1))
+        return inside and _is_parquet(file)
+
+    storage = Storage.at(root)
+    return Sources(storage, _kept(storage, matches), is_folder=False)
+
+
+def _translate(pattern: list[str]) -> re.Pattern[str]:
+    """Regular expression of a glob's path components: `**` is any number of folders, `*`, `?` and `[…]` stay inside one."""
+    out = ""
+    for index, part in enumerate(pattern):
+        last = index == len(pattern) - 1
+        if part == "**":
+            out += ".*" if last else "(?:[^/]+/)*"
+            continue
+        pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", part)
+        out += "".join(_piece(piece) for piece in pieces) + ("" if last else "/")
+    return re.compile(out, re.DOTALL)
+
+
+def _piece(piece: str) -> str:
+    if piece.startswith("*"):
+        return "[^/]*"
+    if piece == "?":
+        return "[^/]"
+    if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
+        return "[" + piece[1:-1].replace("\\", r"\\").replace("!", "^", 1 if piece[1] == "!" else 0) + "]"
+    return re.escape(piece)
+
+
+def _kept(storage: Storage, wanted: Callable[[StoredFile], bool]) -> tuple[SourceFile, ...]:
+    return tuple(_source(file) for file in storage.list() if not _is_hidden(file.path) and wanted(file))
+
+
+def _is_parquet(file: StoredFile) -> bool:
+    return base_name(file.path).lower().endswith(_SUFFIXES)
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/"))
+
+
+def _source(file: StoredFile) -> SourceFile:
+    folders = file.path.split("/")[:-1]
+    partition = join(*(part for part in folders if "=" in part))
+    return SourceFile(file.path, partition, file.size, file.version)

@@ -1,0 +1,60 @@
+"""Text columns of every kind as Python strings. pyarrow reads without validating UTF-8, so that must be asked for."""
+
+from itertools import chain
+from typing import cast
+
+import pyarrow as pa
+
+
+def text_errors(column: pa.ChunkedArray) -> dict[int, str]:
+    """Row -> message for each text of `column` that is not valid UTF-8.
+
+    One native pass where everything is valid; only a chunk that is not is looked at text by text.
+    """
+    errors: dict[int, str] = {}
+    offset = 0
+    for chunk in column.chunks:
+        try:
+            chunk.validate(full=True)
+        except pa.ArrowInvalid:
+            for row, value in enumerate(_as_bytes(chunk)):
+                message = _utf8_error(value)
+                if message:
+                    errors[offset + row] = message
+        offset += len(chunk)
+    return errors
+
+
+def texts_of(column: pa.ChunkedArray) -> list[str | None]:
+    """The texts, one for each row; None where one is null or not valid UTF-8 (see `text_errors`)."""
+    if text_errors(column):
+        values = chain.from_iterable(_as_bytes(chunk) for chunk in column.chunks)
+        return [None if value is None or _utf8_error(value) else value.decode() for value in values]
+    return cast("list[str | None]", column.to_pylist())
+
+
+def readable(scalar: pa.Scalar) -> str | None:
+    """A string or integer value as text for a report; bytes that are not UTF-8 become U+FFFD."""
+    try:
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        plain = scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
+        return cast(bytes, plain.as_buffer().to_pybytes()).decode(errors="replace")
+    return None if value is None else str(value)
+
+
+def _utf8_error(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return f"the text is not valid UTF-8: {error.reason} at byte {error.start}"
+    return None
+
+
+def _as_bytes(chunk: pa.Array) -> list[bytes | None]:
+    if pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
+    kind = pa.binary_view() if pa.types.is_string_view(chunk.type) else pa.large_binary()
+    return cast("list[bytes | None]", chunk.cast(kind).to_pylist())

@@ -1,0 +1,95 @@
+"""The last look at annotated rows before they are committed.
+
+Whatever this finds is a defect of luke-batch, not of the input, so it raises; nothing is committed then.
+"""
+
+from collections.abc import Collection
+from typing import Any, NoReturn, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from luke_batch.errors import ContractError
+from luke_batch.schemas import load_contract
+
+_MAY_BE_NULL = frozenset({"text_embedding"})
+
+
+def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -> None:
+    """Check the written columns of good rows.
+
+    Args:
+        table: annotated rows without a failed one.
+        texts: the text of each row.
+        written: names of the annotation columns.
+
+    Raises:
+        ContractError: a column is missing, has another type or a null; an offset, index or mention text is
+        wrong.
+    """
+    contract = load_contract("annotations")
+    for name in written:
+        if name not in contract.types or name not in table.column_names:
+            _fail(f"column {name} is {'missing' if name in contract.types else 'not in annotations.v1'}")
+        if table[name].null_count and name not in _MAY_BE_NULL:
+            _fail(f"column {name} has {table[name].null_count} nulls in rows without an error")
+    contract.check(pa.schema([table.schema.field(name) for name in written]))
+    if "sentences" in written:
+        _verify_sentences(table["sentences"], texts)
+    if "mentions" not in written:
+        return
+    _verify_mentions(table["mentions"], texts)
+    lengths = _lengths(table["mentions"])
+    if "mention_embeddings" in written and not lengths.equals(_lengths(table["mention_embeddings"])):
+        _fail("mention_embeddings does not have one vector for each mention")
+    if "relations" in written:
+        _verify_relations(table["relations"], cast("list[int]", lengths.to_pylist()))
+
+
+def _verify_sentences(column: pa.ChunkedArray, texts: list[str | None]) -> None:
+    row, end = -1, 0
+    for parent, start, stop in _flat(column, "start", "end"):
+        end = end if parent == row else 0
+        if not end <= start < stop <= len(texts[parent] or ""):
+            _fail(f"sentence [{start}, {stop}) overlaps another one or leaves the text", parent)
+        row, end = parent, stop
+
+
+def _verify_mentions(column: pa.ChunkedArray, texts: list[str | None]) -> None:
+    previous = (-1, 0, 0)
+    for parent, start, end, mention in _flat(column, "start", "end", "text"):
+        text = texts[parent] or ""
+        if not 0 <= start < end <= len(text):
+            _fail(f"mention [{start}, {end}) leaves its text of {len(text)} characters", parent)
+        if text[start:end] != mention:
+            _fail(f"mention [{start}, {end}) says {mention!r}, its text says {text[start:end]!r}", parent)
+        if (parent, start, -end) < previous:
+            _fail(f"mention [{start}, {end}) is not sorted by (start, -end)", parent)
+        previous = (parent, start, -end)
+
+
+def _verify_relations(column: pa.ChunkedArray, mentions: list[int]) -> None:
+    for parent, head, tail in _flat(column, "head", "tail"):
+        if not (0 <= head < mentions[parent] and 0 <= tail < mentions[parent]):
+            _fail(f"relation ({head}, {tail}) points outside the {mentions[parent]} mentions", parent)
+
+
+def _lengths(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.call_function("list_value_length", [column])
+
+
+def _flat(column: pa.ChunkedArray, *members: str) -> list[tuple[Any, ...]]:
+    """(row, member, …) for each element of a list<struct> column."""
+    rows: list[tuple[Any, ...]] = []
+    offset = 0
+    for chunk in column.chunks:
+        values = chunk.flatten()
+        parents = [offset + row for row in pc.call_function("list_parent_indices", [chunk]).to_pylist()]
+        rows.extend(zip(parents, *(values.field(name).to_pylist() for name in members), strict=True))
+        offset += len(chunk)
+    return rows
+
+
+def _fail(problem: str, row: int | None = None) -> NoReturn:
+    where = "" if row is None else f" (row {row} of the fragment's good rows)"
+    raise ContractError(f"{problem}{where}; this is a defect of luke-batch: please report it")

@@ -1,0 +1,1 @@
+"""A document on its way through the stages, and its Arrow form."""

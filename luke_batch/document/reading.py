@@ -1,0 +1,131 @@
+"""Documents out of a table that carries what earlier stages found."""
+
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.corpus.columns import source_column
+from luke_batch.corpus.texts import texts_of
+from luke_batch.document.columns import ERROR, GAZETTEER, GIVEN, GIVEN_LABELS, PAIRS, WORDS
+from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
+
+
+def read_documents(table: pa.Table, text_column: str) -> list[Document]:
+    """Documents of a table that has passed `write_documents`; (one for each row, failed ones without
+    annotations).
+    """
+    texts = texts_of(source_column(table, text_column))
+    failures = cast("list[dict[str, str] | None]", _cells(table, ERROR, len(texts)))
+    sentences, words = _spans(table, "sentences", "start", "end"), _spans(table, WORDS, "start", "end")
+    gazetteer, given = _spans(table, GAZETTEER, "start", "end"), _spans(table, GIVEN, "start", "end")
+    pairs = _spans(table, PAIRS, "head", "tail")
+    labels = cast("list[list[str | None] | None]", _cells(table, GIVEN_LABELS, len(texts)))
+    documents: list[Document] = []
+    for row, text in enumerate(texts):
+        failed = failures[row]
+        documents.append(
+            Document(
+                text=text or "",
+                sentences=sentences[row],
+                words=words[row],
+                gazetteer=gazetteer[row],
+                given=given[row],
+                given_labels=labels[row] or [],
+                given_pairs=pairs[row],
+                failure=Failure(**failed) if failed else None,
+            )
+        )
+    _read_annotations(table, documents)
+    return documents
+
+
+def _read_annotations(table: pa.Table, documents: list[Document]) -> None:
+    columns = {
+        "mentions": _set_mentions,
+        "relations": _set_relations,
+        "mention_embeddings": _set_mention_vectors,
+        "text_embedding": _set_text_vector,
+        "coverage": _set_coverage,
+    }
+    for name, read in columns.items():
+        if name in table.column_names:
+            read(table, documents)
+
+
+def _set_mentions(table: pa.Table, documents: list[Document]) -> None:
+    cells = zip(_cells(table, "mentions", 0), _spans(table, "mentions", "start", "end"), strict=True)
+    for document, (rows, spans) in zip(documents, cells, strict=True):
+        document.mentions = _mentions(spans, rows or [])
+
+
+def _set_relations(table: pa.Table, documents: list[Document]) -> None:
+    cells = zip(_cells(table, "relations", 0), _spans(table, "relations", "head", "tail"), strict=True)
+    for document, (found, pairs) in zip(documents, cells, strict=True):
+        rows = found or []
+        scores = np.array([row["score"] for row in rows], np.float32)
+        document.relations = Relations(pairs, [row["label"] for row in rows], scores)
+
+
+def _set_mention_vectors(table: pa.Table, documents: list[Document]) -> None:
+    for document, cell in zip(documents, table["mention_embeddings"], strict=True):
+        document.mention_vectors = _vectors(cell.values) if cell.is_valid else None
+
+
+def _set_text_vector(table: pa.Table, documents: list[Document]) -> None:
+    for document, cell in zip(documents, table["text_embedding"], strict=True):
+        if cell.is_valid:
+            document.text_vector = cell.values.to_numpy(zero_copy_only=False).astype(np.float32)
+
+
+def _set_coverage(table: pa.Table, documents: list[Document]) -> None:
+    for document, row in zip(documents, _cells(table, "coverage", 0), strict=True):
+        if row:
+            document.coverage = _coverage(row)
+
+
+def _mentions(spans: IntArray, rows: list[dict[str, Any]]) -> Mentions:
+    scores = [np.nan if row["score"] is None else row["score"] for row in rows]
+    types = [
+        None if row["types"] is None else [(t["label"], t["score"]) for t in row["types"]] for row in rows
+    ]
+    return Mentions(spans, [row["label"] for row in rows], np.array(scores, np.float32), types)
+
+
+def _coverage(row: dict[str, Any]) -> Coverage:
+    coverage = Coverage(row["windows"], row["tokens"], row["spans_proposed"], row["spans_scored"])
+    for entry in row["dropped"]:
+        coverage.drop(entry["reason"], entry["count"])
+    return coverage
+
+
+def _vectors(values: pa.FixedSizeListArray) -> FloatArray:
+    """(n, dimension) float32; null entries become rows of NaN."""
+    size = values.type.list_size
+    filled = values.flatten().to_numpy(zero_copy_only=False)
+    vectors = np.full((len(values), size), np.nan, np.float32)
+    vectors[values.is_valid().to_numpy(zero_copy_only=False)] = filled.reshape(-1, size)
+    return vectors
+
+
+def _cells(table: pa.Table, name: str, rows: int) -> list[Any]:
+    return table[name].to_pylist() if name in table.column_names else [None] * rows
+
+
+def _spans(table: pa.Table, name: str, first: str, second: str) -> list[IntArray]:
+    """One (n, 2) array for each row of a list<struct> column, without a Python object for each element."""
+    if name not in table.column_names:
+        return [no_spans() for _ in range(table.num_rows)]
+    column = table[name].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    values = column.flatten()
+    flat = np.stack([_numpy(values.field(first)), _numpy(values.field(second))], axis=1).astype(np.int32)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+def _numpy(array: pa.Array) -> NDArray[np.int32]:
+    return cast("NDArray[np.int32]", array.to_numpy(zero_copy_only=False))

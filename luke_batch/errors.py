@@ -1,0 +1,75 @@
+"""Everything that luke-batch raises on purpose.
+
+LukeBatchError                  exit code 1
+├── UsageError                  exit code 2: the user can mend it; nothing was written
+│   ├── ConfigError             a key, a value or a combination of settings
+│   ├── InputError              INPUT as a whole: no file, no text column, a binary column
+│   ├── OutputError             OUTPUT as a whole: not writable, not ours, not reachable by every node
+│   ├── CheckpointError         a model folder: missing file, other architecture, unsafe format
+│   ├── ResourceError           a pipeline that this machine or cluster could never schedule
+│   └── MissingDependencyError  an optional library; the message holds the pip command
+├── DocumentError               one document cannot be annotated: it goes to the dead letters
+├── FragmentError               one file or fragment cannot be read: one dead letter without a row
+├── ContractError               our own output breaks its schema or its offsets: a defect of luke-batch
+└── IncompleteError             exit code 4: some fragments are not committed
+
+A message is one line that names the thing, the cause and the cure.
+"""
+
+
+class LukeBatchError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(LukeBatchError):
+    """Bad usage, configuration or input as a whole."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key, a value or a combination of settings that cannot be used."""
+
+
+class InputError(UsageError):
+    """INPUT as a whole cannot be used."""
+
+
+class OutputError(UsageError):
+    """OUTPUT as a whole cannot be used."""
+
+
+class CheckpointError(UsageError):
+    """A model folder cannot be used."""
+
+
+class ResourceError(UsageError):
+    """The pipeline could never be scheduled on these resources."""
+
+
+class MissingDependencyError(UsageError):
+    """An optional library is not installed."""
+
+
+class DocumentError(LukeBatchError):
+    """One document cannot be annotated; `stage` says where in the pipeline it failed."""
+
+    def __init__(self, message: str, stage: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class FragmentError(LukeBatchError):
+    """One file or fragment cannot be read."""
+
+
+class ContractError(LukeBatchError):
+    """An output table breaks its contract; nothing of it is committed."""
+
+
+class IncompleteError(LukeBatchError):
+    """The run ended with fragments that are not committed."""
+
+    exit_code = 4

@@ -1,0 +1,84 @@
+"""The fingerprint: twelve characters that change whenever results would.
+
+It is a hash of canonical JSON (`describe`) that holds, as far as they change results: the settings, the content of every
+checkpoint and table in use (as hashes, so that a folder may move), the contract's version, the annotators' own versions and those
+of the text libraries. It does not hold where and how fast the work is done (actors, CPUs, GPUs, device, batch size), nor how the
+output is cut and judged. `engine` is not in it, either: engines are equal by contract, which tests hold them to, as they are for
+the versions of torch and transformers.
+
+A setting counts unless it is listed here as one that does not; a test asks for this decision for every field.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import cast
+
+from luke_batch.config import HeadConfig, JobConfig
+from luke_batch.schemas import load_contract
+
+ANNOTATOR_VERSIONS = {
+    "segmenter": 1,
+    "words": 1,
+    "spans": 1,
+    "inputs": 1,
+    "ner": 1,
+    "types": 1,
+    "relations": 1,
+    "embeddings": 1,
+}
+"""Raised by hand with every change of code that changes results."""
+
+GAZETTEER_FACT = "gazetteer"
+"""Key of the hash of the gazetteer file's bytes."""
+
+_LIBRARIES = ("ahocorasick-rs", "icu4py", "langcodes", "sentencepiece", "sentencex", "tokenizers")
+_NEUTRAL_MODEL_SETTINGS = {"path", "engine", "device", "max_tokens", "actors", "num_cpus", "num_gpus"}
+
+
+def weights_fact(path: str) -> str:
+    """Key of the content hash of the checkpoint that the configuration calls `path`."""
+    return f"weights:{path}"
+
+
+def fingerprint(config: JobConfig, facts: Mapping[str, str]) -> str:
+    """Twelve hexadecimal characters; `facts` as for `describe`."""
+    canonical = json.dumps(describe(config, facts), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
+
+
+def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
+    """Everything that is hashed, for the run manifest.
+
+    `facts` holds what only a look at files tells: `weights_fact(path)` for every checkpoint in use, and `GAZETTEER_FACT` where a
+    gazetteer is configured.
+    """
+    heads = [_head(config, head, facts) for head in config.heads]
+    in_use = {"segmenter", "words", "spans", "inputs", *(head.head for head in config.heads)}
+    return {
+        "contract": load_contract("annotations").version,
+        "input": config.input.model_dump(mode="json"),
+        "segmenter": config.segmenter.model_dump(mode="json"),
+        "proposers": _proposers(config, facts),
+        "heads": heads,
+        "annotators": {name: number for name, number in ANNOTATOR_VERSIONS.items() if name in in_use},
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
+    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude={"gazetteer": {"path"}}))
+    if config.proposers.gazetteer is not None:
+        gazetteer = cast("dict[str, object]", settings["gazetteer"])
+        settings["gazetteer"] = {**gazetteer, "content": facts[GAZETTEER_FACT]}
+    return settings
+
+
+def _head(config: JobConfig, head: HeadConfig, facts: Mapping[str, str]) -> dict[str, object]:
+    model = config.model_of(head)
+    settings = model.model_dump(mode="json", exclude=_NEUTRAL_MODEL_SETTINGS)
+    return {
+        **head.model_dump(mode="json", exclude={"model"}),
+        "model": {**settings, "weights": facts[weights_fact(model.path)]},
+    }

@@ -1,0 +1,97 @@
+"""From the configuration of a head and the facts of its checkpoint to the head itself."""
+
+from luke_batch.config import EmbeddingsConfig, HeadConfig, JobConfig, NerConfig, RelationsConfig, TypesConfig
+from luke_batch.errors import ConfigError
+from luke_batch.heads.base import Head
+from luke_batch.heads.embeddings import EmbeddingsHead
+from luke_batch.heads.ner import NerHead
+from luke_batch.heads.relations import RelationsHead
+from luke_batch.heads.scores import Labels
+from luke_batch.heads.types import TypesHead
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.engine import Task
+from luke_batch.model.head_facts import HeadFacts
+from luke_batch.model.windows import InputBuilder
+
+_MAX_WORDS = 16
+"""Longest span in words where neither the job nor the checkpoint says: that of the published CoNLL-2003
+code.
+"""
+
+_NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
+"""What published checkpoints call "nothing"; where it is missing, their first label means it."""
+
+
+def tasks_of(head: HeadConfig) -> list[Task]:
+    """The passes that a head may ask for."""
+    match head:
+        case NerConfig():
+            return [Task.SPANS]
+        case TypesConfig():
+            return [Task.ENTITY]
+        case RelationsConfig():
+            return [Task.PAIR]
+        case EmbeddingsConfig():
+            wanted = {"mentions": Task.MENTIONS, "text": Task.TEXT}
+            return [wanted[name] for name in head.of]
+        case _:
+            raise AssertionError(f"no such head: {type(head).__name__}")
+
+
+def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Checkpoint) -> Labels:
+    """The labels of a head; settings of the job go before what the checkpoint says.
+
+    Raises CheckpointError where the checkpoint has no such head, ConfigError where it has no such label.
+    """
+    facts = checkpoint.require(head.head)
+    multi = bool(facts.multi_label)
+    if not isinstance(head, NerConfig) and head.multi_label != "auto":
+        multi = head.multi_label
+    none = -1 if isinstance(head, TypesConfig) else _none_label(head, facts, multi, checkpoint.path)
+    threshold = None if isinstance(head, NerConfig) else head.threshold
+    return Labels(
+        names=facts.labels,
+        none=none,
+        multi=multi,
+        temperature=facts.temperature or 1.0,
+        threshold=threshold or facts.threshold or 0.5,
+    )
+
+
+def _none_label(head: NerConfig | RelationsConfig, facts: HeadFacts, multi: bool, path: str) -> int:
+    named = head.none_label or facts.none_label
+    if named is not None:
+        if named not in facts.labels:
+            shown = ", ".join(facts.labels[:8])
+            raise ConfigError(
+                f"heads ({head.head}): {path} has no label {named!r} for `none_label`; it has {shown}"
+            )
+        return facts.labels.index(named)
+    usual = _NONE_LABELS[head.head]
+    if usual in facts.labels:
+        return facts.labels.index(usual)
+    return -1 if multi else 0
+
+
+def build_head(config: JobConfig, number: int, checkpoint: Checkpoint, builder: InputBuilder) -> Head:
+    """Head `number` of the configuration on a loaded checkpoint."""
+    head = config.heads[number]
+    context = head.context or checkpoint.context or _usual_context(checkpoint)
+    whole_document = context == "document"
+    found = checkpoint.heads.get("ner")
+    trained_words = found.max_words if found is not None else None
+    max_words = config.proposers.max_words or trained_words or _MAX_WORDS
+    match head:
+        case NerConfig():
+            return NerHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+        case TypesConfig():
+            return TypesHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+        case RelationsConfig():
+            return RelationsHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+        case EmbeddingsConfig():
+            return EmbeddingsHead(head, builder, checkpoint.hidden_size, max_words, whole_document)
+
+
+def _usual_context(checkpoint: Checkpoint) -> str:
+    """Checkpoints for NER are trained on windows of the document, all others on single sentences."""
+    return "document" if "LukeForEntitySpanClassification" in checkpoint.architectures else "none"

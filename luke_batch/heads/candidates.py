@@ -1,0 +1,50 @@
+"""Which spans a head looks at: the union of its proposers, without exact duplicates."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luke_batch.arrays import IntArray
+from luke_batch.config import Proposer
+from luke_batch.document.state import Document, Mentions, no_spans
+from luke_batch.text.spans import all_spans, auto_spans
+
+ALWAYS_KEPT = ("given", "previous")
+"""Mentions of these proposers exist whatever a head thinks of them."""
+
+
+def candidates(document: Document, proposers: Sequence[Proposer], max_words: int) -> IntArray:
+    """Spans of all `proposers`, sorted by (start, -end), each once. Shape (n, 2)."""
+    found = [_propose(document, proposer, max_words) for proposer in proposers]
+    return _sorted(np.concatenate([no_spans(), *found]))
+
+
+def always_kept(document: Document, proposers: Sequence[Proposer]) -> IntArray:
+    """The spans among `candidates` that no head may drop. Shape (n, 2)."""
+    found = [_propose(document, proposer, 0) for proposer in proposers if proposer in ALWAYS_KEPT]
+    return _sorted(np.concatenate([no_spans(), *found]))
+
+
+def is_among(spans: IntArray, others: IntArray) -> NDArray[np.bool_]:
+    """For each span whether it is one of `others` (sorted as `candidates` does). Shape (len(spans),)."""
+    return Mentions.unlabelled(others).find(spans) >= 0
+
+
+def _sorted(spans: IntArray) -> IntArray:
+    unique = np.unique(spans, axis=0)
+    return unique[np.lexsort((-unique[:, 1], unique[:, 0]))]
+
+
+def _propose(document: Document, proposer: Proposer, max_words: int) -> IntArray:
+    match proposer:
+        case "all":
+            return all_spans(document.words, document.sentences, max_words)
+        case "auto":
+            return auto_spans(document.text, document.words, document.sentences, max_words)
+        case "gazetteer":
+            return document.gazetteer
+        case "given":
+            return document.given
+        case "previous":
+            return document.mentions.spans

@@ -1,0 +1,130 @@
+"""Vectors from LukeModel: a mention's is the last hidden state of its [MASK] entity, a text's the mean of
+its word states.
+"""
+
+from collections.abc import Generator
+from itertools import pairwise
+
+import numpy as np
+
+from luke_batch.arrays import IntArray
+from luke_batch.config import EmbeddingsConfig
+from luke_batch.document.state import Document, Mentions
+from luke_batch.heads.base import Annotation, Answer, Ask, ask
+from luke_batch.heads.candidates import candidates
+from luke_batch.heads.frames import Frame, Framer, cut_before, group_by_sentence, region_of
+from luke_batch.model.engine import Task
+from luke_batch.model.windows import InputBuilder, Window, chunks
+
+_NO_SPANS = np.empty((0, 2), np.int32)
+
+_WINDOWS_AT_ONCE = 16
+"""Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
+
+_MOST_CHARACTERS_A_TOKEN = 16
+"""A text longer than this for each token of a window hardly fits: it is cut without trying."""
+
+
+class EmbeddingsHead:
+    """`head: embeddings`."""
+
+    name = "embeddings"
+
+    def __init__(
+        self,
+        config: EmbeddingsConfig,
+        builder: InputBuilder,
+        dimension: int,
+        max_words: int,
+        whole_document: bool,
+    ) -> None:
+        self._config = config
+        self._builder = builder
+        self._dimension = dimension
+        self._max_words = max_words
+        self._framer = Framer(builder, whole_document)
+
+    def annotate(self, document: Document) -> Annotation:
+        """Write the vectors that `of` asks for."""
+        if "mentions" in self._config.of:
+            yield from self._embed_mentions(document)
+        if "text" in self._config.of:
+            yield from self._embed_text(document)
+
+    def _embed_mentions(self, document: Document) -> Generator[Ask, Answer, None]:
+        spans = candidates(document, self._config.spans, self._max_words)
+        document.merge_mentions(Mentions.unlabelled(spans))
+        document.coverage.spans_proposed += len(spans)
+        windows: list[Window] = []
+        embedded: list[IntArray] = [_NO_SPANS]
+        for frame in self._frames(document, spans):
+            lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
+            usable = np.flatnonzero(lengths > 0).astype(np.int32)
+            for part in chunks(len(usable)):
+                windows.append(
+                    self._builder.mention_window(frame.tokens, frame.left, frame.right, usable[part])
+                )
+                embedded.append(spans[frame.which[usable[part]]])
+        answer = yield from ask(document, Task.MENTIONS, windows)
+        places = document.mentions.find(np.concatenate(embedded))
+        document.coverage.spans_scored += len(places)
+        document.coverage.drop("mention_without_vector", len(spans) - len(places))
+        vectors = np.full((len(document.mentions), self._dimension), np.nan, np.float32)
+        if len(places):
+            vectors[places] = np.concatenate(answer)
+        document.mention_vectors = vectors
+
+    def _frames(self, document: Document, spans: IntArray) -> list[Frame]:
+        if self._config.joint:
+            return self._framer.split(document, group_by_sentence(document, spans))
+        if not len(document.sentences):
+            return []
+        alone = [region_of(document, spans[i : i + 1]) for i in range(len(spans))]
+        frames = self._framer.centre(document, alone, markers=0)
+        return [
+            Frame(frame.tokens, frame.left, frame.right, np.array([index]))
+            for index, frame in enumerate(frames)
+            if frame is not None
+        ]
+
+    def _embed_text(self, document: Document) -> Generator[Ask, Answer, None]:
+        """Each token once: the text is cut at sentences into as few windows as hold it."""
+        windows = [self._builder.text_window(ids) for ids in self._text_tokens(document)]
+        total, count = np.zeros(self._dimension, np.float64), 0
+        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+            answer = yield from ask(document, Task.TEXT, windows[start : start + _WINDOWS_AT_ONCE])
+            for states in answer:
+                total += states[1:-1].sum(axis=0, dtype=np.float64)
+                count += len(states) - 2
+        document.text_vector = (total / count).astype(np.float32) if count else None
+
+    def _text_tokens(self, document: Document) -> list[IntArray]:
+        """Token ids of the windows. A text that fits is tokenised whole."""
+        room = self._builder.max_tokens - 2
+        if not len(document.sentences):
+            return []
+        if len(document.text) <= room * _MOST_CHARACTERS_A_TOKEN:
+            tokens = self._ids([document.text])[0]
+            if len(tokens) <= room:
+                return [tokens] if len(tokens) else []
+        cuts = [cut_before(document, sentence) for sentence in range(len(document.sentences) + 1)]
+        return pack(self._ids([document.text[a:b] for a, b in pairwise(cuts)]), room)
+
+    def _ids(self, texts: list[str]) -> list[IntArray]:
+        return [tokens.ids for tokens in self._builder.tokenize_many([(text, _NO_SPANS) for text in texts])]
+
+
+def pack(parts: list[IntArray], room: int) -> list[IntArray]:
+    """Join consecutive `parts` into runs of at most `room` tokens; a part over it is cut."""
+    runs: list[IntArray] = []
+    current: list[IntArray] = []
+    size = 0
+    for part in parts:
+        for start in range(0, len(part), room):
+            piece = part[start : start + room]
+            if size + len(piece) > room:
+                runs.append(np.concatenate(current))
+                current, size = [], 0
+            current.append(piece)
+            size += len(piece)
+    return [*runs, np.concatenate(current)] if current else runs

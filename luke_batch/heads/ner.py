@@ -1,0 +1,116 @@
+"""Named entities: one [MASK] entity for each candidate span, labelled from [h_start; h_end; h_entity].
+
+Input and greedy decoding follow the NER example of LUKE (Yamada et al. 2020, section 4.3 and its published
+code).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.config import NerConfig
+from luke_batch.document.state import Document, Mentions
+from luke_batch.heads.base import Annotation, ask
+from luke_batch.heads.candidates import always_kept, candidates, is_among
+from luke_batch.heads.frames import Framer, group_by_sentence
+from luke_batch.heads.scores import Labels
+from luke_batch.model.engine import Task
+from luke_batch.model.windows import InputBuilder, Window, chunks
+
+
+class NerHead:
+    """`head: ner`."""
+
+    name = "ner"
+
+    def __init__(
+        self, config: NerConfig, builder: InputBuilder, labels: Labels, max_words: int, whole_document: bool
+    ) -> None:
+        self._config = config
+        self._builder = builder
+        self._labels = labels
+        self._max_words = max_words
+        self._framer = Framer(builder, whole_document)
+
+    def annotate(self, document: Document) -> Annotation:
+        """Label every candidate span; write those that are mentions."""
+        spans = candidates(document, self._config.spans, self._max_words)
+        kept = is_among(spans, always_kept(document, self._config.spans))
+        windows, which = self._windows(document, spans, kept)
+        answer = yield from ask(document, Task.SPANS, windows)
+        document.coverage.spans_proposed += len(spans)
+        document.coverage.spans_scored += len(which)
+        # A span that could not be scored has the logits of "no entity".
+        logits = np.full((len(spans), len(self._labels.names)), -np.inf, np.float32)
+        logits[:, self._labels.none] = 0
+        if len(which):
+            logits[which] = np.concatenate(answer)
+        accepted = choose(spans, logits, self._labels.none, kept, nested=self._config.decode == "nested")
+        document.merge_mentions(self._mentions(spans[accepted], logits[accepted]))
+
+    def _windows(
+        self, document: Document, spans: IntArray, kept: NDArray[np.bool_]
+    ) -> tuple[list[Window], NDArray[np.intp]]:
+        """Windows of at most 128 spans each, and which span each entity of them stands for."""
+        windows: list[Window] = []
+        scored: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
+        limit = self._builder.tokenizer.max_mention_length
+        placed = 0
+        for frame in self._framer.split(document, group_by_sentence(document, spans)):
+            lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
+            too_long = (lengths > limit) & ~kept[frame.which]
+            usable = np.flatnonzero((lengths > 0) & ~too_long).astype(np.int32)
+            placed += len(frame.which)
+            document.coverage.drop("no_token", int((lengths == 0).sum()))
+            document.coverage.drop("longer_than_max_mention_length", int(too_long.sum()))
+            for part in chunks(len(usable)):
+                windows.append(
+                    self._builder.mention_window(frame.tokens, frame.left, frame.right, usable[part])
+                )
+                scored.append(frame.which[usable[part]])
+        document.coverage.drop("longer_than_window", len(spans) - placed)
+        return windows, np.concatenate(scored)
+
+    def _mentions(self, spans: IntArray, logits: FloatArray) -> Mentions:
+        """Mentions in the order of `spans`, which are sorted; only kept ones may be without a label."""
+        mentions = Mentions.unlabelled(spans)
+        best = logits.argmax(axis=1)
+        scores = self._labels.probabilities(logits)
+        for index, label in enumerate(best.tolist()):
+            if label != self._labels.none:
+                mentions.labels[index] = self._labels.names[label]
+                mentions.scores[index] = scores[index, label]
+        return mentions
+
+
+def choose(
+    spans: IntArray, logits: FloatArray, none: int, kept: NDArray[np.bool_], *, nested: bool
+) -> NDArray[np.intp]:
+    """Indices of the accepted spans, ascending.
+
+    Spans whose best label is `none` are left out. flat: the rest are taken by their best raw logit,
+    descending (stable), as long as their characters are free. Spans that are `kept` always stay, and come
+    first.
+
+    Args:
+        spans: (n, 2) offsets.
+        logits: (n, labels).
+        none: the label that means "no entity".
+        kept: (n,) spans that are never dropped.
+        nested: keep overlapping spans.
+    """
+    named = logits.argmax(axis=1) != none
+    if nested:
+        return np.flatnonzero(named | kept)
+    chosen = np.flatnonzero(kept)
+    rivals = np.flatnonzero(named & ~kept)
+    rivals = rivals[np.argsort(-logits[rivals].max(axis=1), kind="stable")]
+    taken = np.zeros(int(spans[:, 1].max(initial=0)), bool)
+    for start, end in spans[chosen].tolist():
+        taken[start:end] = True
+    accepted: list[int] = []
+    for index, (start, end) in zip(rivals.tolist(), spans[rivals].tolist(), strict=True):
+        if not taken[start:end].any():
+            taken[start:end] = True
+            accepted.append(index)
+    return np.sort(np.concatenate([chosen, np.array(accepted, np.intp)]))

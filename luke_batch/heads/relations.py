@@ -1,0 +1,102 @@
+"""Relations: `<ent>` around the head, `<ent2>` around the tail, [MASK] and [MASK2] labelled as a pair
+(Yamada et al. 2020, section 4.2).
+"""
+
+import numpy as np
+
+from luke_batch.arrays import IntArray
+from luke_batch.config import RelationsConfig
+from luke_batch.document.state import Document, Mentions, Relations, no_spans
+from luke_batch.heads.base import Annotation, ask
+from luke_batch.heads.candidates import candidates
+from luke_batch.heads.frames import Framer, region_of
+from luke_batch.heads.scores import Labels
+from luke_batch.model.engine import Task
+from luke_batch.model.windows import InputBuilder
+
+
+class RelationsHead:
+    """`head: relations`."""
+
+    name = "relations"
+
+    def __init__(
+        self,
+        config: RelationsConfig,
+        builder: InputBuilder,
+        labels: Labels,
+        max_words: int,
+        whole_document: bool,
+    ) -> None:
+        self._config = config
+        self._builder = builder
+        self._labels = labels
+        self._max_words = max_words
+        self._framer = Framer(builder, whole_document)
+
+    def annotate(self, document: Document) -> Annotation:
+        """Write the labelled pairs, sorted by (head, tail), the best label of a pair first."""
+        spans = candidates(document, self._config.spans, self._max_words)
+        document.merge_mentions(Mentions.unlabelled(spans))
+        pairs = self._pairs(document, spans)
+        regions = [region_of(document, document.mentions.spans[pair]) for pair in pairs]
+        frames = self._framer.centre(document, regions, markers=4)
+        read = [index for index, frame in enumerate(frames) if frame is not None]
+        windows = [
+            self._builder.pair_window(frame.tokens, frame.left, frame.right)
+            for frame in frames
+            if frame is not None
+        ]
+        answer = yield from ask(document, Task.PAIR, windows)
+        document.coverage.drop("pair_longer_than_window", len(pairs) - len(read))
+        found = [
+            (pairs[index], label, score)
+            for index, logits in zip(read, answer, strict=True)
+            for label, score in self._labels.decode(logits)
+        ]
+        document.relations = Relations(
+            np.array([pair for pair, _, _ in found], np.int32).reshape(-1, 2),
+            [label for _, label, _ in found],
+            np.array([score for _, _, score in found], np.float32),
+        )
+
+    def _pairs(self, document: Document, spans: IntArray) -> IntArray:
+        """(n, 2) indices into the document's mentions, sorted; what is left out is counted."""
+        if not len(document.sentences):
+            return no_spans()
+        mentions = document.mentions
+        if self._config.pairs == "given":
+            pairs = mentions.find(document.given)[document.given_pairs].astype(np.int32)
+        else:
+            places = mentions.find(spans).astype(np.int32)
+            groups = document.sentence_of(spans)
+            pairs = np.concatenate(
+                [no_spans(), *(ordered_pairs(places[groups == group]) for group in np.unique(groups))]
+            )
+        pairs, repeated = np.unique(pairs.reshape(-1, 2), axis=0), len(pairs)
+        document.coverage.drop("repeated_pair", repeated - len(pairs))
+        first, second = mentions.spans[pairs[:, 0]], mentions.spans[pairs[:, 1]]
+        gaps = np.maximum(first[:, 0], second[:, 0]) - np.minimum(first[:, 1], second[:, 1])
+        document.coverage.drop("overlapping_pair", int((gaps < 0).sum()))
+        pairs, gaps = pairs[gaps >= 0], gaps[gaps >= 0]
+        if self._config.pairs == "given":
+            return pairs
+        sentences = document.sentence_of(mentions.spans)[pairs[:, 0]]
+        chosen = nearest(gaps, sentences, self._config.max_pairs)
+        document.coverage.drop("pair_over_max_pairs", len(pairs) - len(chosen))
+        return pairs[chosen]
+
+
+def ordered_pairs(places: IntArray) -> IntArray:
+    """All (a, b) with a != b out of `places`. Shape (n * (n - 1), 2)."""
+    heads, tails = np.meshgrid(places, places, indexing="ij")
+    pairs = np.stack([heads.ravel(), tails.ravel()], axis=1).astype(np.int32)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def nearest(gaps: IntArray, groups: IntArray, limit: int) -> IntArray:
+    """Indices, ascending, of the `limit` smallest gaps of each group; of equal gaps the earlier."""
+    order = np.lexsort((np.arange(len(gaps)), gaps, groups))
+    sorted_groups = groups[order]
+    rank = np.arange(len(order)) - np.searchsorted(sorted_groups, sorted_groups)
+    return np.sort(order[rank < limit]).astype(np.int32)

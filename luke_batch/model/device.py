@@ -1,0 +1,24 @@
+"""Where a model runs."""
+
+from typing import Literal
+
+from luke_batch.errors import ResourceError
+
+
+def pick_device(setting: Literal["auto", "cpu", "cuda"], gpu_assigned: bool) -> str:
+    """Torch's name of the device; `auto` follows whether Ray assigned a GPU to this process.
+
+    Raises ResourceError where a GPU is asked for and CUDA is not available.
+    """
+    if setting == "cpu" or (setting == "auto" and not gpu_assigned):
+        return "cpu"
+    # Here, not above: jobs that name the CPU decide without loading torch.
+    import torch
+
+    if not torch.cuda.is_available():
+        asked = "`device: cuda` is set" if setting == "cuda" else "Ray assigned a GPU to this actor"
+        raise ResourceError(
+            f"{asked}, but torch {torch.__version__} finds no CUDA device on this node; install a CUDA build "
+            "of torch and the driver there, or set `device: cpu` (and `num_gpus: 0`)"
+        )
+    return "cuda"

@@ -1,0 +1,206 @@
+"""LUKE's encoder over padded batches, with the parameter names of transformers' LukeModel.
+
+Equal to transformers in exact arithmetic, and cheaper in three places:
+
+* the position of an entity is the mean of the position rows of its span: a difference of prefix sums over the
+  position table instead of a (batch, entities, 30, hidden) tensor;
+* the projections of a layer are one product for the words and one for the entities;
+* attention is one fused call over the sequence [words | entities].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The part of a LukeConfig that the encoder reads."""
+
+    vocab_size: int
+    entity_vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    layer_norm_eps: float
+    entity_emb_size: int
+    type_vocab_size: int = 1
+    pad_token_id: int = 1
+    max_mention_length: int = 30
+    use_entity_aware_attention: bool = True
+
+    @classmethod
+    def from_luke(cls, config: dict[str, Any]) -> EncoderConfig:
+        """From the content of a LUKE config.json."""
+        values = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        values.setdefault("entity_emb_size", config["hidden_size"])
+        return cls(**values)
+
+
+@dataclass
+class EncoderInput:
+    """A padded batch. An entity of padding has an empty span; each row has at least one word."""
+
+    token_ids: Tensor
+    """(batch, words), int64."""
+    token_lengths: Tensor
+    """(batch,), int64: the words of each row that are no padding."""
+    entity_ids: Tensor
+    """(batch, entities), int64."""
+    entity_spans: Tensor
+    """(batch, entities, 2), int64: first token and the one past the last."""
+
+
+class WordEmbeddings(nn.Module):
+    """Words, their positions (counted from pad+1) and the one token type."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.first = config.pad_token_id + 1
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        positions = self.position_embeddings.weight[self.first : self.first + token_ids.shape[1]]
+        return self.LayerNorm(
+            self.word_embeddings(token_ids) + positions + self.token_type_embeddings.weight[0]
+        )
+
+
+class EntityEmbeddings(nn.Module):
+    """Entities, the mean position of their tokens and the one token type."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.longest = config.max_mention_length
+        width = config.entity_emb_size
+        self.entity_embeddings = nn.Embedding(config.entity_vocab_size, width)
+        if width != config.hidden_size:
+            self.entity_embedding_dense = nn.Linear(width, config.hidden_size, bias=False)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, entity_ids: Tensor, spans: Tensor) -> Tensor:
+        rows = self.entity_embeddings(entity_ids)
+        if hasattr(self, "entity_embedding_dense"):
+            rows = self.entity_embedding_dense(rows)
+        start = spans[..., 0]
+        end = torch.minimum(spans[..., 1], start + self.longest)
+        sums = functional.pad(self.position_embeddings.weight.float().cumsum(0), (0, 0, 1, 0))
+        length = (end - start).clamp_min(1).unsqueeze(-1)
+        positions = (functional.embedding(end, sums) - functional.embedding(start, sums)) / length
+        return self.LayerNorm(rows + positions + self.token_type_embeddings.weight[0])
+
+
+class SelfAttention(nn.Module):
+    """Attention whose query matrix depends on what attends to what (words, entities)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.aware = config.use_entity_aware_attention
+        if self.aware:
+            self.w2e_query = nn.Linear(hidden, hidden)
+            self.e2w_query = nn.Linear(hidden, hidden)
+            self.e2e_query = nn.Linear(hidden, hidden)
+
+    def forward(self, words: Tensor, entities: Tensor, mask: Tensor) -> Tensor:
+        """The context of [words | entities]; `mask` is added to the scores (batch, 1, 1, words + entities)."""
+        if not self.aware:
+            both = _project(torch.cat([words, entities], 1), self.query, self.key, self.value)
+            query, key, value = (self._split(part) for part in both.chunk(3, -1))
+            return self._join(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        count = words.shape[1]
+        word_parts = _project(words, self.query, self.w2e_query, self.key, self.value)
+        entity_parts = _project(entities, self.e2w_query, self.e2e_query, self.key, self.value)
+        to_words, to_entities, key, value = torch.cat([word_parts, entity_parts], 1).chunk(4, -1)
+        to_words, to_entities, key, value = map(self._split, (to_words, to_entities, key, value))
+        scale = key.shape[-1] ** -0.5
+        scores = torch.cat(
+            [to_words @ key[:, :, :count].mT, to_entities @ key[:, :, count:].mT], -1
+        )
+        weights = torch.softmax(scores * scale + mask, -1)
+        return self._join(weights.to(value.dtype) @ value)
+
+    def _split(self, states: Tensor) -> Tensor:
+        batch, length, width = states.shape
+        return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+
+    def _join(self, states: Tensor) -> Tensor:
+        return states.transpose(1, 2).flatten(2)
+
+
+def _project(states: Tensor, *parts: nn.Linear) -> Tensor:
+    """Several projections of the same states as one product, side by side."""
+    return functional.linear(
+        states, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    )
+
+
+class Projection(nn.Module):
+    """A linear map, the residual, and a layer norm."""
+
+    def __init__(self, inner: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(states) + residual)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward over [words | entities]."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict(
+            {"self": SelfAttention(config), "output": Projection(config.hidden_size, config)}
+        )
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.intermediate_size)})
+        self.output = Projection(config.intermediate_size, config)
+
+    def forward(self, states: Tensor, count: int, mask: Tensor) -> Tensor:
+        """`count`: how many of the states are words."""
+        context = self.attention["self"](states[:, :count], states[:, count:], mask)
+        states = self.attention["output"](context, states)
+        return self.output(functional.gelu(self.intermediate["dense"](states)), states)
+
+
+class LukeEncoder(nn.Module):
+    """Words and entities through all layers: (batch, words, hidden) and (batch, entities, hidden)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = WordEmbeddings(config)
+        self.entity_embeddings = EntityEmbeddings(config)
+        layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layer": layers})
+
+    def forward(self, batch: EncoderInput) -> tuple[Tensor, Tensor]:
+        words = self.embeddings(batch.token_ids)
+        entities = self.entity_embeddings(batch.entity_ids, batch.entity_spans)
+        count = words.shape[1]
+        present = torch.arange(count, device=words.device) < batch.token_lengths[:, None]
+        mentioned = batch.entity_spans[..., 1] > batch.entity_spans[..., 0]
+        absent = ~torch.cat([present, mentioned], 1)[:, None, None, :]
+        mask = torch.zeros(absent.shape, device=words.device).masked_fill(absent, -1e4)
+        states = torch.cat([words, entities], 1)
+        for layer in self.encoder["layer"]:
+            states = layer(states, count, mask)
+        return states[:, :count], states[:, count:]

@@ -1,0 +1,57 @@
+"""The seam between heads and forward passes: what every engine takes and gives. Imports no torch."""
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from luke_batch.arrays import FloatArray
+from luke_batch.config import ModelConfig
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.windows import Window
+
+
+class Task(StrEnum):
+    """What is computed for a window; its value is the name of the head that it needs, where it needs one."""
+
+    SPANS = "ner"
+    """(e, labels) logits of each entity's span, from [h_start; h_end; h_entity]."""
+    ENTITY = "types"
+    """(labels,) logits of the first entity."""
+    PAIR = "relations"
+    """(labels,) logits of the first two entities, head first."""
+    MENTIONS = "mentions"
+    """(e, hidden) last hidden states of the entities."""
+    TEXT = "text"
+    """(t, hidden) last hidden states of the words, special tokens included; entities are optional."""
+
+    @property
+    def head(self) -> str:
+        """The name of the head in `Checkpoint.heads`."""
+        return "embeddings" if self in (Task.MENTIONS, Task.TEXT) else self.value
+
+
+class Engine(Protocol):
+    """Runs the forward pass of one loaded checkpoint."""
+
+    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        """One float32 array for each window, in their order; shapes as `Task` says.
+
+        How the engine batches them changes no result (within float tolerance). Out of memory, it halves its
+        batches down to one window and raises torch's error only then.
+        """
+        ...
+
+
+def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str) -> Engine:
+    """Load `checkpoint` for `tasks` on `device` ("cpu", "cuda"; see `pick_device`).
+
+    Raises CheckpointError where the checkpoint has no head for a task or its weights cannot be used.
+    """
+    for task in tasks:
+        checkpoint.require(task.head)
+    match config.engine:
+        case "transformers":
+            # Here, not above: a plan that finds nothing to do must not pay for torch.
+            from luke_batch.model.transformers_engine import TransformersEngine
+
+            return TransformersEngine(checkpoint, tasks, device, max_tokens=config.max_tokens)

@@ -1,0 +1,142 @@
+"""From what the user wrote to a local folder: `embedded`, a folder, a hub id, or a URL that fsspec reads.
+
+Downloads from a URL go into a cache folder named after what is there (names, sizes, ETags), through a
+temporary folder that is renamed when it is whole: several processes may fetch the same checkpoint at once.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, cast
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from luke_batch.config import EMBEDDED
+from luke_batch.errors import CheckpointError, MissingDependencyError
+
+PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+PICKLE_PATTERNS = ("pytorch_model*.bin",)
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded" / "model"
+HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A local folder and where it came from."""
+
+    folder: Path
+    revision: str | None
+    """The hub's commit, the key of a downloaded URL, or None for a folder of the user's own."""
+
+
+def fetch(path: str, patterns: tuple[str, ...] = PATTERNS) -> Location:
+    """The local folder of `path`, downloaded where need be; only files that match `patterns` are.
+
+    Raises CheckpointError where there is no such folder or it cannot be reached, and MissingDependencyError
+    where the URL needs a library that is not installed.
+    """
+    if path == EMBEDDED:
+        return Location(_existing(EMBEDDED_FOLDER, path), None)
+    if "://" in path:
+        return _from_url(path, patterns)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return Location(folder.absolute(), None)
+    match = HUB_ID.fullmatch(path)
+    if match is None or path.startswith((".", "~")):
+        return Location(_existing(folder, path), None)
+    return _from_hub(match["id"], match["revision"], patterns)
+
+
+def _existing(folder: Path, path: str) -> Path:
+    if not folder.is_dir():
+        where = f"{path} ({folder})" if path == EMBEDDED else path
+        raise CheckpointError(
+            f"{where}: no such model folder; give a folder, a hub id (org/name or org/name@revision), "
+            "s3://… or `embedded`"
+        )
+    return folder
+
+
+def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Location:
+    from huggingface_hub import snapshot_download  # a fifth of a second that local checkpoints need not pay
+
+    named = repository if revision is None else f"{repository}@{revision}"
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:  # the library raises HTTP, OS and value errors of several bases
+        raise CheckpointError(
+            f"{named}: no such folder, and the hub did not deliver it ({type(error).__name__}: "
+            f"{_first_line(error)}); check the name and the network, log in for a gated model, or download "
+            "it elsewhere and give its folder"
+        ) from error
+    return Location(folder, folder.name if COMMIT.fullmatch(folder.name) else revision)
+
+
+def _from_url(url: str, patterns: tuple[str, ...]) -> Location:
+    try:
+        filesystem, root = cast("tuple[AbstractFileSystem, str]", url_to_fs(url.rstrip("/")))
+        found: dict[str, dict[str, Any]] = filesystem.find(root, maxdepth=1, detail=True)
+        files = {
+            name.rsplit("/", 1)[-1]: info
+            for name, info in sorted(found.items())
+            if any(fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in patterns)
+        }
+        if not files:
+            raise CheckpointError(f"{url}: no such model folder, or it is empty; check bucket and prefix")
+        key = _content_key(filesystem, files)
+        folder = _cache() / key
+        if not folder.is_dir():
+            _download(filesystem, files, folder)
+    except ImportError as error:
+        protocol = url.partition("://")[0]
+        extra = "pip install 'luke-batch[s3]'" if protocol == "s3" else "install its fsspec package"
+        raise MissingDependencyError(f"{url}: no library for {protocol}:// here; {extra}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{url}: could not be downloaded ({type(error).__name__}: {_first_line(error)}); check the "
+            f"address, the credentials and the free space under {_cache()} (XDG_CACHE_HOME moves it)"
+        ) from error
+    return Location(folder, key)
+
+
+def _content_key(filesystem: AbstractFileSystem, files: dict[str, dict[str, Any]]) -> str:
+    """A name that changes whenever a file does: by the ETags of an object store, else fsspec's checksums."""
+    digest = hashlib.sha256()
+    for name, info in files.items():
+        tag = info.get("ETag") or filesystem.checksum(info["name"])
+        digest.update(f"{name}\0{info['size']}\0{tag}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "luke-batch" / "checkpoints"
+
+
+def _download(filesystem: AbstractFileSystem, files: dict[str, dict[str, Any]], folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, info in files.items():
+            filesystem.get_file(info["name"], str(temporary / name))
+            if (temporary / name).stat().st_size != info["size"]:
+                raise OSError(f"{name} arrived incomplete")
+        temporary.rename(folder)
+    except OSError:
+        # Another process was first: its folder holds the same content.
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "").strip()

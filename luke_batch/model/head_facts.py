@@ -1,0 +1,128 @@
+"""What a checkpoint knows about its heads: labels and how to decode them. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from luke_batch.errors import CheckpointError
+from luke_batch.model.pieces import read_object
+from luke_batch.model.tensor_files import TensorFacts
+
+MANIFEST = "luke_batch.json"
+FORMAT = 1
+
+# Hidden states that a head's linear layer reads.
+FEATURES = {"ner": 3, "types": 1, "relations": 2}
+ARCHITECTURES = {
+    "LukeForEntitySpanClassification": "ner",
+    "LukeForEntityClassification": "types",
+    "LukeForEntityPairClassification": "relations",
+}
+
+
+class HeadFacts(BaseModel):
+    """One head. None: the checkpoint does not tell, the job's settings decide."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    labels: tuple[str, ...] = ()
+    """In the order of the logits; empty for embeddings."""
+    none_label: str | None = None
+    """The label that means "nothing"."""
+    multi_label: bool | None = None
+    """Labels do not exclude one another."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Logits are divided by it before they become probabilities (calibration; decoding uses raw logits)."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: the least probability to write."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Longest span, in words, that the head was trained with."""
+
+
+class _Manifest(BaseModel):
+    heads: dict[str, HeadFacts]
+    context: Literal["none", "document"] | None = None
+
+
+Heads = tuple[dict[str, HeadFacts], Literal["none", "document"] | None]
+
+
+def read_manifest(folder: Path) -> Heads:
+    """Heads and context of luke-batch's own format; CheckpointError where luke_batch.json cannot be used."""
+    path = folder / MANIFEST
+    content = read_object(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {content.get('format')!r}, but this luke-batch reads {FORMAT}; update luke-batch"
+        )
+    try:
+        manifest = _Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: {where}: {first['msg']}; write the model again") from error
+    for name, facts in manifest.heads.items():
+        if facts.none_label is not None and facts.none_label not in facts.labels:
+            raise CheckpointError(
+                f"{path}: heads.{name}.none_label {facts.none_label!r} is not among its labels; "
+                "write the model again"
+            )
+    return manifest.heads, manifest.context
+
+
+def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> Heads:
+    """Heads and context of a transformers checkpoint, by its architecture.
+
+    config.json does not tell the context, but LUKE's own NER fine-tuning always filled the window.
+    """
+    architectures = cast("list[str]", config.get("architectures") or [])
+    heads: dict[str, HeadFacts] = {}
+    for architecture in architectures:
+        head = ARCHITECTURES.get(architecture)
+        if head is not None:
+            heads[head] = HeadFacts(labels=_labels(config, tensors, path), multi_label=_multi_label(config))
+    return heads, "document" if "ner" in heads else None
+
+
+def check_shapes(
+    heads: Mapping[str, HeadFacts],
+    tensors: Mapping[str, TensorFacts],
+    hidden_size: int,
+    multi_head: bool,
+    path: str,
+) -> None:
+    """CheckpointError where a head's weight is missing or has another shape than its labels ask for."""
+    for head, facts in heads.items():
+        if head not in FEATURES:
+            continue
+        name = f"{head if multi_head else 'classifier'}.weight"
+        wanted = (len(facts.labels), FEATURES[head] * hidden_size)
+        if name not in tensors:
+            raise CheckpointError(f"{path}: no {name} among the weights; download or convert it again")
+        if tensors[name].shape != wanted:
+            raise CheckpointError(
+                f"{path}: {name} has the shape {tensors[name].shape}, but {len(facts.labels)} labels and "
+                f"hidden size {hidden_size} ask for {wanted}; config and weights do not belong together"
+            )
+
+
+def _labels(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> tuple[str, ...]:
+    """id2label in the order of ids; where transformers left it out, its default names LABEL_0, LABEL_1, …"""
+    id2label = cast("dict[str, object] | None", config.get("id2label"))
+    if not id2label:
+        rows = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
+        return tuple(f"LABEL_{row}" for row in range(rows))
+    try:
+        by_id = {int(key): str(label) for key, label in id2label.items()}
+    except (AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: id2label in config.json is not {{id: label}}; mend it") from error
+    if sorted(by_id) != list(range(len(by_id))):
+        raise CheckpointError(f"{path}: id2label in config.json has gaps in its ids; mend it")
+    return tuple(by_id[number] for number in range(len(by_id)))
+
+
+def _multi_label(config: Mapping[str, object]) -> bool | None:
+    problem = config.get("problem_type")
+    return None if problem is None else problem == "multi_label_classification"

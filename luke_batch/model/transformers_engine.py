@@ -1,0 +1,157 @@
+"""`engine: transformers`: forward passes of transformers' own classes, the reference for every other engine.
+
+Heads of one checkpoint share one encoder. Batches are length-sorted and padded, in float32.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    LukeConfig,
+    LukeForEntityClassification,
+    LukeForEntityPairClassification,
+    LukeForEntitySpanClassification,
+    LukeModel,
+)
+
+from luke_batch.arrays import FloatArray
+from luke_batch.errors import CheckpointError
+from luke_batch.model.batching import length_sorted, run_halving
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.engine import Task
+from luke_batch.model.padding import PaddedWindows, pad
+from luke_batch.model.weights import encoder_state, head_state
+from luke_batch.model.windows import Window
+
+# transformers' classes carry too few types for strict checking.
+HEAD_CLASSES: dict[Task, Any] = {
+    Task.SPANS: LukeForEntitySpanClassification,
+    Task.ENTITY: LukeForEntityClassification,
+    Task.PAIR: LukeForEntityPairClassification,
+}
+ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
+SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class TransformersEngine:
+    """An `Engine`; see there for what `run` promises."""
+
+    def __init__(self, checkpoint: Checkpoint, tasks: Collection[Task], device: str, max_tokens: int) -> None:
+        """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
+        config = LukeConfig.from_dict(dict(checkpoint.config))
+        encoder = _encoder(config, checkpoint)
+        self._checkpoint = checkpoint
+        self._device = device
+        self._max_tokens = max_tokens
+        self._pad_id = checkpoint.setting("pad_token_id")
+        self._encoder: Any = encoder.to(device).eval()
+        self._heads: dict[Task, Any] = {
+            task: _head(task, config, checkpoint, encoder).to(device).eval()
+            for task in HEAD_CLASSES
+            if task in tasks
+        }
+
+    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        """The outputs of `task` for each window; CheckpointError where ids lie outside of the embeddings."""
+        if task in HEAD_CLASSES and task not in self._heads:
+            raise ValueError(f"the engine was not loaded for the task {task.value}")
+        self._check(task, windows)
+        words = np.array([len(window.token_ids) for window in windows], np.int32)
+        entities = np.array([len(window.entity_ids) for window in windows], np.int32)
+        results: dict[int, FloatArray] = {}
+        for rows in length_sorted(words, entities, self._max_tokens):
+            batch = [windows[row] for row in rows]
+            outputs = run_halving(partial(self._forward, task), batch, self._is_out_of_memory)
+            results.update(zip(rows.tolist(), outputs, strict=True))
+        return [results[row] for row in range(len(windows))]
+
+    def _check(self, task: Task, windows: Sequence[Window]) -> None:
+        """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""
+        limits = [self._checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size")]
+        longest = self._checkpoint.setting("max_position_embeddings") - self._pad_id - 1
+        for window in windows:
+            for ids, limit, kind in zip(
+                (window.token_ids, window.entity_ids), limits, ("token", "entity"), strict=True
+            ):
+                if ids.size and not 0 <= ids.min() <= ids.max() < limit:
+                    raise CheckpointError(
+                        f"{self._checkpoint.path}: the tokenizer gives the {kind} id {ids.max()}, but the "
+                        f"weights have {limit} rows; tokenizer and weights do not belong together"
+                    )
+            if len(window.token_ids) > longest:
+                raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
+            if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
+                raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task.value}")
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        if not isinstance(error, (RuntimeError, MemoryError)):
+            return False
+        found = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+            phrase in str(error).lower() for phrase in OUT_OF_MEMORY
+        )
+        if found and self._device != "cpu":
+            torch.cuda.empty_cache()  # blocks of the failed sizes are of no use to the halves
+        return found
+
+    @torch.inference_mode()
+    def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        batch = pad(windows, self._pad_id, self._checkpoint.max_mention_length)
+        counts = [len(window.entity_ids) for window in windows]
+        if task in (Task.SPANS, Task.MENTIONS) and not any(counts):
+            width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
+            return [np.zeros((0, width), np.float32) for _ in windows]
+        inputs = self._inputs(batch, spans=task is Task.SPANS)
+        match task:
+            case Task.SPANS:
+                return _cut(self._heads[task](**inputs).logits, counts)
+            case Task.ENTITY | Task.PAIR:
+                return list(_array(self._heads[task](**inputs).logits))
+            case Task.MENTIONS:
+                return _cut(self._encoder(**inputs).entity_last_hidden_state, counts)
+            case Task.TEXT:
+                states = self._encoder(**inputs).last_hidden_state
+                return _cut(states, [len(window.token_ids) for window in windows])
+
+    def _inputs(self, batch: PaddedWindows, spans: bool) -> dict[str, Tensor]:
+        # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.
+        names = [
+            field.name
+            for field in fields(batch)
+            if not field.name.startswith("entity")
+            or (batch.entity_ids.shape[1] and (spans or field.name not in SPAN_INPUTS))
+        ]
+        return {name: torch.from_numpy(getattr(batch, name)).to(self._device) for name in names}
+
+
+def _encoder(config: LukeConfig, checkpoint: Checkpoint) -> nn.Module:
+    # On the meta device nothing is allocated or initialised only to be replaced.
+    with torch.device("meta"):
+        encoder: nn.Module = LukeModel(config, add_pooling_layer=False)
+    encoder.load_state_dict(encoder_state(checkpoint), assign=True)
+    return encoder
+
+
+def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Module) -> nn.Module:
+    weight, bias = head_state(checkpoint, task.head)
+    head_config = LukeConfig.from_dict({**config.to_dict(), "num_labels": len(weight), "id2label": None})
+    with torch.device("meta"):
+        model = HEAD_CLASSES[task](head_config)
+    model.luke = encoder
+    state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    model.classifier.load_state_dict(state, assign=True)
+    return model
+
+
+def _array(tensor: Tensor) -> FloatArray:
+    return tensor.to("cpu", torch.float32).numpy()
+
+
+def _cut(padded: Tensor, lengths: Sequence[int]) -> list[FloatArray]:
+    """The rows of a (b, n, d) tensor without their padding."""
+    return [row[:length] for row, length in zip(_array(padded), lengths, strict=True)]

@@ -1,0 +1,137 @@
+"""The text stages: sentences, words, gazetteer names and given mentions of each document. No model."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from luke_batch.arrays import IntArray
+from luke_batch.config import InputConfig, JobConfig
+from luke_batch.corpus.columns import source_column
+from luke_batch.corpus.texts import text_errors, texts_of
+from luke_batch.document.state import Document, Failure, no_spans
+from luke_batch.document.writing import write_documents
+from luke_batch.errors import DocumentError
+from luke_batch.text.gazetteer import Gazetteer, load_gazetteer
+from luke_batch.text.segmenter import make_segmenter
+from luke_batch.text.words import words
+
+_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""Native libraries panic with a BaseException; only these ask the process to stop."""
+
+_Row = Mapping[str, object]
+
+
+class Preparation:
+    """Segments texts and proposes the spans that need no model."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._input = config.input
+        self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
+        proposers = {proposer for head in config.heads for proposer in head.spans}
+        self._wants_words = bool(proposers & {"all", "auto", "gazetteer"})
+        self._gazetteer: Gazetteer | None = None
+        settings = config.proposers.gazetteer
+        if "gazetteer" in proposers and settings is not None:
+            self._gazetteer = load_gazetteer(settings.path, settings.column, settings.case)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Add sentences and the internal columns; a document that cannot be read carries its failure."""
+        source = _Source(table, self._input)
+        documents = [self._prepare(source, row) for row in range(table.num_rows)]
+        return write_documents(table, documents, ["sentences"], None)
+
+    def _prepare(self, source: "_Source", row: int) -> Document:
+        stage = "read"
+        try:
+            text, language = source.text(row), source.language(row)
+            stage = "segment"
+            document = Document(text=text, sentences=self._segmenter.segment(text, language))
+            stage = "propose"
+            if self._wants_words:
+                document.words = words(text, language)
+            if self._gazetteer is not None:
+                document.gazetteer = self._gazetteer.find(text, document.words)
+            source.set_given(document, row)
+            return document
+        except _NOT_OURS:
+            raise
+        except BaseException as error:
+            return Document(text="", sentences=no_spans(), failure=Failure.of(error, stage))
+
+
+class _Source:
+    """The input columns of a table by their role."""
+
+    def __init__(self, table: pa.Table, columns: InputConfig) -> None:
+        text = source_column(table, columns.text_column)
+        self._texts, self._broken = texts_of(text), text_errors(text)
+        language = columns.lang_column
+        self._languages = None if language is None else texts_of(source_column(table, language))
+        self._mentions = _rows(table, columns.mentions_column)
+        self._relations = _rows(table, columns.relations_column)
+
+    def text(self, row: int) -> str:
+        """The text, "" for null. DocumentError where it is not UTF-8."""
+        if row in self._broken:
+            raise DocumentError(self._broken[row], stage="read")
+        return self._texts[row] or ""
+
+    def language(self, row: int) -> str | None:
+        return None if self._languages is None else self._languages[row]
+
+    def set_given(self, document: Document, row: int) -> None:
+        """Given mentions and pairs of a row; DocumentError where one is not inside the text or the list."""
+        if self._mentions is None:
+            return
+        mentions = self._mentions[row] or []
+        document.given = _spans(mentions, len(document.text))
+        document.given_labels = [_label(mention) for mention in mentions]
+        if self._relations is not None:
+            document.given_pairs = _pairs(self._relations[row] or [], len(mentions))
+
+
+def _rows(table: pa.Table, name: str | None) -> list[list[_Row] | None] | None:
+    return None if name is None else cast("list[list[_Row] | None]", source_column(table, name).to_pylist())
+
+
+def _spans(mentions: Sequence[_Row], length: int) -> IntArray:
+    """(n, 2) offsets of given mentions in a text of `length` characters."""
+    spans = _integers(mentions, "start", "end", "mention")
+    for start, end in spans:
+        if start >= end:
+            raise DocumentError(f"given mention [{start}, {end}) is reversed or empty", stage="propose")
+        if start < 0 or end > length:
+            raise DocumentError(
+                f"given mention [{start}, {end}) is outside of the text of {length} characters",
+                stage="propose",
+            )
+    return np.array(spans, np.int32).reshape(-1, 2)
+
+
+def _pairs(relations: Sequence[_Row], mentions: int) -> IntArray:
+    """(n, 2) indices of given pairs into a list of `mentions` given mentions."""
+    pairs = _integers(relations, "head", "tail", "relation")
+    for head, tail in pairs:
+        if not (0 <= head < mentions and 0 <= tail < mentions):
+            raise DocumentError(
+                f"given relation ({head}, {tail}) names a mention that is not there: there are {mentions}",
+                stage="propose",
+            )
+    return np.array(pairs, np.int32).reshape(-1, 2)
+
+
+def _integers(rows: Sequence[_Row | None], first: str, second: str, what: str) -> list[tuple[int, int]]:
+    numbers: list[tuple[int, int]] = []
+    for row in rows:
+        values = (None, None) if row is None else (row[first], row[second])
+        if not (isinstance(values[0], int) and isinstance(values[1], int)):
+            raise DocumentError(f"given {what} without {first} or {second}: {row}", stage="propose")
+        numbers.append((values[0], values[1]))
+    return numbers
+
+
+def _label(mention: _Row) -> str | None:
+    label = mention.get("label")
+    return label if isinstance(label, str) else None

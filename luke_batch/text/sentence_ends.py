@@ -1,0 +1,63 @@
+"""Mends sentence boundaries that cut a name, miss a quotation's end or leave a closing mark behind.
+
+Measured on the names of the development data and on news in 125 languages: a segmenter that cuts "J. Kulich", "Mme
+Curie" or ".NET" loses the name for good, while a boundary too few costs next to nothing.
+"""
+
+import re
+
+_REACH = 32
+"""Characters before a boundary that can matter: longer than any abbreviation."""
+
+# Abbreviations that precede a name and that sentencex does not know for the language, as they are written.
+_TITLES = frozenset(
+    "Ms Mme Mlle Dr St Ste Sta Sto Pr Chr Kgs Kungl S:t Hrn Frl Mevr Dipl Sn Cia Cía Av av al sv św inż gđa gđica doc "
+    "Vol Vanc им ул св г-н г-жа д-р проф".split()
+)
+
+_OPENING = "([{<\"'“‘„«‹「『《（【"
+_QUOTE = re.compile(r"[\"“”„«»‹›「」『』]|(?<!\w)['‘’]|['‘’](?!\w)")
+_CLOSING = re.compile(r"[\"'”’»)\]]+(?=\s)")
+_SPACE = re.compile(r"\s+")
+_OPENING_QUOTE = re.compile(r"[“„«‹「『]")
+
+
+def cuts_a_name(text: str, cut: int, language: str) -> bool:
+    """Whether the boundary at `cut` of `text` follows a full stop that belongs to a name: an initial, a title, ".NET"."""
+    before = text[max(0, cut - _REACH) : cut]
+    stopped = before.rstrip()
+    if not stopped.endswith("."):
+        return False
+    tokens = stopped[:-1].rsplit(maxsplit=1)
+    token = tokens[-1].lstrip(_OPENING) if tokens and not stopped[-2:-1].isspace() else ""
+    if stopped == before and not text[cut].isspace():
+        return text[cut].isalnum() and len(token.rpartition(".")[2]) <= 2
+    # English sentences do end in one letter ("vitamin C."), and sentencex knows its initials
+    return token in _TITLES or (language != "en" and len(token) == 1 and token.isupper())
+
+
+def behind_closing(text: str, cut: int) -> int:
+    """`cut`, moved behind closing marks that were left to the next sentence: `He left. |" Then` -> `He left. "| Then`."""
+    mark = _CLOSING.match(text, cut)
+    return mark.end() if mark else cut
+
+
+def without_quotes(text: str) -> str:
+    """`text` with a space for each quotation mark, so that a segmenter looks inside quotations; the length is unchanged."""
+    return _QUOTE.sub(" ", text)
+
+
+def before_opening(text: str, cut: int) -> int:
+    """`cut`, found in `without_quotes(text)`, moved before the marks that open the sentence behind it.
+
+    Between two sentences lie closing marks, white space, opening marks: the boundary is behind the white space, or
+    before the first mark that can only open where there is none.
+    """
+    start = cut
+    while start > 0 and (text[start - 1].isspace() or _QUOTE.match(text, start - 1)):
+        start -= 1
+    gap = _SPACE.search(text, start, cut)
+    if gap:
+        return gap.end()
+    opening = _OPENING_QUOTE.search(text, start, cut)
+    return opening.start() if opening else cut

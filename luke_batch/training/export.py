@@ -1,0 +1,152 @@
+"""Writes a trained model as a checkpoint folder, format 1.
+
+config.json, tokenizer.json, tokenizer_config.json, entity_vocab.json   as transformers names them
+model-0000k-of-0000n.safetensors, model.safetensors.index.json          LukeModel's parameters in half precision;
+                                                                        the word embeddings as 8-bit rows with a
+                                                                        scale each (`<name>.scale`)
+heads.safetensors                                                       `<head>.weight`, `<head>.bias`, float32
+luke_batch.json                                                         the heads: labels, thresholds, settings
+README.md                                                               the model card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from luke_batch.training.base import ENTITY_VOCABULARY
+from luke_batch.training.model import MultiTaskModel
+from luke_batch.training.vocabulary import dequantise, quantise
+
+FORMAT = 1
+WORDS = "embeddings.word_embeddings.weight"
+SCALE = WORDS + ".scale"
+_SHARD_BYTES = 45_000_000
+"""Files stay under the 50 MB that code hosts accept."""
+
+TOKENIZER_CONFIG: dict[str, Any] = {
+    "tokenizer_class": "MLukeTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+    "entity_token_1": "<ent>",
+    "entity_token_2": "<ent2>",
+    "entity_unk_token": "[UNK]",
+    "entity_pad_token": "[PAD]",
+    "entity_mask_token": "[MASK]",
+    "entity_mask2_token": "[MASK2]",
+    "max_mention_length": 30,
+    "prefix_space": "first",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an export says of itself: its name, the settings of its heads, and its README."""
+
+    name: str
+    heads: dict[str, dict[str, Any]]
+    readme: str
+
+
+def export(
+    folder: Path, model: MultiTaskModel, luke_config: dict[str, Any], tokenizer: dict[str, Any], card: Card
+) -> None:
+    """Writes the folder as a whole: it replaces an older one only when it is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial.chmod(0o755)
+    _write_json(partial / "config.json", luke_config)
+    _write_json(partial / "tokenizer.json", tokenizer, indent=None)
+    _write_json(partial / "tokenizer_config.json", TOKENIZER_CONFIG)
+    _write_json(partial / "entity_vocab.json", ENTITY_VOCABULARY)
+    _write_json(partial / "luke_batch.json", {"format": FORMAT, "name": card.name, "heads": _heads(model, card)})
+    (partial / "README.md").write_text(card.readme, encoding="utf-8")
+    heads = {name: item.detach().float().contiguous() for name, item in model.heads.state_dict().items()}
+    save_file(heads, partial / "heads.safetensors", metadata={"format": "pt"})
+    _write_shards(partial, stored(model.encoder.state_dict()))
+    for file in partial.iterdir():
+        file.chmod(0o644)
+    _replace(partial, folder)
+
+
+def stored(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's parameters as they are stored."""
+    tensors = {name: item.detach().half().contiguous() for name, item in state.items() if name != WORDS}
+    tensors[WORDS], tensors[SCALE] = quantise(state[WORDS])
+    return tensors
+
+
+def load_encoder_state(folder: Path) -> dict[str, Tensor]:
+    """The encoder's parameters of an exported folder, in float32."""
+    index: dict[str, Any] = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(index["weight_map"].values())):
+        tensors.update(load_file(folder / name))
+    scale = tensors.pop(SCALE)
+    state = {name: item.float() for name, item in tensors.items()}
+    state[WORDS] = dequantise(tensors[WORDS], scale)
+    return state
+
+
+def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
+    described: dict[str, dict[str, Any]] = {}
+    for name, spec in model.specs.items():
+        described[name] = {
+            "labels": list(spec.labels),
+            "none_label": spec.none_label,
+            "multi_label": spec.multi_label,
+            "temperature": 1.0,
+            **card.heads.get(name, {}),
+        }
+    return described
+
+
+def _write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, item in tensors.items():
+        if size + item.nbytes > _SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = item
+        size += item.nbytes
+    where: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(shard, file))
+    total = sum(item.nbytes for item in tensors.values())
+    _write_json(
+        folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where}
+    )
+
+
+def _write_json(file: Path, content: object, indent: int | None = 1) -> None:
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    old = partial.with_name(partial.name + "-old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def rounded_words(rows: Tensor) -> Tensor:
+    """Word embeddings as they will be after storing and loading: what training should see."""
+    return dequantise(*quantise(rows)).to(torch.float32)

@@ -1,0 +1,111 @@
+"""Several heads over one encoder, their losses, and batches of examples as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.training.sampling import Example
+
+Feature = Literal["span", "entity", "pair"]
+"""What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or [h_head; h_tail]."""
+
+_WIDTH: dict[Feature, int] = {"span": 3, "entity": 1, "pair": 2}
+_IGNORED = -100
+# A relation holds of one pair in some dozens: the head starts from that, not from one in two.
+_RARE = -4.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """A head: its labels, what it reads, and how it decides."""
+
+    feature: Feature
+    labels: tuple[str, ...]
+    multi_label: bool = False
+    none_label: str | None = None
+
+
+class MultiTaskModel(nn.Module):
+    """The encoder and a linear head for each task."""
+
+    def __init__(self, config: EncoderConfig, heads: dict[str, HeadSpec], dropout: float = 0.1) -> None:
+        super().__init__()
+        self.specs = heads
+        self.encoder = LukeEncoder(config)
+        # Frozen: the rows are stored with 8 bits, and few of them occur in the training data.
+        self.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict()
+        for name, spec in heads.items():
+            head = nn.Linear(_WIDTH[spec.feature] * config.hidden_size, len(spec.labels))
+            nn.init.normal_(head.weight, std=0.02)
+            nn.init.constant_(head.bias, _RARE if spec.multi_label else 0.0)
+            self.heads[name] = head
+
+    def forward(self, name: str, batch: EncoderInput) -> Tensor:
+        """Logits in float32: (batch, entities, labels), for pairs (batch, labels)."""
+        words, entities = self.encoder(batch)
+        features = self.dropout(_features(self.specs[name].feature, words, entities, batch.entity_spans).float())
+        # Heads decide by small margins, and are too small for half precision to be any faster.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.heads[name](features)
+
+
+def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) -> Tensor:
+    if feature == "entity":
+        return entities
+    if feature == "pair":
+        return entities[:, :2].flatten(1)
+    width = words.shape[-1]
+    start = words.gather(1, spans[..., :1].expand(-1, -1, width))
+    end = words.gather(1, (spans[..., 1:] - 1).clamp_min(0).expand(-1, -1, width))
+    return torch.cat([start, end, entities], -1)
+
+
+def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
+    """Padded inputs, targets, and for a multi-label head which labels are known."""
+    count = len(examples)
+    words = max(example.words for example in examples)
+    entities = max(example.entities for example in examples)
+    token_ids = np.full((count, words), pad_id, np.int64)
+    lengths = np.array([example.words for example in examples], np.int64)
+    entity_ids = np.zeros((count, entities), np.int64)
+    spans = np.zeros((count, entities, 2), np.int64)
+    for place, example in enumerate(examples):
+        token_ids[place, : example.words] = example.window.token_ids
+        entity_ids[place, : example.entities] = example.window.entity_ids
+        spans[place, : example.entities] = example.window.entity_spans
+    inputs = EncoderInput(*(torch.from_numpy(item) for item in (token_ids, lengths, entity_ids, spans)))
+    if multi_label:
+        targets = np.stack([example.targets for example in examples])
+        known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
+        return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
+    labels = np.full((count, entities), _IGNORED, np.int64)
+    for place, example in enumerate(examples):
+        labels[place, : len(example.targets)] = example.targets
+    return inputs, torch.from_numpy(labels), None
+
+
+def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels.
+
+    Where a pair's annotation knows only some labels, one of which holds, the choice among these is learnt too.
+    """
+    if known is None:
+        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=_IGNORED)
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    loss = (each * known).sum(-1).mean()
+    partial = ~known.all(-1) & (targets.sum(-1) == 1)
+    if partial.any():
+        among = logits[partial].masked_fill(~known[partial], -torch.inf)
+        choice = functional.cross_entropy(among, targets[partial].argmax(-1), reduction="sum")
+        loss = loss + choice / len(logits)
+    return loss

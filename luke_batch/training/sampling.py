@@ -1,0 +1,165 @@
+"""Which spans of a sentence a training example shows, and how examples form batches.
+
+A sentence of 30 words has 165 spans of up to six words; nearly all are trivially no mention. Shown are all gold
+spans and a sample of the others: half of it hard ones (they overlap a gold span, or look like a name), half any.
+Now and then a sentence shows as many as one window holds, as at inference, where all spans share the windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from luke_batch.arrays import IntArray
+from luke_batch.model.windows import Window
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSampling:
+    """How many spans that are no mention an example shows."""
+
+    fewest: int = 6
+    per_word: float = 0.45
+    most: int = 26
+    dense_share: float = 0.06
+    """The share of sentences that show up to `dense` spans."""
+    dense: int = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One window with what its entities should be."""
+
+    window: Window
+    targets: NDArray[Any]
+    """(entities,) label numbers, or (labels,) 0 and 1 for a multi-label head."""
+    known: BoolArray | None = None
+    """(labels,) those of which the annotation tells whether they hold; None: all."""
+
+    @property
+    def words(self) -> int:
+        return len(self.window.token_ids)
+
+    @property
+    def entities(self) -> int:
+        return len(self.window.entity_ids)
+
+
+def spans_of_words(words: IntArray, longest: int) -> IntArray:
+    """(n, 2) the character ranges of all runs of up to `longest` of the (w, 2) words, by start and end."""
+    count = len(words)
+    first, length = np.divmod(np.arange(count * longest, dtype=np.int32), np.int32(longest))
+    inside = first + length < count
+    first, length = first[inside], length[inside]
+    return np.stack([words[first, 0], words[first + length, 1]], 1).astype(np.int32).reshape(-1, 2)
+
+
+def choose_negatives(
+    text: str, spans: IntArray, gold: IntArray, words: int, sampling: SpanSampling, rng: Generator
+) -> IntArray:
+    """The indices of those `spans` (none of them gold) that an example shows."""
+    if rng.random() < sampling.dense_share:
+        wanted = int(rng.integers(60, sampling.dense + 1)) - len(gold)
+    else:
+        middle = min(sampling.fewest + sampling.per_word * words, sampling.most)
+        wanted = int(rng.integers(int(0.6 * middle), int(1.4 * middle) + 1))
+    if wanted >= len(spans):
+        return np.arange(len(spans), dtype=np.int32)
+    hard = np.flatnonzero(_overlaps(spans, gold) | _named(text, spans))
+    picked = rng.choice(hard, min(len(hard), max(wanted, 2) // 2), replace=False)
+    others = np.setdiff1d(np.arange(len(spans)), picked)
+    rest = rng.choice(others, min(len(others), max(wanted - len(picked), 0)), replace=False)
+    return np.sort(np.concatenate([picked, rest])).astype(np.int32)
+
+
+def _overlaps(spans: IntArray, gold: IntArray) -> BoolArray:
+    if not len(gold):
+        return np.zeros(len(spans), dtype=bool)
+    return ((spans[:, :1] < gold[:, 1]) & (spans[:, 1:] > gold[:, 0])).any(1)
+
+
+def _named(text: str, spans: IntArray) -> BoolArray:
+    """Spans that begin and end like a name: with a capital, a digit, or a letter of a script without capitals."""
+    namelike = np.fromiter((not (letter.islower() or letter.isspace()) for letter in text), bool, len(text))
+    letters = np.fromiter((letter.isalnum() for letter in text), bool, len(text))
+    return namelike[spans[:, 0]] & letters[spans[:, 0]] & letters[spans[:, 1] - 1]
+
+
+class Task(Protocol):
+    """A source of examples for one head."""
+
+    name: str
+
+    def draw(self, rng: Generator) -> Example | None:
+        """A random example; None where the drawn row cannot become one (counted as skipped)."""
+        ...
+
+
+def cut_into_batches(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+    """Examples of similar length together, each batch at most `tokens` words and entities with its padding."""
+    batches: list[list[Example]] = []
+    batch: list[Example] = []
+    words = entities = 0
+    for example in sorted(examples, key=lambda item: (item.words + item.entities, item.words)):
+        wider = max(words, example.words), max(entities, example.entities)
+        if batch and sum(wider) * (len(batch) + 1) > tokens:
+            batches.append(batch)
+            batch, wider = [], (example.words, example.entities)
+        words, entities = wider
+        batch.append(example)
+    return [*batches, batch] if batch else batches
+
+
+class BatchSource:
+    """Endless batches of one task, from pools sorted by length; its state can be stored and restored."""
+
+    def __init__(self, task: Task, tokens: int, pool: int, seed: int) -> None:
+        self.task = task
+        self._tokens = tokens
+        self._pool = pool
+        self._rng = np.random.default_rng(seed)
+        self._used = 0
+        self._start: dict[str, Any] = self._rng.bit_generator.state
+        self._batches: Iterator[list[Example]] = iter(())
+
+    def next(self) -> list[Example]:
+        """The next batch."""
+        batch = next(self._batches, None)
+        if batch is None:
+            self._refill()
+            batch = next(self._batches)
+        self._used += 1
+        return batch
+
+    def _refill(self) -> None:
+        self._start = self._rng.bit_generator.state
+        self._used = 0
+        drawn = (self.task.draw(self._rng) for _ in range(100 * self._pool))
+        found = [example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)]
+        if not found:
+            message = f"{self.task.name}: no row of the training data can be used"
+            raise ValueError(message)
+        batches = cut_into_batches(found, self._tokens)
+        self._rng.shuffle(batches)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
+        self._batches = iter(batches)
+
+    def state(self) -> dict[str, Any]:
+        """Where the source stands: the generator at the start of the pool, and the batches taken from it."""
+        return {"start": self._start, "used": self._used}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._rng.bit_generator.state = state["start"]
+        used = int(state["used"])
+        if used:
+            self._refill()
+            for _ in range(used):
+                next(self._batches)
+        self._used = used

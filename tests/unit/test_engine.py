@@ -1,0 +1,240 @@
+"""`engine: transformers` gives what transformers' own classes give for one window at a time."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from luke_batch.arrays import FloatArray
+from luke_batch.config import ModelConfig
+from luke_batch.errors import CheckpointError, ResourceError
+from luke_batch.model.checkpoint import resolve
+from luke_batch.model.device import pick_device
+from luke_batch.model.engine import Engine, Task, load_engine
+from luke_batch.model.padding import pad
+from luke_batch.model.transformers_engine import TransformersEngine
+from luke_batch.model.windows import Window
+from tests.checkpoints import HEADS, HIDDEN, LABELS, VOCABULARY, Recipe, head_recipe, multi_head_weights
+
+Folders = Callable[[Recipe], Path]
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "luke": {},
+    "luke-v5-layout": {"layout": "v5"},
+    "luke-lite-same-size": {"lite": True, "entity_emb_size": HIDDEN},
+    "mluke": {"kind": "mluke", "entity_aware": False},
+    "mluke-aware": {"kind": "mluke", "entity_emb_size": HIDDEN},
+}
+TASKS = {Task.SPANS: "ner", Task.ENTITY: "types", Task.PAIR: "relations"}
+
+
+def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
+    """Random inputs of many lengths: no entities where the task allows it, mentions beyond 30 tokens."""
+    random = np.random.default_rng(seed)
+    fixed = {Task.ENTITY: 1, Task.PAIR: 2}.get(task)
+    made: list[Window] = []
+    for length in (5, 70, 3, 200, 41, 12, 66, 9):
+        count = int(random.integers(0, 9)) if fixed is None else fixed
+        if length == 3:
+            count = fixed or 0
+        starts = random.integers(1, length - 1, count)
+        ends = np.minimum(starts + random.integers(1, 60, count), length - 1)
+        ids = np.concatenate([[0], random.integers(4, VOCABULARY[kind], length - 2), [2]])
+        spans = np.stack([starts, ends], 1).astype(np.int32)
+        made.append(Window(ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32), spans))
+    return made
+
+
+def engine(folder: Path, *tasks: Task, max_tokens: int = 512) -> Engine:
+    """The engine under test, on the CPU."""
+    return load_engine(
+        ModelConfig(engine="transformers", max_tokens=max_tokens), resolve(str(folder)), tasks, "cpu"
+    )
+
+
+def reference(model: Any, task: Task, window: Window) -> FloatArray:
+    """What transformers' class gives for one window alone, through its own inputs."""
+    fields = {name: torch.from_numpy(value) for name, value in vars(pad([window], 1, 30)).items()}
+    if task is not Task.SPANS:
+        fields = {name: value for name, value in fields.items() if not name.endswith("_positions")}
+    if not len(window.entity_ids):
+        fields = {name: value for name, value in fields.items() if not name.startswith("entity")}
+    with torch.inference_mode():
+        output = model(**fields)
+    if task is Task.TEXT:
+        return output.last_hidden_state[0].numpy()
+    if task is Task.MENTIONS:
+        return output.entity_last_hidden_state[0].numpy()
+    return output.logits[0].numpy()
+
+
+def assert_close(found: FloatArray, wanted: FloatArray) -> None:
+    """The tolerance that the project promises against transformers."""
+    assert found.shape == wanted.shape
+    assert found.dtype == np.float32
+    rms = float(np.sqrt(np.mean(np.square(wanted)))) if wanted.size else 0.0
+    assert np.abs(found - wanted).max(initial=0) <= 1e-4 * max(1.0, rms)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("task", TASKS)
+def test_heads_equal_transformers(checkpoint_folder: Folders, task: Task, variant: str) -> None:
+    """Logits of each head are those of transformers' own class on the same checkpoint and inputs."""
+    recipe = head_recipe(TASKS[task], **VARIANTS[variant])
+    folder = checkpoint_folder(recipe)
+    model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
+    inputs = windows(task, recipe.kind)
+    found = engine(folder, task).run(task, inputs)
+    for logits, window in zip(found, inputs, strict=True):
+        if len(window.entity_ids):
+            assert_close(logits, reference(model, task, window))
+        else:
+            assert logits.shape == (0, len(recipe.labels))
+    several = np.concatenate([logits.reshape(-1, len(recipe.labels)) for logits in found])
+    assert several.std(0).min() > 0.01  # the comparison means something
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_states_equal_transformers(checkpoint_folder: Folders, variant: str) -> None:
+    """Mention and text states are LukeModel's, also from a window without entities."""
+    recipe = Recipe(**VARIANTS[variant])
+    folder = checkpoint_folder(recipe)
+    model = transformers.LukeModel.from_pretrained(folder).eval()
+    both = engine(folder, Task.MENTIONS, Task.TEXT)
+    inputs = windows(Task.TEXT, recipe.kind)
+    text, mentions = both.run(Task.TEXT, inputs), both.run(Task.MENTIONS, inputs)
+    for words, entities, window in zip(text, mentions, inputs, strict=True):
+        assert_close(words, reference(model, Task.TEXT, window))
+        if len(window.entity_ids):
+            assert_close(entities, reference(model, Task.MENTIONS, window))
+        else:
+            assert entities.shape == (0, HIDDEN)
+
+
+def test_every_checkpoint_embeds(checkpoint_folder: Folders) -> None:
+    """A checkpoint with a head gives the states of its encoder."""
+    folder = checkpoint_folder(head_recipe("ner"))
+    model = transformers.LukeForEntitySpanClassification.from_pretrained(folder).luke.eval()
+    inputs = windows(Task.MENTIONS)
+    for found, window in zip(engine(folder, Task.TEXT).run(Task.TEXT, inputs), inputs, strict=True):
+        assert_close(found, reference(model, Task.TEXT, window))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_multi_head_folder_equals_one_class_a_head(multi_head_folder: Path, task: Task) -> None:
+    """Heads that share an encoder give what transformers' class gives with the dequantised weights."""
+    checkpoint = resolve(str(multi_head_folder))
+    shared = load_engine(ModelConfig(engine="transformers"), checkpoint, list(Task), "cpu")
+    assert isinstance(shared, TransformersEngine)
+    head = TASKS[task]
+    config = transformers.LukeConfig.from_pretrained(multi_head_folder, num_labels=len(LABELS[head]))
+    model = getattr(transformers, HEADS[head])(config).eval()
+    model.luke.load_state_dict(shared._encoder.state_dict(), strict=False)
+    weights = multi_head_weights(0)
+    model.classifier.load_state_dict(
+        {name.partition(".")[2]: value for name, value in weights.items() if name.startswith(head)}
+    )
+    inputs = windows(task)
+    for found, window in zip(shared.run(task, inputs), inputs, strict=True):
+        if len(window.entity_ids):
+            assert_close(found, reference(model, task, window))
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_order_and_company_do_not_matter(multi_head_folder: Path, task: Task) -> None:
+    """Each window gets the same output in another order, in other batches and alone."""
+    inputs = windows(task)
+    loaded = engine(multi_head_folder, task)
+    wanted = loaded.run(task, inputs)
+    backwards = engine(multi_head_folder, task, max_tokens=4096).run(task, inputs[::-1])[::-1]
+    for found, window, expected in zip(backwards, inputs, wanted, strict=True):
+        assert_close(found, expected)
+        assert_close(loaded.run(task, [window])[0], expected)
+
+
+def test_no_windows_no_outputs(multi_head_folder: Path) -> None:
+    """An empty list is no special case for the caller."""
+    assert engine(multi_head_folder, Task.SPANS).run(Task.SPANS, []) == []
+
+
+def test_a_task_without_its_head_is_refused(checkpoint_folder: Folders) -> None:
+    """The message names the head that is missing and those that exist."""
+    folder = checkpoint_folder(head_recipe("types"))
+    with pytest.raises(
+        CheckpointError, match="no ner head .*LukeForEntityClassification.* embeddings, types"
+    ):
+        engine(folder, Task.SPANS)
+
+
+def test_a_task_that_was_not_loaded_is_an_error(multi_head_folder: Path) -> None:
+    """An engine loaded for one head does not quietly run another."""
+    with pytest.raises(ValueError, match="not loaded for the task types"):
+        engine(multi_head_folder, Task.SPANS).run(Task.ENTITY, windows(Task.ENTITY))
+
+
+@pytest.mark.parametrize(
+    ("token", "entity", "kind"), [(9999, 0, "token"), (5, 9999, "entity"), (-1, 0, "token")]
+)
+def test_ids_outside_of_the_tables_are_refused(
+    multi_head_folder: Path, token: int, entity: int, kind: str
+) -> None:
+    """On a GPU such an id would end the process: it is refused before the forward pass."""
+    window = Window(
+        np.array([0, token, 2], np.int32), np.array([entity], np.int32), np.array([[1, 2]], np.int32)
+    )
+    with pytest.raises(CheckpointError, match=f"gives the {kind} id"):
+        engine(multi_head_folder, Task.TEXT).run(Task.TEXT, [window])
+
+
+def test_a_window_beyond_the_model_is_an_error(multi_head_folder: Path) -> None:
+    """513 tokens have no position; a full window of 512 has."""
+    loaded = engine(multi_head_folder, Task.TEXT)
+    none = np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
+    assert loaded.run(Task.TEXT, [Window(np.full(512, 7, np.int32), *none)])[0].shape == (512, HIDDEN)
+    with pytest.raises(ValueError, match="513 tokens"):
+        loaded.run(Task.TEXT, [Window(np.full(513, 7, np.int32), *none)])
+
+
+def test_out_of_memory_is_survived(multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only one window fits in memory, the outputs are those of whole batches; where none fits, it raises."""
+    loaded = engine(multi_head_folder, Task.SPANS, max_tokens=4096)
+    assert isinstance(loaded, TransformersEngine)
+    inputs = windows(Task.SPANS)
+    wanted = loaded.run(Task.SPANS, inputs)
+    forward, limit = loaded._forward, 1
+
+    def small(task: Task, part: Sequence[Window]) -> list[FloatArray]:
+        if len(part) > limit:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return forward(task, part)
+
+    monkeypatch.setattr(loaded, "_forward", small)
+    for found, expected in zip(loaded.run(Task.SPANS, inputs), wanted, strict=True):
+        assert_close(found, expected)
+    limit = 0
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        loaded.run(Task.SPANS, inputs)
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` follows Ray's assignment; a GPU that CUDA does not see is refused with the cure."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto", gpu_assigned=False) == "cpu"
+    assert pick_device("cpu", gpu_assigned=True) == "cpu"
+    with pytest.raises(ResourceError, match=r"Ray assigned a GPU.*set `device: cpu`"):
+        pick_device("auto", gpu_assigned=True)
+    with pytest.raises(ResourceError, match="`device: cuda` is set"):
+        pick_device("cuda", gpu_assigned=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto", gpu_assigned=True) == "cuda"
+
+
+def test_every_engine_of_the_configuration_loads(multi_head_folder: Path) -> None:
+    """`load_engine` knows each name that `models.*.engine` accepts."""
+    for name in get_args(ModelConfig.model_fields["engine"].annotation):
+        config = ModelConfig(engine=name)
+        assert load_engine(config, resolve(str(multi_head_folder)), [Task.TEXT], "cpu")

@@ -1,0 +1,164 @@
+"""The decisions of heads that need no model: decoding, pairing, framing, packing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luke_batch.document.state import Document
+from luke_batch.heads.embeddings import pack
+from luke_batch.heads.frames import Framer, group_by_sentence
+from luke_batch.heads.ner import choose
+from luke_batch.heads.relations import nearest, ordered_pairs
+from luke_batch.heads.scores import Labels
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.windows import InputBuilder
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """The small byte-level BPE of the golden files."""
+    return Tokenizer.load(GOLDEN / "luke-v4-layout")
+
+
+@st.composite
+def scored_spans(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unique sorted spans, their logits over three labels (0 is none), and which of them are kept."""
+    pairs = draw(st.sets(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=14))
+    spans = np.array(sorted((s, s + n) for s, n in pairs), np.int32).reshape(-1, 2)
+    values = st.lists(st.integers(-3, 3), min_size=3, max_size=3)
+    logits = np.array(draw(st.lists(values, min_size=len(spans), max_size=len(spans))), np.float32)
+    kept = np.array(draw(st.lists(st.booleans(), min_size=len(spans), max_size=len(spans))), bool)
+    return spans, logits.reshape(-1, 3), kept
+
+
+@given(scored_spans())
+def test_flat_decoding_equals_the_greedy_rule_word_for_word(
+    case: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """Kept spans stay; the others enter by descending best logit (stable) while their characters are free."""
+    spans, logits, kept = case
+    free = set(range(20))
+    expected = [i for i in range(len(spans)) if kept[i]]
+    for i in expected:
+        free -= set(range(*spans[i].tolist()))
+    for i in sorted(range(len(spans)), key=lambda i: -logits[i].max()):
+        characters = set(range(*spans[i].tolist()))
+        if not kept[i] and logits[i].argmax() != 0 and characters <= free:
+            free -= characters
+            expected.append(i)
+    assert choose(spans, logits, 0, kept, nested=False).tolist() == sorted(expected)
+
+
+@given(scored_spans())
+def test_nested_decoding_keeps_every_span_that_is_something(
+    case: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """nested: exactly the spans whose argmax is a label, and the kept ones."""
+    spans, logits, kept = case
+    expected = [i for i in range(len(spans)) if kept[i] or logits[i].argmax() != 0]
+    assert choose(spans, logits, 0, kept, nested=True).tolist() == expected
+
+
+def test_single_label_decoding_is_the_argmax_with_its_calibrated_probability() -> None:
+    """The temperature changes the score, never the label; the none label is no output."""
+    logits = np.array([1.0, 3.0, 2.0], np.float32)
+    labels = Labels(("none", "a", "b"), none=0, multi=False, temperature=2.0)
+    weights = np.exp(logits / 2)
+    assert labels.decode(logits) == [("a", pytest.approx(weights[1] / weights.sum(), abs=1e-6))]
+    assert Labels(("none", "a", "b"), none=1, multi=False).decode(logits) == []
+
+
+def test_multi_label_decoding_takes_every_label_over_the_threshold_best_first() -> None:
+    """At the usual threshold of 0.5 that is logit > 0, and the empty set is allowed."""
+    labels = Labels(("a", "b", "c"), none=-1, multi=True)
+    assert [name for name, _ in labels.decode(np.array([0.1, -0.1, 2.0], np.float32))] == ["c", "a"]
+    assert labels.decode(np.array([-1.0, -2.0, -3.0], np.float32)) == []
+    strict = Labels(("a", "b", "c"), none=-1, multi=True, threshold=0.8)
+    assert [name for name, _ in strict.decode(np.array([0.1, -0.1, 2.0], np.float32))] == ["c"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=20), st.integers(1, 5))
+def test_nearest_pairs_are_the_smallest_gaps_of_each_sentence(
+    rows: list[tuple[int, int]], limit: int
+) -> None:
+    """Of every sentence the `limit` smallest gaps remain, the earlier first among equals, in their old order."""
+    gaps = np.array([gap for gap, _ in rows], np.int32)
+    groups = np.array([group for _, group in rows], np.int32)
+    expected: list[int] = []
+    for group in set(groups.tolist()):
+        members = [i for i in range(len(rows)) if groups[i] == group]
+        expected += sorted(members, key=lambda i: (gaps[i], i))[:limit]
+    assert nearest(gaps, groups, limit).tolist() == sorted(expected)
+
+
+def test_ordered_pairs_are_all_directions_without_self_pairs() -> None:
+    """Three mentions make six ordered pairs."""
+    pairs = ordered_pairs(np.array([4, 7, 9], np.int32))
+    assert sorted(map(tuple, pairs.tolist())) == [(4, 7), (4, 9), (7, 4), (7, 9), (9, 4), (9, 7)]
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 16))
+def test_packing_keeps_every_token_once_in_order_and_fits(lengths: list[int], room: int) -> None:
+    """Runs concatenate to the input, and none is longer than the room or empty."""
+    total = sum(lengths)
+    parts = np.split(np.arange(total, dtype=np.int32), np.cumsum(lengths)[:-1]) if lengths else []
+    runs = pack(parts, room)
+    assert np.concatenate([np.empty(0, np.int32), *runs]).tolist() == list(range(total))
+    assert all(0 < len(run) <= room for run in runs)
+
+
+def _document(sentences: int, words: int) -> Document:
+    sentence = " ".join(f"Word{i}" for i in range(words)) + "."
+    text = " ".join([sentence] * sentences)
+    starts = np.arange(sentences) * (len(sentence) + 1)
+    return Document(text=text, sentences=np.stack([starts, starts + len(sentence)], 1).astype(np.int32))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 60), st.integers(16, 64), st.booleans(), st.data())
+def test_frames_hold_every_span_that_fits_once(
+    tokenizer: Tokenizer, sentences: int, words: int, room: int, whole: bool, data: st.DataObject
+) -> None:
+    """However a region is cut, each span that fits is in exactly one frame, on the tokens it has there alone."""
+    document = _document(sentences, words)
+    length = len(document.text)
+    pairs = data.draw(st.sets(st.tuples(st.integers(0, length - 1), st.integers(1, 12)), max_size=8))
+    spans = np.array(sorted((s, min(s + n, length)) for s, n in pairs), np.int32).reshape(-1, 2)
+    spans = np.unique(spans, axis=0)
+    builder = InputBuilder(tokenizer, max_tokens=room + 2)
+    regions = group_by_sentence(document, spans)
+    frames = Framer(builder, whole).split(document, regions)
+    seen = np.concatenate([np.empty(0, np.intp), *(frame.which for frame in frames)])
+    assert len(set(seen.tolist())) == len(seen)
+    widths = {}
+    for region in regions:
+        tokens = builder.tokenize(document.text[region.start : region.end], region.spans - region.start)
+        widths |= dict(
+            zip(region.which.tolist(), (tokens.spans[:, 1] - tokens.spans[:, 0]).tolist(), strict=True)
+        )
+    for frame in frames:
+        assert len(frame.left) + len(frame.tokens.ids) + len(frame.right) <= room
+        assert (frame.tokens.spans >= 0).all()
+        assert (frame.tokens.spans <= len(frame.tokens.ids)).all()
+    # With the document around it a sentence begins with a space, which may merge into its first token.
+    missing = set(range(len(spans))) - set(seen.tolist())
+    assert all(widths[index] + whole > room for index in missing)
+
+
+def test_context_fills_the_window_from_both_sides(tokenizer: Tokenizer) -> None:
+    """With `context: document` a sentence in the middle of a long document gets exactly a full window."""
+    document = _document(9, 12)
+    spans = document.sentences[4:5]
+    builder = InputBuilder(tokenizer, max_tokens=128)
+    frame = Framer(builder, True).split(document, group_by_sentence(document, spans))[0]
+    assert len(frame.left) + len(frame.tokens.ids) + len(frame.right) == 126
+    assert abs(len(frame.left) - len(frame.right)) <= 1
+    whole = builder.tokenize(document.text, spans)
+    start = int(whole.spans[0, 0]) - len(frame.left)
+    window = np.concatenate([frame.left, frame.tokens.ids, frame.right])
+    assert window.tolist() == whole.ids[start : start + 126].tolist()
