@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from luke_batch.annotator import Annotator
     from luke_batch.config import JobConfig
-    from luke_batch.corpus.dataset import read
+    from luke_batch.corpus.reader import read
     from luke_batch.distributed.dataset import annotate_dataset
 
 __version__ = version("luke-batch")
@@ -21,7 +21,7 @@ _HOMES = {
     "Annotator": "luke_batch.annotator",
     "JobConfig": "luke_batch.config",
     "annotate_dataset": "luke_batch.distributed.dataset",
-    "read": "luke_batch.corpus.dataset",
+    "read": "luke_batch.corpus.reader",
 }
 
 

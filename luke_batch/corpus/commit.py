@@ -124,8 +124,8 @@ def _prepare(
 ) -> _Prepared:
     if [row for row, _ in entries] != list(range(fragment.row_start, fragment.row_end)):
         raise ContractError(
-            f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of {fragment.source}:"
-            " each must come exactly once; this is a defect of luke-batch: please report it"
+            f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of"
+            f" {fragment.source}: each must come exactly once; this is a defect of luke-batch: please report it"
         )
     rows = _gather(table, [position for _, position in entries])
     errors = rows[ERROR].to_pylist()

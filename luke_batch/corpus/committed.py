@@ -20,7 +20,7 @@ class CommittedFile:
 
 
 def list_committed(output: Storage) -> dict[str, list[CommittedFile]]:
-    """Committed fragments by `path_hash` of their source, sorted by path. Foreign and torn files are left out."""
+    """Committed fragments by `path_hash` of their source, sorted by path, without foreign and torn files."""
     return _by_source(output, DATA, whole_files=False)
 
 

@@ -1,4 +1,4 @@
-"""Documents and files that could not be annotated: OUTPUT/_dead_letters, contract `schemas/dead_letters.v1.json`.
+"""Documents and files that could not be annotated: OUTPUT/_dead_letters, contract dead_letters.v1.
 
 The dead letters of a fragment bear the name of its output file. A whole file has one letter, without a row,
 under a name of its own: however many of its fragments fail, they write the same one.

@@ -29,9 +29,14 @@ class Sized(Protocol):
     """A file by path and size, such as StoredFile and SourceFile."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Relative to the storage's root."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def _read_tail(storage: Storage, file: Sized) -> bytes:
 
 
 def _parse(tail: bytes, file: Sized) -> Footer:
-    # Only the footer is handed over; its offsets are not followed, and the magic at the head stands in for the missing data.
+    # Only the footer is handed over: nobody follows its offsets into the missing data.
     metadata = pq.ParquetFile(pa.BufferReader(_MAGIC + tail), pre_buffer=False).metadata
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows = tuple(group.num_rows for group in groups)

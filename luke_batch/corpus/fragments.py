@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, Self, cast
 
 import pyarrow as pa
@@ -94,7 +95,7 @@ def file_key(source: str, content_id: str, fingerprint: str) -> Key:
 
 
 def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> list[Fragment]:
-    """Fragments of one file in order; together they hold each row once. A file without rows is one empty fragment."""
+    """Fragments of one file in order; together they hold each row once. Without rows: one empty fragment."""
     fragments: list[Fragment] = []
 
     def close(start: int, end: int, size: int, group: int) -> None:
@@ -111,7 +112,7 @@ def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> li
         parts = max(_divide(rows, max_rows), min(rows, _divide(group_bytes, max_bytes)), 1)
         if parts > 1:
             ends = [row + rows * part // parts for part in range(parts + 1)]
-            for first, last in zip(ends, ends[1:], strict=False):
+            for first, last in pairwise(ends):
                 close(first, last, group_bytes * (last - first) // rows, row)
             start = row + rows
         else:

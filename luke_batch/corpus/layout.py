@@ -4,7 +4,7 @@ DATA = "data"
 DEAD_LETTERS = "_dead_letters"
 STATE = "_luke_batch"
 RUNS = f"{STATE}/runs"
-TEMPORARY = f"{STATE}/tmp"
+TEMPORARY = f"{STATE}/part"
 
 
 def join(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""Run manifests: OUTPUT/_luke_batch/runs/<run id>.json. They tell what a run did; the data files stay the only truth."""
+"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did. The data files stay the only truth."""
 
 import json
 import re

@@ -32,7 +32,7 @@ STATES: tuple[State, ...] = ("new", "changed", "stale", "done", "bad", "vanished
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one state. `new`, `changed` and `stale` count what is to be done, not what is committed of such a file already."""
+    """Counts of one state; for `new`, `changed` and `stale`, of what is still to be done."""
 
     files: int = 0
     fragments: int = 0
@@ -50,7 +50,7 @@ class PlannedFile:
     rows: int
     state: State
     superseded: tuple[str, ...]
-    """Output files (relative to OUTPUT) of older content or another fingerprint: to be removed once this file is committed."""
+    """Output files of older content or another fingerprint, to be removed once this file is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,5 +217,6 @@ def _check_apart(sources: Sources, output: Storage) -> None:
     inside = sources.is_folder and root.startswith(top)
     if inside or any((top + file.path).startswith(f"{root}{DATA}/") for file in sources.files):
         raise OutputError(
-            f"OUTPUT {output.url} lies inside INPUT, so that its files would be read as input; choose another folder"
+            f"OUTPUT {output.url} lies inside INPUT, so that its files would be read as input;"
+            " choose another folder"
         )

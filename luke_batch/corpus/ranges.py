@@ -20,6 +20,6 @@ def gaps(ranges: Iterable[Range], start: int, end: int) -> list[Range]:
 
 
 def covers(ranges: Iterable[Range], rows: int) -> bool:
-    """Whether `ranges` hold every row of a file of `rows` rows; a file without rows needs its one empty range."""
+    """Whether `ranges` hold every row of a file; one without rows needs its one empty range."""
     known = list(ranges)
     return bool(known) and not gaps(known, 0, rows)

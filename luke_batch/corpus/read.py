@@ -144,7 +144,7 @@ class _Cursor:
         self._file.close()
 
     def _batch_at(self, row: int) -> pa.RecordBatch:
-        """The batch that holds `row`: reached from the present one, or by a fresh start at the row's group."""
+        """The batch that holds `row`: reached from the present one, or by a fresh start at its group."""
         group = self._group(row)
         batch = self._batch
         if batch is None or row < self._first or self._starts[group] > self._first + len(batch):
@@ -182,7 +182,7 @@ def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:
 
 def _whole(tables: list[pa.Table], config: InputConfig) -> pa.Table:
     schema: pa.Schema = tables[0].schema if tables else _bare_schema(config)
-    # Files packed together differ in metadata at most, and there only in the row count that pandas notes (see schema_key).
+    # Files packed together differ at most in the row count that pandas notes in the metadata (see schema_key).
     table = (
         pa.concat_tables([part.replace_schema_metadata(schema.metadata) for part in tables])
         if tables

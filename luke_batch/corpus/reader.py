@@ -8,6 +8,7 @@ files themselves have a column of that name.
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -30,7 +31,7 @@ def read(output: str) -> "Dataset":
         OutputError: nothing is committed there, a file cannot be read, or two files have columns that cannot
         be unified.
     """
-    from pyarrow import dataset as ds  # noqa: PLC0415 - a plan must not wait for it
+    from pyarrow import dataset as ds  # slow to import, and a plan does without
 
     storage = Storage.at(output)
     try:
@@ -102,9 +103,7 @@ def _values(file: CommittedFile) -> list[tuple[str, str]]:
 
 
 def _expression(file: CommittedFile, columns: set[str]) -> "object | None":
-    from urllib.parse import unquote  # noqa: PLC0415 - see `read`
-
-    from pyarrow import dataset as ds  # noqa: PLC0415
+    from pyarrow import dataset as ds
 
     expression = None
     for name, value in _values(file):

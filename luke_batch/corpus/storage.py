@@ -8,7 +8,7 @@ written with plain system calls: a plan over 10,000 files spends its time there.
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, cast
@@ -30,7 +30,7 @@ class StoredFile:
     size: int
     """Bytes."""
     version: str
-    """Changes when the file is rewritten: modification time and inode locally, the ETag in an object store."""
+    """Changes when the file is rewritten: modification time and inode, or an object store's ETag."""
     modified: float
     """Seconds since the epoch; 0 where the store does not say."""
 
@@ -55,7 +55,7 @@ class Storage:
         if "://" not in url or url.startswith("file://"):
             root = os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
             return cls(root, None, root, is_local=True)
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - a local plan does without fsspec
+        from fsspec.core import url_to_fs  # a local plan does without it
 
         try:
             filesystem, root = cast("tuple[Any, str]", url_to_fs(url))
@@ -78,7 +78,7 @@ class Storage:
         return join(self.root, path) if self.root != "/" else "/" + path
 
     def list(self, suffix: str = "", under: str = "") -> list[StoredFile]:
-        """Every file below `under` whose name ends in `suffix`, sorted by path; none where there is no such folder."""
+        """Every file below `under` whose name ends in `suffix`, sorted by path; none without such a folder."""
         found = self._list_local(under) if self.is_local else self._list_remote(under)
         return sorted((file for file in found if file.path.endswith(suffix)), key=lambda file: file.path)
 
@@ -110,7 +110,7 @@ class Storage:
         if self.is_local:
             return pa.OSFile(self.absolute(path), "rb")
         with _store_errors(self.url):
-            # Parquet reads with its own buffers: read-ahead would fetch the same megabytes once for each column.
+            # Parquet has its own buffers: read-ahead would fetch the same megabytes once for each column.
             return pa.PythonFile(
                 self._filesystem.open(self.absolute(path), "rb", cache_type="none"), mode="r"
             )
@@ -132,7 +132,7 @@ class Storage:
             return cast(bytes, self._filesystem.cat_file(self.absolute(path), start=start, end=end))
 
     def write_atomic(self, path: str, data: "bytes | pa.Buffer") -> None:
-        """Create or replace `path` as a whole: a reader sees the old content, the new one or nothing, never a part.
+        """Create or replace `path` as a whole: a reader never sees a part.
 
         Local: a temporary file below OUTPUT, synced, then renamed. Object store: one PUT.
         """
@@ -159,16 +159,13 @@ class Storage:
         if self.is_local:
             _unlink(self.absolute(path))
             return
-        with _store_errors(self.url):
-            try:
-                self._filesystem.rm_file(self.absolute(path))
-            except FileNotFoundError:
-                pass
+        with _store_errors(self.url), suppress(FileNotFoundError):
+            self._filesystem.rm_file(self.absolute(path))
 
     @cached_property
     def arrow_filesystem(self) -> Any:
         """The same root's filesystem for pyarrow.dataset; its paths are those of `absolute`."""
-        from pyarrow import fs  # noqa: PLC0415 - only datasets need it
+        from pyarrow import fs  # only datasets need it
 
         return fs.LocalFileSystem() if self.is_local else fs.PyFileSystem(fs.FSSpecHandler(self._filesystem))
 
@@ -216,15 +213,13 @@ def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
 
 
 def _unlink(path: str) -> None:
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 @contextmanager
 def _store_errors(url: str) -> Generator[None]:
-    """Errors of an object store's client libraries as OSError, so that callers need not know these libraries."""
+    """Errors of an object store's client libraries as OSError: callers need not know these libraries."""
     try:
         yield
     except Exception as error:

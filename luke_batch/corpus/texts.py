@@ -1,4 +1,4 @@
-"""Text columns of every kind as Python strings. pyarrow reads without validating UTF-8, so that must be asked for."""
+"""Text columns of every kind as Python strings. pyarrow reads without validating UTF-8."""
 
 from itertools import chain
 from typing import cast

@@ -8,7 +8,7 @@ from luke_batch.errors import OutputError
 
 
 def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
-    """The schema that each of `schemas` (by file) can be read as, without metadata; columns as they first appear.
+    """The schema that each of `schemas` (by file) can be read as; columns as they first appear, no metadata.
 
     Raises:
         OutputError: two files have types for one column that nothing holds both of.
@@ -25,7 +25,7 @@ def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
             except pa.ArrowException as error:
                 raise OutputError(
                     f"column {field.name!r} is {known} in {origins[field.name]} and {field.type} in {path}, which"
-                    " cannot be read as one dataset; give the column one type in INPUT, or read the files by themselves"
+                    " cannot be read as one dataset; give the column one type in INPUT"
                 ) from error
             origins.setdefault(field.name, path)
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
