@@ -29,7 +29,7 @@ test: $(STAMP) ## run all tests
 	$(BIN)/pytest
 
 .PHONY: test-unit
-test-unit: $(STAMP) ## run the tests that need neither Ray nor a checkpoint
+test-unit: $(STAMP) ## run the fast tests of single modules
 	$(BIN)/pytest tests/unit
 
 .PHONY: test-integration

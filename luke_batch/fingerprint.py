@@ -1,10 +1,11 @@
 """The fingerprint: twelve characters that change whenever results would.
 
-It is a hash of canonical JSON (`describe`) that holds, as far as they change results: the settings, the content of every
-checkpoint and table in use (as hashes, so that a folder may move), the contract's version, the annotators' own versions and those
-of the text libraries. It does not hold where and how fast the work is done (actors, CPUs, GPUs, device, batch size), nor how the
-output is cut and judged. `engine` is not in it, either: engines are equal by contract, which tests hold them to, as they are for
-the versions of torch and transformers.
+It is a hash of canonical JSON (`describe`) that holds, as far as they change results: the settings, the
+content of every checkpoint and table in use (as hashes, so that a folder may move), the contract's version,
+the annotators' own versions and those of the text libraries. It does not hold where and how fast the work is
+done (actors, CPUs, GPUs, device, batch size), nor how the output is cut and judged. `engine` is not in it,
+either: engines are equal by contract, which tests hold them to, as they are for the versions of torch and
+transformers.
 
 A setting counts unless it is listed here as one that does not; a test asks for this decision for every field.
 """
@@ -51,8 +52,8 @@ def fingerprint(config: JobConfig, facts: Mapping[str, str]) -> str:
 def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
     """Everything that is hashed, for the run manifest.
 
-    `facts` holds what only a look at files tells: `weights_fact(path)` for every checkpoint in use, and `GAZETTEER_FACT` where a
-    gazetteer is configured.
+    `facts` holds what only a look at files tells: `weights_fact(path)` for every checkpoint in use, and
+    `GAZETTEER_FACT` where a gazetteer is configured.
     """
     heads = [_head(config, head, facts) for head in config.heads]
     in_use = {"segmenter", "words", "spans", "inputs", *(head.head for head in config.heads)}
@@ -68,7 +69,9 @@ def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
 
 
 def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
-    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude={"gazetteer": {"path"}}))
+    settings = cast(
+        "dict[str, object]", config.proposers.model_dump(mode="json", exclude={"gazetteer": {"path"}})
+    )
     if config.proposers.gazetteer is not None:
         gazetteer = cast("dict[str, object]", settings["gazetteer"])
         settings["gazetteer"] = {**gazetteer, "content": facts[GAZETTEER_FACT]}

@@ -35,7 +35,9 @@ def _sentence(detail: ErrorDetails, key: str) -> str:
             return f"unknown key `{key}`" + _hint(str(detail["loc"][-1]), _names_beside(detail["loc"]))
         case "union_tag_invalid":
             heads = re.findall(r"'([^']*)'", str(context.get("expected_tags")))
-            return f"`{key}.head`: unknown head `{context.get('tag')}`" + _hint(str(context.get("tag")), heads)
+            return f"`{key}.head`: unknown head `{context.get('tag')}`" + _hint(
+                str(context.get("tag")), heads
+            )
         case "union_tag_not_found":
             return f"`{key}` needs `head:`; it says which head this is"
         case "missing":

@@ -1,8 +1,8 @@
 """Where the values of a job configuration come from, and what is said about a wrong one.
 
-YAML file < environment (`LUKE_BATCH__INPUT__TEXT_COLUMN=body`) < assignments (`heads.0.threshold=0.4`). Each layer is laid over
-the defaults: sections are merged key by key, lists are replaced, an index changes one element. Values in the environment and
-in assignments are YAML, too.
+YAML file < environment (`LUKE_BATCH__INPUT__TEXT_COLUMN=body`) < assignments (`heads.0.threshold=0.4`). Each
+layer is laid over the defaults: sections are merged key by key, lists are replaced, an index changes one
+element. Values in the environment and in assignments are YAML, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

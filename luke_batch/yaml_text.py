@@ -1,11 +1,12 @@
 """YAML as a configuration needs it: duplicate keys are errors, and only true and false are booleans.
 
-YAML 1.1, which PyYAML speaks, reads `no`, `on` and `12:30` as false, true and 750, and days as dates; a column may bear such
-a name.
+YAML 1.1, which PyYAML speaks, reads `no`, `on` and `12:30` as false, true and 750, and days as dates; a
+column may bear such a name.
 """
 
 import re
-from typing import cast
+from collections.abc import Hashable
+from typing import Any, ClassVar, cast
 
 import yaml
 
@@ -17,12 +18,12 @@ _KEPT = {"tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"}
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2 and without duplicate keys."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         first: [entry for entry in entries if entry[0] in _KEPT]
         for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As PyYAML does, after a look at the keys."""
         seen: set[object] = set()
         for key_node, _ in node.value:
@@ -34,7 +35,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

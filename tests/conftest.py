@@ -6,12 +6,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:  # the module imports torch, and most tests do without
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.checkpoints import Recipe
+
+# Other work on the machine slows a test more than any deadline could tell from a defect.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

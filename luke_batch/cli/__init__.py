@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _fail(f"unexpected {what}; this is a defect: run again with --debug for details", 1)
+        return _fail(f"unexpected {what}" + ("" if debug else "; --debug shows where"), 1)
     if code == _INTERRUPTED:
         return _fail("stopped; run the same command again to go on", IncompleteError.exit_code)
     return int(code or 0)
@@ -74,8 +74,8 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(  # pyright: ignore[reportUnusedFunction]: typer calls it
-    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")] = False,  # noqa: ARG001
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")] = False,
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

@@ -1,3 +1,80 @@
-"""x."""
-def annotate()->None:
-    pass
+"""`luke-batch annotate`: a corpus from INPUT to OUTPUT."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from luke_batch.cli.options import Address, Assignments, ConfigFile, Json, Quiet
+from luke_batch.settings import load_config
+
+if TYPE_CHECKING:
+    from luke_batch.distributed.run import RunReport
+    from luke_batch.report.summary import Summary
+
+
+def annotate(
+    input: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Parquet file, folder, glob or hive-partitioned folder, or s3://…"
+        ),
+    ],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Folder of the annotated corpus, or s3://…")
+    ],
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    address: Address = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Annotate what INPUT has and OUTPUT lacks.
+
+    Exit codes: 0 complete; 2 bad usage, configuration or input; 3 complete, but dead letters beyond the error
+    budget; 4 incomplete: the same command goes on; 1 unexpected error.
+    """
+    settings = load_config(config, assignments or [], os.environ)
+    from luke_batch.distributed.run import annotate as run
+
+    summary = summarise(run(input, output, settings, address, quiet=quiet))
+    show(summary, quiet=quiet, json=json)
+    raise typer.Exit(summary.exit_code)
+
+
+def summarise(report: "RunReport") -> "Summary":
+    """What a person or a program is told of a run."""
+    from luke_batch.corpus.manifest import without_secrets
+    from luke_batch.report.summary import Summary
+
+    return Summary(
+        run_id=report.run_id,
+        exit_code=report.exit_code,
+        output=without_secrets(report.plan.output.url),
+        planned={state: tally.rows for state, tally in report.plan.tallies.items()},
+        annotated=report.tally.documents,
+        documents=report.outcome.documents,
+        fragments=report.outcome.fragments,
+        dead_documents=report.outcome.dead_documents,
+        dead_files=report.outcome.dead_files,
+        missing=report.outcome.missing,
+        failures=report.tally.failures,
+        warnings=report.warnings,
+        seconds=round(report.seconds, 3),
+        nothing_to_do=report.nothing_to_do,
+    )
+
+
+def show(summary: "Summary", *, quiet: bool, json: bool) -> None:
+    """A table, or one JSON object; quiet: one line on standard error where the exit code is not 0."""
+    from rich.console import Console
+
+    from luke_batch.report.summary import print_summary, to_json
+
+    if json:
+        typer.echo(to_json(summary))
+    elif not quiet:
+        print_summary(summary, Console(highlight=False))
+    elif summary.exit_code:
+        print(f"error: {summary.verdict}", file=sys.stderr)  # noqa: T201 - this is the command line

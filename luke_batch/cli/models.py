@@ -15,8 +15,12 @@ def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a singl
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder, hub id or s3:// folder with a pytorch_model.bin.")],
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Folder, hub id or s3:// folder with a pytorch_model.bin.")
+    ],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")
+    ],
 ) -> None:
     """Turn a pytorch_model.bin checkpoint into a folder with safetensors weights."""
     from luke_batch.model.convert import convert as convert_checkpoint

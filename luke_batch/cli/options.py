@@ -4,10 +4,14 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")
+]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. heads.0.threshold=0.4; may be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. heads.0.threshold=0.4; may be repeated."
+    ),
 ]
 Address = Annotated[
     str | None,

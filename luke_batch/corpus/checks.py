@@ -56,7 +56,7 @@ def _check_kind(
     if index < 0:
         raise FragmentError(f"{path} has no column {column!r} ({_found(schema)}); {_cure(key)}")
     kind = schema.field(index).type
-    if fits(kind):
+    if fits(kind) or pa.types.is_null(kind):  # pandas writes a column without a value so
         return
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     cure = "store it as a string column (in pyarrow: column.cast('string'))" if binary else _cure(key)

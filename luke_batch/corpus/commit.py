@@ -21,6 +21,7 @@ from luke_batch.corpus.dead_letters import (
     write_file_dead_letter,
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.pandas_index import for_rows
 from luke_batch.corpus.read import ReadFailure
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.texts import readable, texts_of
@@ -125,7 +126,7 @@ def _prepare(
     if [row for row, _ in entries] != list(range(fragment.row_start, fragment.row_end)):
         raise ContractError(
             f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of"
-            f" {fragment.source}: each must come exactly once; this is a defect of luke-batch: please report it"
+            f" {fragment.source}: each must come exactly once; this is a defect of luke-batch"
         )
     rows = _gather(table, [position for _, position in entries])
     errors = rows[ERROR].to_pylist()
@@ -182,7 +183,8 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
         "content_id": fragment.content_id,
         **context.metadata,
     }
-    metadata = dict(table.schema.metadata or {})
+    # Without the dead rows the index has gaps, and pandas ignores a range whose length is wrong.
+    metadata = for_rows(table.schema.metadata, fragment.row_start, fragment.rows)
     metadata.update({f"luke_batch.{name}".encode(): value.encode() for name, value in provenance.items()})
     return table.select([*source, *ours]).replace_schema_metadata(metadata)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from luke_batch.corpus.footers import Footer
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
 from luke_batch.corpus.layout import DATA, join
+from luke_batch.corpus.pandas_index import without_length
 from luke_batch.corpus.ranges import Range, gaps
 from luke_batch.corpus.sources import SourceFile
 
@@ -161,25 +162,10 @@ def reading_groups(items: Iterable[WorkItem]) -> list[tuple[WorkItem, ...]]:
 def schema_key(schema: pa.Schema) -> str:
     """Equal for files whose rows may share a table: same fields in the same order, same metadata.
 
-    pandas writes the number of rows into its metadata (a RangeIndex); a fragment has its own number of rows,
-    so that is left out.
+    The row count that pandas notes in its metadata does not matter.
     """
-    metadata = dict(schema.metadata or {})
-    if b"pandas" in metadata:
-        metadata[b"pandas"] = _without_range(metadata[b"pandas"])
-    text = schema.with_metadata(metadata).serialize().to_pybytes()
+    text = schema.with_metadata(without_length(schema.metadata)).serialize().to_pybytes()
     return hashlib.blake2b(text, digest_size=8).hexdigest()
-
-
-def _without_range(pandas: bytes) -> bytes:
-    try:
-        content = cast("dict[str, Any]", json.loads(pandas))
-    except ValueError:
-        return pandas
-    for index in content.get("index_columns", []):
-        if isinstance(index, dict):
-            cast("dict[str, object]", index)["stop"] = None
-    return json.dumps(content, sort_keys=True).encode()
 
 
 def _divide(amount: int, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did. The data files stay the only truth."""
+"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did. The data files are the only truth."""
 
 import json
 import re
@@ -61,7 +61,7 @@ class RunManifest:
         return replace(
             self,
             finished=now.isoformat(timespec="seconds"),
-            outcome={**asdict(outcome), "complete": outcome.complete},
+            outcome={**asdict(outcome), "missing": list(outcome.missing), "complete": outcome.complete},
             exit_code=exit_code,
         )
 

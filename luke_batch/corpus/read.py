@@ -149,14 +149,18 @@ class _Cursor:
         batch = self._batch
         if batch is None or row < self._first or self._starts[group] > self._first + len(batch):
             self._first = self._starts[group]
-            groups = list(range(group, len(self._starts)))
-            self._batches = iter(self._parquet.iter_batches(self._batch_rows(), groups, use_threads=False))
+            self._batches = self._batches_from(group)
             batch = self._next()
         while row >= self._first + len(batch):
             self._first += len(batch)
             batch = self._next()
         self._batch = batch
         return batch
+
+    def _batches_from(self, group: int) -> Iterator[pa.RecordBatch]:
+        """Group by group: a batch over two groups would fail rows of a good one for damage in its neighbour."""
+        for index in range(group, len(self._starts)):
+            yield from self._parquet.iter_batches(self._batch_rows(), [index], use_threads=False)
 
     def _next(self) -> pa.RecordBatch:
         batch = next(self._batches, None)
@@ -182,7 +186,7 @@ def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:
 
 def _whole(tables: list[pa.Table], config: InputConfig) -> pa.Table:
     schema: pa.Schema = tables[0].schema if tables else _bare_schema(config)
-    # Files packed together differ at most in the row count that pandas notes in the metadata (see schema_key).
+    # Files packed together differ at most in the row count that pandas notes in its metadata.
     table = (
         pa.concat_tables([part.replace_schema_metadata(schema.metadata) for part in tables])
         if tables

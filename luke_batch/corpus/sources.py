@@ -90,7 +90,7 @@ def _glob(input: str) -> Sources:
 
 
 def _translate(pattern: list[str]) -> re.Pattern[str]:
-    """Regular expression of a glob's components: `**` is any number of folders, the others stay inside one."""
+    """Regular expression of a glob's components: `**` is any number of folders, others stay inside one."""
     out = ""
     for index, part in enumerate(pattern):
         last = index == len(pattern) - 1

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Self, cast
 
@@ -78,7 +79,7 @@ class Storage:
         return join(self.root, path) if self.root != "/" else "/" + path
 
     def list(self, suffix: str = "", under: str = "") -> list[StoredFile]:
-        """Every file below `under` whose name ends in `suffix`, sorted by path; none without such a folder."""
+        """Every file below `under` whose name ends in `suffix`, by path; none without such a folder."""
         found = self._list_local(under) if self.is_local else self._list_remote(under)
         return sorted((file for file in found if file.path.endswith(suffix)), key=lambda file: file.path)
 
@@ -207,9 +208,9 @@ def _local_file(path: str, found: os.stat_result) -> StoredFile:
 
 
 def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
-    modified = info.get("LastModified") or info.get("created")
-    version = info.get("ETag") or modified or ""
-    return StoredFile(path, int(info["size"]), str(version), modified.timestamp() if modified else 0.0)
+    modified = info.get("LastModified") or info.get("created") or 0.0
+    seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified)
+    return StoredFile(path, int(info["size"]), str(info.get("ETag") or modified), seconds)
 
 
 def _unlink(path: str) -> None:

@@ -7,7 +7,7 @@ from luke_batch.corpus.ranges import covers
 
 
 def sweep(plan: Plan) -> list[str]:
-    """Remove superseded outputs and outlived dead letters of the source files that are now completely committed.
+    """Remove superseded outputs and outlived dead letters of source files that are completely committed.
 
     Judged on a fresh listing of OUTPUT. Outputs of vanished and of bad source files are kept.
 

@@ -24,8 +24,8 @@ def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
                 kinds[field.name] = field.type if known is None else widen(known, field.type)
             except pa.ArrowException as error:
                 raise OutputError(
-                    f"column {field.name!r} is {known} in {origins[field.name]} and {field.type} in {path}, which"
-                    " cannot be read as one dataset; give the column one type in INPUT"
+                    f"column {field.name!r} is {known} in {origins[field.name]} and {field.type} in {path},"
+                    " which cannot be read as one dataset; give the column one type in INPUT"
                 ) from error
             origins.setdefault(field.name, path)
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])

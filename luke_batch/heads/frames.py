@@ -189,7 +189,8 @@ def _windows(tokens: Tokens, room: int) -> list[tuple[int, int, NDArray[np.intp]
     A span too long for the overlap gets a window of its own; one longer than `room` is in none.
     """
     count = len(tokens.ids)
-    starts = np.unique(np.minimum(np.arange(0, count - _OVERLAP, room - _OVERLAP), count - room))
+    overlap = min(_OVERLAP, room // 2)
+    starts = np.unique(np.minimum(np.arange(0, count - overlap, room - overlap), count - room))
     middles = tokens.spans.sum(axis=1) / 2
     best = np.abs(middles[:, None] - (starts + room / 2)[None, :]).argmin(axis=1)
     inside = (tokens.spans[:, 0] >= starts[best]) & (tokens.spans[:, 1] <= starts[best] + room)

@@ -114,7 +114,7 @@ def resolve(path: str) -> Checkpoint:
 def read_checkpoint(location: Location, path: str) -> Checkpoint:
     """The facts of a local folder, named `path` in messages. Raises CheckpointError as `resolve` does."""
     folder = location.folder
-    config = _config(folder, path)
+    config = read_config(folder, path)
     files = encoder_files(folder, path)
     multi_head = (folder / MANIFEST).exists()
     if multi_head:
@@ -141,7 +141,8 @@ def read_checkpoint(location: Location, path: str) -> Checkpoint:
     return checkpoint
 
 
-def _config(folder: Path, path: str) -> dict[str, object]:
+def read_config(folder: Path, path: str) -> dict[str, object]:
+    """The content of config.json; CheckpointError where there is none, or it is not LUKE's."""
     config = read_object(_required(folder, "config.json", path))
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import Checkpoint, read_checkpoint
+from luke_batch.model.checkpoint import Checkpoint, read_checkpoint, read_config
 from luke_batch.model.fetch import PATTERNS, PICKLE_PATTERNS, Location, fetch
 from luke_batch.model.pieces import read_object
 from luke_batch.model.tensor_files import INDEX, PICKLES, SINGLE
@@ -41,6 +41,7 @@ def convert(source: str, destination: Path) -> Checkpoint:
         raise CheckpointError(f"{source}: has safetensors weights already; use it as it is")
     if not any((folder / name).exists() for name in PICKLES):
         raise CheckpointError(f"{source}: no {PICKLE} to convert; copy the whole folder of the checkpoint")
+    read_config(folder, source)
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
@@ -68,8 +69,8 @@ def _run_process(folder: Path, destination: Path, source: str) -> None:
     if done.returncode != 0:
         reason = next(iter(reversed(done.stderr.strip().splitlines())), f"exit status {done.returncode}")
         cause = (
-            "the file is damaged, or a pickle that would run code; get safetensors, or the file from a source "
-            "that you trust"
+            "the file is damaged, or a pickle that would run code; download it again, or ask its publisher "
+            "for safetensors"
             if done.returncode == REFUSED
             else "the process that reads the weights failed; check memory and disk space"
         )
@@ -122,9 +123,10 @@ def _main() -> None:
         _write_safetensors(Path(sys.argv[1]), Path(sys.argv[2]))
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, FileNotFoundError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # torch writes a page of advice around the one line that names the object.
-        telling = [line for line in lines if "Unsupported" in line or "WeightsUnpickler error" in line]
-        sys.stderr.write(f"{next(iter(telling or lines), type(error).__name__)[:300]}\n")
+        # torch wraps the line that names the object in advice to load the file unsafely.
+        if isinstance(error, pickle.UnpicklingError):
+            lines = [line for line in lines if "unsupported" in line.lower()]
+        sys.stderr.write(f"{next(iter(lines), type(error).__name__)[:300]}\n")
         sys.exit(REFUSED)
 
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from luke_batch.model.attention import SelfAttention
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -70,6 +72,7 @@ class WordEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, token_ids: Tensor) -> Tensor:
+        """(batch, words, hidden) of (batch, words) ids."""
         positions = self.position_embeddings.weight[self.first : self.first + token_ids.shape[1]]
         return self.LayerNorm(
             self.word_embeddings(token_ids) + positions + self.token_type_embeddings.weight[0]
@@ -91,6 +94,7 @@ class EntityEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, entity_ids: Tensor, spans: Tensor) -> Tensor:
+        """(batch, entities, hidden) of (batch, entities) ids and (batch, entities, 2) token ranges."""
         rows = self.entity_embeddings(entity_ids)
         if hasattr(self, "entity_embedding_dense"):
             rows = self.entity_embedding_dense(rows)
@@ -102,55 +106,6 @@ class EntityEmbeddings(nn.Module):
         return self.LayerNorm(rows + positions + self.token_type_embeddings.weight[0])
 
 
-class SelfAttention(nn.Module):
-    """Attention whose query matrix depends on what attends to what (words, entities)."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.heads = config.num_attention_heads
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.aware = config.use_entity_aware_attention
-        if self.aware:
-            self.w2e_query = nn.Linear(hidden, hidden)
-            self.e2w_query = nn.Linear(hidden, hidden)
-            self.e2e_query = nn.Linear(hidden, hidden)
-
-    def forward(self, words: Tensor, entities: Tensor, mask: Tensor) -> Tensor:
-        """The context of [words | entities]; `mask` is added to the scores (batch, 1, 1, words + entities)."""
-        if not self.aware:
-            both = _project(torch.cat([words, entities], 1), self.query, self.key, self.value)
-            query, key, value = (self._split(part) for part in both.chunk(3, -1))
-            return self._join(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
-        count = words.shape[1]
-        word_parts = _project(words, self.query, self.w2e_query, self.key, self.value)
-        entity_parts = _project(entities, self.e2w_query, self.e2e_query, self.key, self.value)
-        to_words, to_entities, key, value = torch.cat([word_parts, entity_parts], 1).chunk(4, -1)
-        to_words, to_entities, key, value = map(self._split, (to_words, to_entities, key, value))
-        scale = key.shape[-1] ** -0.5
-        scores = torch.cat(
-            [to_words @ key[:, :, :count].mT, to_entities @ key[:, :, count:].mT], -1
-        )
-        weights = torch.softmax(scores * scale + mask, -1)
-        return self._join(weights.to(value.dtype) @ value)
-
-    def _split(self, states: Tensor) -> Tensor:
-        batch, length, width = states.shape
-        return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
-
-    def _join(self, states: Tensor) -> Tensor:
-        return states.transpose(1, 2).flatten(2)
-
-
-def _project(states: Tensor, *parts: nn.Linear) -> Tensor:
-    """Several projections of the same states as one product, side by side."""
-    return functional.linear(
-        states, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    )
-
-
 class Projection(nn.Module):
     """A linear map, the residual, and a layer norm."""
 
@@ -160,6 +115,7 @@ class Projection(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        """Of the same shape as `residual`."""
         return self.LayerNorm(self.dense(states) + residual)
 
 
@@ -169,7 +125,12 @@ class Layer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.attention = nn.ModuleDict(
-            {"self": SelfAttention(config), "output": Projection(config.hidden_size, config)}
+            {
+                "self": SelfAttention(
+                    config.hidden_size, config.num_attention_heads, config.use_entity_aware_attention
+                ),
+                "output": Projection(config.hidden_size, config),
+            }
         )
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.intermediate_size)})
         self.output = Projection(config.intermediate_size, config)
@@ -189,10 +150,11 @@ class LukeEncoder(nn.Module):
         self.config = config
         self.embeddings = WordEmbeddings(config)
         self.entity_embeddings = EntityEmbeddings(config)
-        layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.encoder = nn.ModuleDict({"layer": layers})
+        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(self.layers)})
 
     def forward(self, batch: EncoderInput) -> tuple[Tensor, Tensor]:
+        """The last hidden states of words and entities; those of padding mean nothing."""
         words = self.embeddings(batch.token_ids)
         entities = self.entity_embeddings(batch.entity_ids, batch.entity_spans)
         count = words.shape[1]
@@ -201,6 +163,6 @@ class LukeEncoder(nn.Module):
         absent = ~torch.cat([present, mentioned], 1)[:, None, None, :]
         mask = torch.zeros(absent.shape, device=words.device).masked_fill(absent, -1e4)
         states = torch.cat([words, entities], 1)
-        for layer in self.encoder["layer"]:
+        for layer in self.layers:
             states = layer(states, count, mask)
         return states[:, :count], states[:, count:]

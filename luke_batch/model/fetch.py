@@ -83,28 +83,37 @@ def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) 
 def _from_url(url: str, patterns: tuple[str, ...]) -> Location:
     try:
         filesystem, root = cast("tuple[AbstractFileSystem, str]", url_to_fs(url.rstrip("/")))
-        found: dict[str, dict[str, Any]] = filesystem.find(root, maxdepth=1, detail=True)
-        files = {
-            name.rsplit("/", 1)[-1]: info
-            for name, info in sorted(found.items())
-            if any(fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in patterns)
-        }
-        if not files:
-            raise CheckpointError(f"{url}: no such model folder, or it is empty; check bucket and prefix")
+        filesystem.invalidate_cache()  # the process may have listed an older content
+        files = _listing(filesystem, root, patterns)
         key = _content_key(filesystem, files)
         folder = _cache() / key
-        if not folder.is_dir():
+        if files and not folder.is_dir():
             _download(filesystem, files, folder)
     except ImportError as error:
         protocol = url.partition("://")[0]
-        extra = "pip install 'luke-batch[s3]'" if protocol == "s3" else "install its fsspec package"
-        raise MissingDependencyError(f"{url}: no library for {protocol}:// here; {extra}") from error
-    except (OSError, ValueError) as error:
+        raise MissingDependencyError(
+            f"{url}: the fsspec library for {protocol}:// is not installed ({_first_line(error)})"
+        ) from error
+    except Exception as error:  # each store has its own bases, botocore's among them
         raise CheckpointError(
             f"{url}: could not be downloaded ({type(error).__name__}: {_first_line(error)}); check the "
             f"address, the credentials and the free space under {_cache()} (XDG_CACHE_HOME moves it)"
         ) from error
+    if not files:
+        raise CheckpointError(f"{url}: no such model folder, or an empty one; check bucket and prefix")
     return Location(folder, key)
+
+
+def _listing(
+    filesystem: AbstractFileSystem, root: str, patterns: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """What the store tells of each file of the folder that matches, by its name, sorted."""
+    try:
+        found = cast("dict[str, dict[str, Any]]", filesystem.find(root, maxdepth=1, detail=True))
+    except FileNotFoundError:
+        return {}
+    named = {path.rsplit("/", 1)[-1]: info for path, info in sorted(found.items())}
+    return {name: info for name, info in named.items() if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def _content_key(filesystem: AbstractFileSystem, files: dict[str, dict[str, Any]]) -> str:

@@ -30,6 +30,7 @@ class Tokenizer:
         *,
         max_mention_length: int,
         add_prefix_space: bool,
+        first_prefix_space: bool = False,
     ) -> None:
         self.kind: Kind = kind
         self.bos_id = special_ids["<s>"]
@@ -42,6 +43,8 @@ class Tokenizer:
         self.vocab_size = max(pieces.size, 1 + max(special_ids.values()))
         self.max_mention_length = max_mention_length
         self.add_prefix_space = add_prefix_space
+        # Input building puts a space before a text, not before each of its pieces (`prefix_space: first`).
+        self.first_prefix_space = first_prefix_space
         self.entity_mask_id = entities.mask_id
         self.entity_mask2_id = entities.mask2_id
         self.entity_pad_id = entities.pad_id
@@ -83,6 +86,7 @@ class Tokenizer:
             _entity_vocab(folder, config),
             max_mention_length=_max_mention_length(config, config_file),
             add_prefix_space=add_prefix_space and kind == "luke",
+            first_prefix_space=config.get("prefix_space") == "first",
         )
 
     @property

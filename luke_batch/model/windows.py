@@ -52,6 +52,9 @@ class InputBuilder:
     def tokenize_many(self, texts_and_spans: Sequence[tuple[str, IntArray]]) -> list[Tokens]:
         """`tokenize` for many texts, in one call of the tokenizer."""
         cuts = [_Cuts.of(text, spans) for text, spans in texts_and_spans]
+        if self.tokenizer.first_prefix_space:
+            for cut in cuts:
+                cut.lead_with_space()
         ids, lengths = self.tokenizer.encode_flat([piece for cut in cuts for piece in cut.pieces])
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         tokens: list[Tokens] = []
@@ -148,6 +151,11 @@ class _Cuts:
         pieces = [text[start:end] for start, end in pairwise(edges)]
         cut_bounds = np.searchsorted(bounds, moved).astype(np.int32)
         return cls(pieces, cut_bounds[np.searchsorted(cuts, spans)])
+
+    def lead_with_space(self) -> None:
+        """Put a space before the first piece unless one is there: its first word then looks as elsewhere."""
+        if self.pieces and not self.pieces[0][0].isspace():
+            self.pieces[0] = " " + self.pieces[0]
 
 
 def padded_positions(spans: IntArray, max_mention_length: int) -> IntArray:

@@ -49,7 +49,9 @@ def _excerpt_end(row: Row, length: int) -> int:
 
 
 def _marked(row: Row, text: str, end: int) -> Text:
-    """The text up to `end`, each mention as [surface LABEL]; a mention inside another one is not marked again."""
+    """The text up to `end`, each mention as [surface LABEL]; a mention inside another one is not marked
+    again.
+    """
     marked = Text()
     position = 0
     for mention in _mentions(row):
@@ -75,7 +77,9 @@ def _types(row: Row, end: int) -> Iterator[Text]:
             continue
         seen.add(mention["text"])
         line = Text("  ").append(mention["text"], style=label_style(mention["label"]))
-        yield line.append(" is ").append(", ".join(f"{each['label']} {each['score']:.2f}" for each in types[:3]))
+        yield line.append(" is ").append(
+            ", ".join(f"{each['label']} {each['score']:.2f}" for each in types[:3])
+        )
 
 
 def _relations(row: Row, end: int) -> Iterator[Text]:

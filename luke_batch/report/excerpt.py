@@ -1,4 +1,6 @@
-"""A readable excerpt of an annotated corpus: some documents, nearest neighbours of some mentions, and counts."""
+"""A readable excerpt of an annotated corpus: some documents, nearest neighbours of some mentions, and
+counts.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -60,7 +62,9 @@ def _print_neighbours(
         name = Text(vectors.surfaces[query], style=label_style(vectors.labels[query]))
         for index, cosine in vectors.nearest(query, _NEIGHBOURS):
             near = Text(vectors.surfaces[index], style=label_style(vectors.labels[index]))
-            found.add_row(name, near, f"{cosine:.2f}", Text(str(rows[vectors.rows[index]][title]), style="dim"))
+            found.add_row(
+                name, near, f"{cosine:.2f}", Text(str(rows[vectors.rows[index]][title]), style="dim")
+            )
             name = Text()
     console.print()
     console.print(found)
@@ -97,7 +101,9 @@ def _print_counts(rows: Sequence[Row], console: Console, lang: str) -> None:
     found = Table(title="Counts by language", title_justify="left", box=None, pad_edge=False)
     found.add_column("language")
     for heading in ("documents", "mentions", *columns, "relations"):
-        found.add_column(Text(heading, style=label_style(heading) if heading in columns else ""), justify="right")
+        found.add_column(
+            Text(heading, style=label_style(heading) if heading in columns else ""), justify="right"
+        )
     for language, counts in sorted(by_language.items()):
         found.add_row(Text(language), *(str(counts[key]) for key in keys))
     total = sum(by_language.values(), Counter[str]())

@@ -1,6 +1,7 @@
 """Nearest mentions by the cosine of their vectors, over all mentions of a table at once.
 
-Brute force: n mentions of dimension d cost one (queries, n) product, which suits a demonstration and not a corpus.
+Brute force: n mentions of dimension d cost one (queries, n) product, which suits a demonstration and not a
+corpus.
 """
 
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
@@ -19,7 +19,6 @@ class MentionVectors:
     """The mentions of a table that have a vector: their documents, surfaces and unit vectors."""
 
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]
     surfaces: list[str]
     labels: list[str | None]
     vectors: FloatArray
@@ -31,21 +30,21 @@ class MentionVectors:
         embeddings = table["mention_embeddings"].combine_chunks()
         each, vectors = mentions.flatten(), embeddings.flatten()
         kept = np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False))
-        rows = pc.list_parent_indices(mentions).to_numpy().astype(np.int64)
-        first = np.searchsorted(rows, rows)
-        places = np.arange(len(rows)) - first
+        counts = mentions.value_lengths().fill_null(0).to_numpy()
+        rows = np.repeat(np.arange(len(mentions)), counts)
         matrix = vectors.drop_null().flatten().cast(pa.float32()).to_numpy().reshape(len(kept), -1)
         norms = np.linalg.norm(matrix, axis=1, keepdims=True)
         return cls(
             rows=rows[kept],
-            places=places[kept],
             surfaces=each.field("text").take(pa.array(kept)).to_pylist(),
             labels=each.field("label").take(pa.array(kept)).to_pylist(),
             vectors=matrix / np.maximum(norms, np.finfo(np.float32).tiny),
         )
 
     def nearest(self, query: int, count: int) -> list[tuple[int, float]]:
-        """The `count` mentions nearest to mention `query` with their cosines, each surface once and not its own."""
+        """The `count` mentions nearest to mention `query` with their cosines, each surface once and not its
+        own.
+        """
         cosines = self.vectors @ self.vectors[query]
         seen = {self.surfaces[query].casefold()}
         found: list[tuple[int, float]] = []

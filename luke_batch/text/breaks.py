@@ -3,6 +3,8 @@
 icu4py counts UTF-16 units, so offsets behind an emoji are shifted; here they are mapped back. Linear in the text.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import chain
@@ -22,6 +24,9 @@ _FIRST_MARK = "\u0300"
 
 _GRAPHEME_REACH = 32
 """How far back the start of a grapheme is looked for."""
+
+# Thai and Lao AM, conjoining jamo, half-width voicing marks, and all letters beyond the BMP (Brahmic prefixes among them)
+_JOINING_LETTER = re.compile(r"[\u0d4e\u0e33\u0eb3\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uff9e\uff9f\U00010000-\U0010ffff]")
 
 LIBRARY_VERSION = f"icu4py-{version('icu4py')}/icu-{icu4py.icu_version}"
 
@@ -68,10 +73,18 @@ def boundaries(text: str, kind: Kind, language: str | None = None) -> IntArray:
 def between_graphemes(text: str, cut: int) -> bool:
     """Whether `text` can be cut at 0 < `cut` < len(text) without tearing a grapheme. At white space it always can."""
     before, behind = text[cut - 1], text[cut]
-    if (before < _FIRST_MARK and behind < _FIRST_MARK) or before.isspace() or behind.isspace():
+    if before.isspace() or behind.isspace() or (_stands_alone(before) and _stands_alone(behind)):
         return True
     start = max(0, cut - _GRAPHEME_REACH)
     return cut - start in boundaries(text[start : cut + 1], "grapheme")
+
+
+def _stands_alone(character: str) -> bool:
+    """Whether `character` joins no neighbour of its kind: a short cut past ICU for nearly all characters."""
+    if character < _FIRST_MARK:
+        return True
+    # marks, jamo, flags and emoji join; so do the few letters named here
+    return unicodedata.category(character)[0] in "LNP" and not _JOINING_LETTER.match(character)
 
 
 def _characters_of_units(text: str) -> IntArray:

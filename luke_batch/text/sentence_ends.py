@@ -16,10 +16,12 @@ _TITLES = frozenset(
 )
 
 _OPENING = "([{<\"'“‘„«‹「『《（【"
+_LAST_LETTERS = re.compile(r"[^\W\u3000-\u9fff]*$")
 _QUOTE = re.compile(r"[\"“”„«»‹›「」『』]|(?<!\w)['‘’]|['‘’](?!\w)")
 _CLOSING = re.compile(r"[\"'”’»)\]]+(?=\s)")
 _SPACE = re.compile(r"\s+")
-_OPENING_QUOTE = re.compile(r"[“„«‹「『]")
+_OPENING_LAST_LETTERS = re.compile(r"[^\W\u3000-\u9fff]*$")
+_QUOTE = re.compile(r"[“„«‹「『]")
 
 
 def cuts_a_name(text: str, cut: int, language: str) -> bool:
@@ -31,7 +33,8 @@ def cuts_a_name(text: str, cut: int, language: str) -> bool:
     tokens = stopped[:-1].rsplit(maxsplit=1)
     token = tokens[-1].lstrip(_OPENING) if tokens and not stopped[-2:-1].isspace() else ""
     if stopped == before and not text[cut].isspace():
-        return text[cut].isalnum() and len(token.rpartition(".")[2]) <= 2
+        letters = _LAST_LETTERS.search(stopped, 0, len(stopped) - 1)
+        return text[cut].isalnum() and letters is not None and len(letters.group()) <= 2
     # English sentences do end in one letter ("vitamin C."), and sentencex knows its initials
     return token in _TITLES or (language != "en" and len(token) == 1 and token.isupper())
 

@@ -1,8 +1,8 @@
 """A BERT- or XLM-R-type encoder as the start of a LUKE model.
 
-LUKE is such an encoder with three things more: entity rows, a position table for entities, and a query matrix
-for each direction of attention (word to entity, entity to word, entity to entity). The matrices start as copies
-of the encoder's own queries, so that without entities the output equals the encoder's.
+LUKE is such an encoder with three things more: entity rows, a position table for entities, and a query
+matrix for each direction of attention (word to entity, entity to word, entity to entity). The matrices start
+as copies of the encoder's own queries, so that without entities the output equals the encoder's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _plain_name(name: str) -> str:
 
 
 def to_luke(base: Base, word_rows: Tensor, seed: int = 0) -> Base:
-    """The encoder as a LUKE model with `word_rows` as its word embeddings and `ENTITY_VOCABULARY` as its entities."""
+    """The encoder as a LUKE model whose words have `word_rows`, and whose entities are ENTITY_VOCABULARY."""
     hidden = int(base.config["hidden_size"])
     # RoBERTa's table already counts from pad+1; BERT's counts from 0.
     pad = 1

@@ -1,18 +1,18 @@
 """Writes a trained model as a checkpoint folder, format 1.
 
-config.json, tokenizer.json, tokenizer_config.json, entity_vocab.json   as transformers names them
-model-0000k-of-0000n.safetensors, model.safetensors.index.json          LukeModel's parameters in half precision;
-                                                                        the word embeddings as 8-bit rows with a
-                                                                        scale each (`<name>.scale`)
-heads.safetensors                                                       `<head>.weight`, `<head>.bias`, float32
-luke_batch.json                                                         the heads: labels, thresholds, settings
-README.md                                                               the model card
+config.json, tokenizer.json,         as transformers names them
+tokenizer_config.json,
+entity_vocab.json
+model-0000k-of-0000n.safetensors,    LukeModel's parameters in half precision; the word embeddings as 8-bit
+model.safetensors.index.json         rows with a scale each (`<name>.scale`)
+heads.safetensors                    `<head>.weight` and `<head>.bias` (pairs have none), float32
+luke_batch.json                      the heads: labels, thresholds, settings
+README.md                            the model card
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -73,7 +73,8 @@ def export(
     _write_json(partial / "tokenizer.json", tokenizer, indent=None)
     _write_json(partial / "tokenizer_config.json", TOKENIZER_CONFIG)
     _write_json(partial / "entity_vocab.json", ENTITY_VOCABULARY)
-    _write_json(partial / "luke_batch.json", {"format": FORMAT, "name": card.name, "heads": _heads(model, card)})
+    manifest = {"format": FORMAT, "name": card.name, "heads": _heads(model, card), "context": "none"}
+    _write_json(partial / "luke_batch.json", manifest)
     (partial / "README.md").write_text(card.readme, encoding="utf-8")
     heads = {name: item.detach().float().contiguous() for name, item in model.heads.state_dict().items()}
     save_file(heads, partial / "heads.safetensors", metadata={"format": "pt"})
@@ -142,8 +143,8 @@ def _write_json(file: Path, content: object, indent: int | None = 1) -> None:
 def _replace(partial: Path, folder: Path) -> None:
     old = partial.with_name(partial.name + "-old")
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
+        folder.replace(old)
+    partial.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,13 +1,13 @@
 """Training against the clock: the learning rate follows the share of the time budget that has passed.
 
 A run therefore always ends well: warm-up, then a linear fall to nothing exactly when the budget is spent, on
-whatever machine. It can be killed at any time and resumed from its last checkpoint, with the time it had left.
+whatever machine. It can be killed at any time and resumed from its last checkpoint, with the time it had
+left.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from luke_batch.training.model import MultiTaskModel, collate, loss_of
+from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
+from luke_batch.training.optimizer import optimizer_of
 from luke_batch.training.sampling import BatchSource
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Trainer:
         self._pad_id = pad_id
         self._clock = clock
         self._rng = np.random.default_rng(config.seed)
-        self._optimizer = _optimizer(model, config)
+        self._optimizer = optimizer_of(model, config.encoder_rate, config.head_rate, config.weight_decay)
         torch.manual_seed(config.seed)
 
     def run(self, checkpoint: Path | None = None, snapshot: Callable[[], None] | None = None) -> None:
@@ -108,6 +109,13 @@ class Trainer:
         self._report()
         if checkpoint is not None:
             self.save(checkpoint)
+
+    def start(self) -> None:
+        """Prepares the heads of a new run; a resumed one has them in its checkpoint."""
+        for name, spec in self.model.specs.items():
+            if spec.multi_label:
+                inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
+                start_rare(self.model, name, inputs)
 
     def step(self) -> float:
         """One step on one batch of a random task; returns its loss."""
@@ -164,7 +172,7 @@ class Trainer:
         """Writes the state; a kill in the middle leaves the previous one whole."""
         partial = file.with_name(file.name + ".partial")
         torch.save(self.state(), partial)
-        os.replace(partial, file)
+        partial.replace(file)
 
     def resume(self, file: Path) -> None:
         """Continues where `save` was called."""
@@ -180,21 +188,3 @@ class Trainer:
 
 _FROZEN = frozenset({"encoder.embeddings.word_embeddings.weight"})
 """Not in a checkpoint: they come from the base again."""
-
-
-def _optimizer(model: MultiTaskModel, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW with the heads' rate for what starts from nothing, and no decay of biases and norms."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            new = name.startswith("heads.") or name.endswith("entity_embeddings.entity_embeddings.weight")
-            rate = config.head_rate if new else config.encoder_rate
-            decay = config.weight_decay if parameter.ndim > 1 and "embeddings" not in name else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr": rate, "full_rate": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
-        ],
-        fused=True,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ Feature = Literal["span", "entity", "pair"]
 _WIDTH: dict[Feature, int] = {"span": 3, "entity": 1, "pair": 2}
 _IGNORED = -100
 # A relation holds of one pair in some dozens: the head starts from that, not from one in two.
-_RARE = -4.0
+_RARE_LOGIT = -4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,34 @@ class MultiTaskModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
-            head = nn.Linear(_WIDTH[spec.feature] * config.hidden_size, len(spec.labels))
+            # As in transformers, where the classifier of pairs has no bias.
+            biased = spec.feature != "pair"
+            head = nn.Linear(_WIDTH[spec.feature] * config.hidden_size, len(spec.labels), bias=biased)
             nn.init.normal_(head.weight, std=0.02)
-            nn.init.constant_(head.bias, _RARE if spec.multi_label else 0.0)
+            if biased:
+                nn.init.zeros_(head.bias)
             self.heads[name] = head
+
+    def features(self, name: str, batch: EncoderInput) -> Tensor:
+        """What the head reads, in float32: (batch, entities, width), for pairs (batch, width)."""
+        words, entities = self.encoder(batch)
+        return _features(self.specs[name].feature, words, entities, batch.entity_spans).float()
 
     def forward(self, name: str, batch: EncoderInput) -> Tensor:
         """Logits in float32: (batch, entities, labels), for pairs (batch, labels)."""
-        words, entities = self.encoder(batch)
-        features = self.dropout(_features(self.specs[name].feature, words, entities, batch.entity_spans).float())
+        features = self.dropout(self.features(name, batch))
         # Heads decide by small margins, and are too small for half precision to be any faster.
         with torch.autocast(features.device.type, enabled=False):
             return self.heads[name](features)
+
+
+def start_rare(model: MultiTaskModel, name: str, batch: EncoderInput) -> None:
+    """Lets a head without bias begin with every label rare: so it answers to the mean of the features."""
+    with torch.inference_mode():
+        mean = model.features(name, batch).flatten(0, -2).mean(0)
+    with torch.no_grad():
+        weight = cast("Tensor", model.heads[name].weight)
+        weight += _RARE_LOGIT * mean / mean.square().sum()
 
 
 def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) -> Tensor:
@@ -70,7 +86,9 @@ def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) 
     return torch.cat([start, end, entities], -1)
 
 
-def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
+def collate(
+    examples: Sequence[Example], pad_id: int, multi_label: bool
+) -> tuple[EncoderInput, Tensor, Tensor | None]:
     """Padded inputs, targets, and for a multi-label head which labels are known."""
     count = len(examples)
     words = max(example.words for example in examples)
@@ -97,7 +115,7 @@ def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tupl
 def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
     """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels.
 
-    Where a pair's annotation knows only some labels, one of which holds, the choice among these is learnt too.
+    Where a pair's annotation knows only some labels, one of which holds, the choice among them is learnt too.
     """
     if known is None:
         return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=_IGNORED)

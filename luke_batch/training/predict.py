@@ -1,4 +1,4 @@
-"""Predictions for the dev figures: as inference makes them, for whole sentences, but without its machinery."""
+"""Predictions for the dev figures: as inference makes them for whole sentences, without its machinery."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.model.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
 from luke_batch.training.model import MultiTaskModel, collate
-from luke_batch.training.sampling import Example, cut_into_batches, spans_of_words
-from luke_batch.training.tasks import WordFinder, led_by_space
+from luke_batch.training.sampling import Example, cut_into_batches
+from luke_batch.training.tasks import Proposer
 
 Mention = tuple[int, int, str]
 """Start, end, label."""
@@ -40,19 +40,17 @@ def mentions(
     model: MultiTaskModel,
     rows: Iterable[Row],
     builder: InputBuilder,
-    words: WordFinder,
-    max_words: int,
+    propose: Proposer,
     window_spans: int = 128,
 ) -> list[list[Mention]]:
-    """The mentions of each row by its ner head: all spans of up to `max_words` words, flat decoding."""
+    """The mentions of each row by its ner head: all proposed spans, flat decoding."""
     examples: list[Example] = []
     owners: list[tuple[int, IntArray]] = []
     rows = list(rows)
     for number, row in enumerate(rows):
-        text, shift = led_by_space(row.text)
-        spans = spans_of_words(words(row.text), max_words)
+        spans = propose(row)
         for chunk in chunks(len(spans), window_spans):
-            tokens = builder.tokenize(text, spans[chunk] + shift)
+            tokens = builder.tokenize(row.text, spans[chunk])
             if len(tokens.ids) + 2 <= builder.max_tokens:
                 window = builder.mention_window(tokens, _NOTHING, _NOTHING)
                 examples.append(Example(window, np.zeros(len(spans[chunk]), np.int64)))
@@ -74,7 +72,7 @@ def mentions(
 
 
 def flat(spans: IntArray, logits: FloatArray, labels: Sequence[str]) -> list[Mention]:
-    """LUKE's decoding: the spans that are something, by best logit, each unless it overlaps an accepted one."""
+    """LUKE's decoding: spans that are something, by best logit, each unless it overlaps an accepted one."""
     best = logits.argmax(1)
     order = np.argsort(-logits.max(1), kind="stable")
     accepted: list[Mention] = []
@@ -110,4 +108,5 @@ def best_threshold(scores: FloatArray, gold: NDArray[np.bool_]) -> tuple[float, 
     place = int(np.argmax(np.where(last, both, -1)))
     after = flat_scores[order[place + 1]] if place + 1 < len(order) else 0.0
     threshold = float((flat_scores[order[place]] + after) / 2)
-    return threshold, *(float(100 * values[place]) for values in (precision, recall, both))
+    figures = [float(100 * values[place]) for values in (precision, recall, both)]
+    return threshold, figures[0], figures[1], figures[2]

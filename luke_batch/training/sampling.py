@@ -1,8 +1,9 @@
 """Which spans of a sentence a training example shows, and how examples form batches.
 
-A sentence of 30 words has 165 spans of up to six words; nearly all are trivially no mention. Shown are all gold
-spans and a sample of the others: half of it hard ones (they overlap a gold span, or look like a name), half any.
-Now and then a sentence shows as many as one window holds, as at inference, where all spans share the windows.
+A sentence of 30 words has 165 spans of up to six words; nearly all are trivially no mention. Shown are all
+gold spans and a sample of the others: half of it hard ones (they overlap a gold span, or look like a name),
+half any. Now and then a sentence shows as many as one window holds, as at inference, where all spans share
+windows.
 """
 
 from __future__ import annotations
@@ -45,20 +46,13 @@ class Example:
 
     @property
     def words(self) -> int:
+        """How many tokens its window has."""
         return len(self.window.token_ids)
 
     @property
     def entities(self) -> int:
+        """How many entities its window has."""
         return len(self.window.entity_ids)
-
-
-def spans_of_words(words: IntArray, longest: int) -> IntArray:
-    """(n, 2) the character ranges of all runs of up to `longest` of the (w, 2) words, by start and end."""
-    count = len(words)
-    first, length = np.divmod(np.arange(count * longest, dtype=np.int32), np.int32(longest))
-    inside = first + length < count
-    first, length = first[inside], length[inside]
-    return np.stack([words[first, 0], words[first + length, 1]], 1).astype(np.int32).reshape(-1, 2)
 
 
 def choose_negatives(
@@ -82,11 +76,11 @@ def choose_negatives(
 def _overlaps(spans: IntArray, gold: IntArray) -> BoolArray:
     if not len(gold):
         return np.zeros(len(spans), dtype=bool)
-    return ((spans[:, :1] < gold[:, 1]) & (spans[:, 1:] > gold[:, 0])).any(1)
+    return np.any((spans[:, :1] < gold[:, 1]) & (spans[:, 1:] > gold[:, 0]), axis=1)
 
 
 def _named(text: str, spans: IntArray) -> BoolArray:
-    """Spans that begin and end like a name: with a capital, a digit, or a letter of a script without capitals."""
+    """Spans that begin and end like a name: with a capital, a digit, or a letter that has no capital."""
     namelike = np.fromiter((not (letter.islower() or letter.isspace()) for letter in text), bool, len(text))
     letters = np.fromiter((letter.isalnum() for letter in text), bool, len(text))
     return namelike[spans[:, 0]] & letters[spans[:, 0]] & letters[spans[:, 1] - 1]
@@ -103,11 +97,14 @@ class Task(Protocol):
 
 
 def cut_into_batches(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
-    """Examples of similar length together, each batch at most `tokens` words and entities with its padding."""
+    """Examples of similar size together, each batch at most `tokens` words and entities with its padding.
+
+    Words and entities are padded apart: sorting by their sum alone leaves 28% of a batch empty, this 15%.
+    """
     batches: list[list[Example]] = []
     batch: list[Example] = []
     words = entities = 0
-    for example in sorted(examples, key=lambda item: (item.words + item.entities, item.words)):
+    for example in sorted(examples, key=lambda item: (item.entities // 12, item.words)):
         wider = max(words, example.words), max(entities, example.entities)
         if batch and sum(wider) * (len(batch) + 1) > tokens:
             batches.append(batch)
@@ -126,7 +123,7 @@ class BatchSource:
         self._pool = pool
         self._rng = np.random.default_rng(seed)
         self._used = 0
-        self._start: dict[str, Any] = self._rng.bit_generator.state
+        self._start = dict(self._rng.bit_generator.state)
         self._batches: Iterator[list[Example]] = iter(())
 
     def next(self) -> list[Example]:
@@ -139,10 +136,12 @@ class BatchSource:
         return batch
 
     def _refill(self) -> None:
-        self._start = self._rng.bit_generator.state
+        self._start = dict(self._rng.bit_generator.state)
         self._used = 0
         drawn = (self.task.draw(self._rng) for _ in range(100 * self._pool))
-        found = [example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)]
+        found = [
+            example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)
+        ]
         if not found:
             message = f"{self.task.name}: no row of the training data can be used"
             raise ValueError(message)

@@ -1,12 +1,13 @@
 """Pruning a Unigram vocabulary, and word embeddings as 8-bit rows.
 
-A multilingual vocabulary is nine tenths of a small model. Kept are the pieces that the given texts use, every
-single character (so that text in any language still runs), and, if there is room, of the rest the most frequent ones (a
-Unigram vocabulary is sorted by frequency) that are written in the scripts of the given texts.
+A multilingual vocabulary is four fifths of a small model. Kept are every single character (so that text in
+any language still runs), the pieces that the given texts use, those seen more often first, and, if there is
+room, of the rest the most frequent ones (a Unigram vocabulary is sorted by frequency) in the scripts of the
+texts.
 
 The pruned tokenizer differs from its source in one more thing: it never puts "▁" before a piece of its own
-accord. Input building cuts a text at span boundaries; a piece that starts in the middle of a word, or anywhere
-in Chinese, must not look like the start of a word.
+accord. Input building cuts a text at span boundaries; a piece that starts in the middle of a word, or
+anywhere in Chinese, must not look like the start of a word.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def prune(tokenizer: dict[str, Any], texts: Iterable[str], size: int) -> Vocabul
 
 
 def _by_use(pieces: list[tuple[str, float]], used: Counter[int], scripts: set[str]) -> list[int]:
-    """The ids in the order of their worth: seen often, twice, once, never; the more frequent first in each."""
+    """The ids by their worth: seen often, twice, once, never; in each the frequent ones first."""
     control = {*CONTROL_PIECES, *ADDED_PIECES}
     fitting = (
         number
@@ -79,7 +80,7 @@ def _by_use(pieces: list[tuple[str, float]], used: Counter[int], scripts: set[st
 
 
 def _without_prefix(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer without a "▁" of its own accord before a piece, and without splitting at white space alone."""
+    """The tokenizer without a "▁" of its own accord before a piece, and without a split at white space."""
     changed = copy.copy(tokenizer)
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": True}
     changed.update(pre_tokenizer=metaspace, decoder=metaspace, truncation=None, padding=None)

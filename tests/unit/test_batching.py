@@ -48,6 +48,7 @@ class Runner:
         self.limit, self.seen = limit, seen
 
     def __call__(self, items: Sequence[int]) -> list[int]:
+        """Record the attempt and run it."""
         self.seen.append(len(items))
         if len(items) > self.limit:
             raise MemoryError(f"{len(items)} items")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,16 +18,16 @@ from luke_batch.model.engine import Engine, Task, load_engine
 from luke_batch.model.padding import pad
 from luke_batch.model.transformers_engine import TransformersEngine
 from luke_batch.model.windows import Window
-from tests.checkpoints import HEADS, HIDDEN, LABELS, VOCABULARY, Recipe, head_recipe, multi_head_weights
+from tests.checkpoints import HEADS, HIDDEN, LABELS, VOCABULARY, Recipe, multi_head_weights, with_head
 
 Folders = Callable[[Recipe], Path]
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "luke": {},
-    "luke-v5-layout": {"layout": "v5"},
-    "luke-lite-same-size": {"lite": True, "entity_emb_size": HIDDEN},
-    "mluke": {"kind": "mluke", "entity_aware": False},
-    "mluke-aware": {"kind": "mluke", "entity_emb_size": HIDDEN},
+VARIANTS = {
+    "luke": Recipe(),
+    "luke-v5-layout": Recipe(layout="v5"),
+    "luke-lite-same-size": Recipe(lite=True, entity_emb_size=HIDDEN),
+    "mluke": Recipe(kind="mluke", entity_aware=False),
+    "mluke-aware": Recipe(kind="mluke", entity_emb_size=HIDDEN),
 }
 TASKS = {Task.SPANS: "ner", Task.ENTITY: "types", Task.PAIR: "relations"}
 
@@ -56,7 +56,7 @@ def engine(folder: Path, *tasks: Task, max_tokens: int = 512) -> Engine:
     )
 
 
-def reference(model: Any, task: Task, window: Window) -> FloatArray:
+def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
     """What transformers' class gives for one window alone, through its own inputs."""
     fields = {name: torch.from_numpy(value) for name, value in vars(pad([window], 1, 30)).items()}
     if task is not Task.SPANS:
@@ -84,7 +84,7 @@ def assert_close(found: FloatArray, wanted: FloatArray) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_heads_equal_transformers(checkpoint_folder: Folders, task: Task, variant: str) -> None:
     """Logits of each head are those of transformers' own class on the same checkpoint and inputs."""
-    recipe = head_recipe(TASKS[task], **VARIANTS[variant])
+    recipe = with_head(TASKS[task], VARIANTS[variant])
     folder = checkpoint_folder(recipe)
     model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
     inputs = windows(task, recipe.kind)
@@ -101,7 +101,7 @@ def test_heads_equal_transformers(checkpoint_folder: Folders, task: Task, varian
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_states_equal_transformers(checkpoint_folder: Folders, variant: str) -> None:
     """Mention and text states are LukeModel's, also from a window without entities."""
-    recipe = Recipe(**VARIANTS[variant])
+    recipe = VARIANTS[variant]
     folder = checkpoint_folder(recipe)
     model = transformers.LukeModel.from_pretrained(folder).eval()
     both = engine(folder, Task.MENTIONS, Task.TEXT)
@@ -117,7 +117,7 @@ def test_states_equal_transformers(checkpoint_folder: Folders, variant: str) -> 
 
 def test_every_checkpoint_embeds(checkpoint_folder: Folders) -> None:
     """A checkpoint with a head gives the states of its encoder."""
-    folder = checkpoint_folder(head_recipe("ner"))
+    folder = checkpoint_folder(with_head("ner", Recipe()))
     model = transformers.LukeForEntitySpanClassification.from_pretrained(folder).luke.eval()
     inputs = windows(Task.MENTIONS)
     for found, window in zip(engine(folder, Task.TEXT).run(Task.TEXT, inputs), inputs, strict=True):
@@ -163,9 +163,9 @@ def test_no_windows_no_outputs(multi_head_folder: Path) -> None:
 
 def test_a_task_without_its_head_is_refused(checkpoint_folder: Folders) -> None:
     """The message names the head that is missing and those that exist."""
-    folder = checkpoint_folder(head_recipe("types"))
+    folder = checkpoint_folder(with_head("types", Recipe()))
     with pytest.raises(
-        CheckpointError, match="no ner head .*LukeForEntityClassification.* embeddings, types"
+        CheckpointError, match=r"no ner head .*LukeForEntityClassification.* embeddings, types"
     ):
         engine(folder, Task.SPANS)
 
@@ -200,7 +200,7 @@ def test_a_window_beyond_the_model_is_an_error(multi_head_folder: Path) -> None:
 
 
 def test_out_of_memory_is_survived(multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only one window fits in memory, the outputs are those of whole batches; where none fits, it raises."""
+    """Where one window fits in memory, outputs are those of whole batches; where none fits, it raises."""
     loaded = engine(multi_head_folder, Task.SPANS, max_tokens=4096)
     assert isinstance(loaded, TransformersEngine)
     inputs = windows(Task.SPANS)

@@ -109,6 +109,17 @@ def test_titles_are_parsed_only_when_asked_for(tmp_path: Path) -> None:
         _ = made.entity_vocab
 
 
+def test_titles_that_end_like_special_entries_are_titles(tmp_path: Path) -> None:
+    """A title such as `see "[MASK]` is not taken for the special entry."""
+    folder = copy("luke", tmp_path)
+    vocab = {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, 'see "[MASK]': 3, '"[PAD]"': 4, "[UNK] ": 5, "x [MASK2]": 6}
+    (folder / "entity_vocab.json").write_text(json.dumps(vocab), "utf-8")
+    made = Tokenizer.load(folder)
+    assert (made.entity_pad_id, made.entity_unk_id, made.entity_mask_id) == (0, 1, 2)
+    assert made.entity_mask2_id is None
+    assert made.entity_vocab == vocab
+
+
 def test_checkpoint_without_mask2_loads(tmp_path: Path) -> None:
     """[MASK2] may be missing from the entity vocabulary."""
     assert Tokenizer.load(plain_bpe(tmp_path)).entity_mask2_id is None

@@ -1,0 +1,15 @@
+"""Annotation on Ray: the only room that imports it.
+
+resources   pure decisions: how many actors a cluster holds, and what it never could
+cluster     connects to Ray or starts it, and takes the snapshot that `resources` decides on
+wire        a work item as one Ray row
+results     what a worker tells the driver
+tasks       read and prepare, commit: light tasks, run as plain functions
+actors      a loaded checkpoint as an actor
+pipeline    the Ray Data pipelines of a wave of work items
+isolation   the last net under a work item
+progress    what a person sees meanwhile
+locations   where INPUT and OUTPUT may lie
+run         a whole run, from checks to exit code
+dataset     the same annotation inside someone's own Ray Data pipeline
+"""

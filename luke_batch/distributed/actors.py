@@ -1,0 +1,50 @@
+"""A loaded checkpoint as an actor: Arrow tables in, annotated Arrow tables out."""
+
+import os
+
+import pyarrow as pa
+import ray
+
+from luke_batch.annotator import ModelStage, model_stages
+from luke_batch.config import JobConfig
+from luke_batch.distributed import wire
+from luke_batch.distributed.isolation import isolated
+from luke_batch.model.device import pick_device
+
+
+class TableActor:
+    """One model stage of a job; loads its checkpoint when it starts."""
+
+    def __init__(self, config: JobConfig, stage: int) -> None:
+        # Our threads are the actors: a second layer inside the tokenizer would fight over the same cores.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        spec = model_stages(config)[stage]
+        device = pick_device(spec.model.device, gpu_assigned())
+        _limit_threads(spec.model.num_cpus)
+        self._config = config
+        self._name = config.heads[spec.heads[0]].head
+        self._stage = ModelStage(config, spec, device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Run the heads over a prepared table."""
+        return isolated(self._stage, table, self._config, self._name)
+
+
+class ItemActor(TableActor):
+    """The same for rows of `wire`: one work item each."""
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Annotate the table inside a row."""
+        return wire.replace_table(row, super().__call__(wire.decode_table(row)))
+
+
+def gpu_assigned() -> bool:
+    """Whether Ray assigned a GPU, or a part of one, to this worker."""
+    return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
+
+
+def _limit_threads(num_cpus: float) -> None:
+    # Here, not above: the driver imports this module and does without torch.
+    import torch
+
+    torch.set_num_threads(max(1, round(num_cpus)))

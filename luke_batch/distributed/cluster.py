@@ -1,0 +1,126 @@
+"""Connects to a Ray cluster, or starts a local one for the length of a run."""
+
+import logging
+import os
+import socket
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayTaskError
+
+from luke_batch.annotator import StageSpec
+from luke_batch.distributed.actors import gpu_assigned
+from luke_batch.distributed.resources import Demand, Node
+from luke_batch.errors import ResourceError, UsageError
+from luke_batch.model.device import pick_device
+
+_CONNECT_SECONDS = 10
+"""Ray itself tries an address at which nobody listens for more than a minute."""
+
+_START_ATTEMPTS = 2
+"""A local Ray gives its own processes 30 seconds, which a busy machine may not keep."""
+
+
+@contextmanager
+def connected(address: str | None) -> Generator[None]:
+    """A connection to Ray: the one that this process has, else `address`, else RAY_ADDRESS, else a new local
+    Ray.
+
+    Only what was started here is shut down at the end. Raises ResourceError where there is no such cluster.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith(("ray://", "http://", "https://")):
+        raise ResourceError(
+            f"address {address} is not that of a cluster's own network; run the job there:"
+            " ray job submit --address http://HOST:8265 --working-dir . -- python jobs/annotate.py …"
+        )
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        settings["include_dashboard"] = False
+    elif address != "auto":
+        _check_listening(address)
+    _init(address, settings)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> tuple[Node, ...]:
+    """The nodes that are alive."""
+    found = cast("list[dict[str, Any]]", ray.nodes())
+    resources = [cast("dict[str, float]", node["Resources"]) for node in found if node["Alive"]]
+    return tuple(Node(entry.get("CPU", 0), entry.get("GPU", 0)) for entry in resources)
+
+
+def demands(stages: Sequence[StageSpec]) -> list[Demand]:
+    """What the pools of these stages ask for."""
+    return [
+        Demand(stage.name, stage.model.num_cpus, stage.model.num_gpus, stage.model.actors) for stage in stages
+    ]
+
+
+def check_devices(stages: Sequence[StageSpec]) -> None:
+    """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks, before anything is
+    written.
+    """
+    for stage in stages:
+        if stage.model.device == "cpu":
+            continue
+        if not stage.model.num_gpus:
+            # Ray hides the GPUs from a worker without one, so this would fail on every node.
+            if stage.model.device == "cuda":
+                raise ResourceError(
+                    f"models.{stage.name}: `device: cuda` needs `num_gpus` above 0 (1, or 0.5 to share a GPU)"
+                )
+            continue
+        probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
+        try:
+            ray.get(probe.remote(stage.model.device))
+        except RayTaskError as error:
+            cause = cast(BaseException, error.cause)
+            if isinstance(cause, UsageError):
+                raise ResourceError(f"models.{stage.name}: {cause}") from error
+            raise
+
+
+def _init(address: str, settings: dict[str, Any]) -> None:
+    attempts = _START_ATTEMPTS if address == "local" else 1
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(address=address, **settings)
+        except Exception as error:  # Ray raises errors of its own, built-in ones and bare Exceptions
+            ray.shutdown()
+            if not left:
+                raise ResourceError(_no_cluster(address, error)) from error
+        else:
+            return
+
+
+def _probe(setting: Any) -> str:
+    return pick_device(setting, gpu_assigned())
+
+
+def _check_listening(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ResourceError(f"address {address!r} is neither auto, local nor HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(_no_cluster(address, error)) from error
+
+
+def _no_cluster(address: str, error: BaseException) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if address == "local":
+        return f"Ray could not be started on this machine: {reason}"
+    cure = "start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local"
+    if "token" in reason.lower() or "auth" in reason.lower():
+        cure = "give the cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token"
+    return f"no Ray cluster at {address}: {reason}; {cure}"

@@ -1,0 +1,69 @@
+"""The same annotation inside someone's own Ray Data pipeline: plain Arrow tables, no plan and no commit."""
+
+import sys
+from dataclasses import replace
+
+import pyarrow as pa
+import ray
+from ray.data import Dataset
+
+from luke_batch.annotator import check_models, model_stages, with_error
+from luke_batch.columns import output_columns
+from luke_batch.config import JobConfig
+from luke_batch.corpus.checks import check_source
+from luke_batch.corpus.columns import rename_collisions
+from luke_batch.distributed.actors import TableActor
+from luke_batch.distributed.cluster import check_devices, demands, nodes
+from luke_batch.distributed.isolation import isolated
+from luke_batch.distributed.pipeline import actor_pool, light_task, map_tables
+from luke_batch.distributed.resources import Node, plan_pools
+from luke_batch.distributed.tasks import preparation
+from luke_batch.errors import FragmentError, InputError
+
+
+def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
+    """`ds` with its annotation columns and `error`, lazily: nothing runs before the result is consumed.
+
+    A row that fails keeps null annotations and says why in `error` (struct<stage, error_class, message>, null
+    elsewhere). `actors: auto` leaves one CPU to the stages before and after. Blocks are annotated as they
+    come: `ds.repartition(...)` first where they are few or huge.
+
+    Raises a UsageError where the configuration, a checkpoint or the cluster cannot be used.
+    """
+    check_models(config)
+    _check_schema(ds, config)
+    if not ray.is_initialized():
+        ray.init()
+    stages = model_stages(config)
+    pools = plan_pools(_leaving_one_cpu(nodes()), demands(stages), items=sys.maxsize)
+    check_devices(stages)
+    ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **light_task(pools))
+    for number, pool in enumerate(pools.models):
+        arguments = {"config": config, "stage": number}
+        ds = map_tables(ds, TableActor, fn_constructor_kwargs=arguments, **actor_pool(pool))
+    return map_tables(ds, with_error, **light_task(pools))
+
+
+def _prepare(table: pa.Table, config: JobConfig) -> pa.Table:
+    table = rename_collisions(table, {*output_columns(config), "error"})
+    return isolated(preparation(config.model_dump_json()), table, config, "segment")
+
+
+def _check_schema(ds: Dataset, config: JobConfig) -> None:
+    """Refuse a wrong column where Ray knows the schema without running anything."""
+    schema = ds.schema(fetch_if_missing=False)
+    if schema is None or not isinstance(schema.base_schema, pa.Schema):
+        return
+    try:
+        check_source(schema.base_schema, config.input, "the dataset")
+    except FragmentError as error:
+        raise InputError(str(error)) from error
+
+
+def _leaving_one_cpu(found: tuple[Node, ...]) -> list[Node]:
+    """The other stages of a pipeline ask for one CPU a task: with none left they would wait for ever."""
+    largest = max(range(len(found)), key=lambda number: found[number].cpus)
+    return [
+        replace(node, cpus=max(node.cpus - 1, 0)) if number == largest else node
+        for number, node in enumerate(found)
+    ]

@@ -1,0 +1,65 @@
+"""Where INPUT and OUTPUT may lie: asked before anything is written."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from luke_batch.config import OutputConfig
+from luke_batch.corpus.storage import Storage
+from luke_batch.errors import InputError, OutputError, UsageError
+
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this variable for the entry point of a submitted job, and for nothing else."""
+
+
+def check_absolute(input: str, output: str, environment: Mapping[str, str]) -> None:
+    """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed
+    afterwards.
+    """
+    if _SUBMITTED not in environment:
+        return
+    kinds: tuple[tuple[str, str, type[UsageError]], ...] = (
+        ("INPUT", input, InputError),
+        ("OUTPUT", output, OutputError),
+    )
+    for name, path, kind in kinds:
+        if "://" not in path and not Path(path).expanduser().is_absolute():
+            raise kind(
+                f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
+                " directory; give an absolute path or an s3:// URL"
+            )
+
+
+def check_writable(output: Storage) -> None:
+    """Refuse a local OUTPUT that could not be created or written; an object store says so itself at the first
+    write.
+    """
+    if not output.is_local:
+        return
+    folder = Path(output.root)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"OUTPUT {output.url} cannot be a folder: {folder} is a file; choose another folder"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder"
+        )
+
+
+def check_reachable(source: Storage, output: Storage, config: OutputConfig, nodes: int) -> None:
+    """Refuse local folders on a cluster of several nodes, unless the user says that all nodes see them."""
+    if nodes <= 1 or config.shared:
+        return
+    kinds: tuple[tuple[str, Storage, type[UsageError]], ...] = (
+        ("INPUT", source, InputError),
+        ("OUTPUT", output, OutputError),
+    )
+    for name, storage, kind in kinds:
+        if storage.is_local:
+            raise kind(
+                f"{name} {storage.url} is a local path, but the cluster has {nodes} nodes; use an s3:// URL,"
+                " or a folder that is mounted on every node together with --set output.shared=true"
+            )

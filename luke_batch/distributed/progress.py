@@ -1,0 +1,122 @@
+"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when
+quiet.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from luke_batch.distributed.results import ItemResult
+
+_LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the run has to do."""
+
+    fragments: int
+    documents: int
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts and their rate."""
+
+    totals: Totals
+    clock: Callable[[], float] = time.monotonic
+    fragments: int = 0
+    documents: int = 0
+    dead: int = 0
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def add(self, result: ItemResult) -> None:
+        """Count a finished work item."""
+        self.fragments += len(result.committed) + result.unreadable
+        self.documents += result.rows
+        self.dead += result.dead
+
+    def describe(self) -> str:
+        """One line: how much of how much, rate, time left, dead letters."""
+        seconds = max(self.clock() - self.started, 1e-9)
+        parts = [
+            f"{self.fragments:,}/{self.totals.fragments:,} fragments",
+            f"{self.documents:,}/{self.totals.documents:,} documents",
+        ]
+        if self.documents:
+            rate = self.documents / seconds
+            left = max(self.totals.documents - self.documents, 0) / rate
+            parts += [f"{rate:,.1f} documents/s", f"{_duration(left)} left"]
+        else:
+            parts.append(f"starting for {_duration(seconds)}")
+        if self.dead:
+            parts.append(f"{self.dead:,} dead letter" + ("" if self.dead == 1 else "s"))
+        return ", ".join(parts)
+
+
+class ProgressReport:
+    """Shows a meter while it is entered; `update` counts a result."""
+
+    def __init__(self, meter: Meter, stream: TextIO | None, line_seconds: float = _LINE_SECONDS) -> None:
+        """Show `meter` on `stream`; on nothing where that is None."""
+        self._meter = meter
+        self._stream = stream
+        self._line_seconds = line_seconds
+        self._stop = threading.Event()
+        self._show = threading.Thread(target=self._run, daemon=True, name="luke-batch progress")
+
+    def __enter__(self) -> Self:
+        if self._stream is not None:
+            self._show.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._stream is not None:
+            self._show.join()
+
+    def update(self, result: ItemResult) -> None:
+        """Count a finished work item."""
+        self._meter.add(result)
+
+    def _run(self) -> None:
+        assert self._stream is not None
+        if self._stream.isatty():
+            self._run_bar(self._stream)
+            return
+        while not self._stop.wait(self._line_seconds):
+            self._stream.write(self._meter.describe() + "\n")
+            self._stream.flush()
+
+    def _run_bar(self, stream: TextIO) -> None:
+        columns: list[ProgressColumn] = [BarColumn(), TextColumn("{task.percentage:>3.0f}%"), _Description()]
+        with Progress(*columns, console=Console(file=stream), transient=True) as bar:
+            task = bar.add_task("", total=max(self._meter.totals.documents, 1))
+            while not self._stop.wait(0.2):
+                bar.update(task, completed=self._meter.documents, description=self._meter.describe())
+
+
+class _Description(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """The meter's line, cut to the terminal's width and never wrapped."""
+        return Text(task.description, overflow="ellipsis", no_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

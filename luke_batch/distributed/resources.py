@@ -1,0 +1,177 @@
+"""How many actors a cluster holds, decided without Ray: a frozen snapshot in, a frozen plan out.
+
+Every pool gets at least one actor, or the pipeline could never finish a document: that is refused with the
+numbers. `actors: auto` shares what is left: the pools in turn get one more until nothing fits.
+
+An actor with `num_cpus: 1` asks Ray for a little less (`LENT`), so that actors may take every core and the
+light tasks that read and commit still find room: they share the actors' cores as the operating system sees
+fit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from luke_batch.errors import ResourceError
+
+LIGHT_CPUS = 0.02
+"""CPUs that a light task asks for: two of them fit beside an actor on a node with one core."""
+LENT = 0.05
+"""Share of an actor's CPUs that is left to light tasks."""
+
+_GRAIN = 10_000
+"""Ray counts in steps of 0.0001; whole numbers of these keep sums of fractions exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the cluster: what it has, whoever uses it now."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the actors of one model ask for."""
+
+    model: str
+    """Name in `models`, for messages."""
+    num_cpus: float
+    num_gpus: float
+    actors: Literal["auto"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One actor pool of the pipeline."""
+
+    actors: int
+    num_cpus: float
+    """What each actor asks Ray for: the configured number less `LENT`."""
+    num_gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The pipeline's share of the cluster."""
+
+    models: tuple[Pool, ...]
+    """In the order of the demands."""
+    light_tasks: int
+    """Most tasks of one kind (reading, committing) at a time: one for each core."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """What is left of a node while actors are placed, in grains."""
+
+    cpus: int
+    devices: list[int] = field(default_factory=lambda: list[int]())
+
+    def place(self, cpus: int, gpus: int) -> bool:
+        """Take the room of one actor. A part of a GPU must fit into one device; more are whole devices."""
+        if cpus > self.cpus:
+            return False
+        if gpus < _GRAIN:
+            fitting = [number for number, left in enumerate(self.devices) if left >= gpus]
+            if gpus and not fitting:
+                return False
+            # The fullest device that still fits, so that whole ones stay whole.
+            chosen = [min(fitting, key=lambda number: self.devices[number])] if gpus else []
+        else:
+            whole = [number for number, left in enumerate(self.devices) if left == _GRAIN]
+            chosen = whole[: gpus // _GRAIN]
+            if len(chosen) < gpus // _GRAIN:
+                return False
+        self.cpus -= cpus
+        for number in chosen:
+            self.devices[number] -= min(gpus, _GRAIN)
+        return True
+
+
+def plan_pools(nodes: Sequence[Node], demands: Sequence[Demand], items: int) -> Pools:
+    """Pool sizes for `items` work items: no pool needs more actors than there are items.
+
+    Raises ResourceError where the pools could never be scheduled on these nodes.
+    """
+    for demand in demands:
+        _check_one(nodes, demand)
+    rooms = [_Room(_grains(node.cpus), [_GRAIN] * int(node.gpus)) for node in nodes]
+    sizes = [0] * len(demands)
+    # Actors with GPUs first, as few nodes have any; those without keep away from these nodes (see `_place`).
+    order = sorted(range(len(demands)), key=lambda number: -demands[number].num_gpus)
+    for number in order:
+        demand = demands[number]
+        for _ in range(1 if demand.actors == "auto" else demand.actors):
+            if not _place(rooms, demand):
+                raise ResourceError(_too_many(nodes, demands))
+            sizes[number] += 1
+    growing = [number for number in order if demands[number].actors == "auto"]
+    while growing:
+        growing = [n for n in growing if sizes[n] < items and _place(rooms, demands[n])]
+        for number in growing:
+            sizes[number] += 1
+    pools = [
+        Pool(size, round(demand.num_cpus * (1 - LENT), 4), demand.num_gpus)
+        for size, demand in zip(sizes, demands, strict=True)
+    ]
+    return Pools(tuple(pools), max(1, int(sum(node.cpus for node in nodes))))
+
+
+def _place(rooms: list[_Room], demand: Demand) -> bool:
+    """Put one actor on a node: one without GPU sooner than one with, then the one with most cores left."""
+    cpus, gpus = _grains(demand.num_cpus), _grains(demand.num_gpus)
+    by_preference = sorted(rooms, key=lambda room: (sum(room.devices) if not gpus else 0, -room.cpus))
+    return any(room.place(cpus, gpus) for room in by_preference)
+
+
+def _check_one(nodes: Sequence[Node], demand: Demand) -> None:
+    """A single actor must fit on some node."""
+    where = f"models.{demand.model}"
+    if demand.num_gpus > 1 and demand.num_gpus != int(demand.num_gpus):
+        raise ResourceError(
+            f"{where}.num_gpus is {demand.num_gpus:g}: Ray splits one GPU, but takes several whole;"
+            f" use {int(demand.num_gpus)}"
+        )
+    if demand.actors == "auto" and not demand.num_cpus and not demand.num_gpus:
+        raise ResourceError(
+            f"{where}: `actors: auto` counts what fits, and actors that ask for nothing fit without end;"
+            f" give a number in {where}.actors, or num_cpus above 0"
+        )
+    if not any(node.cpus > 0 for node in nodes):
+        raise ResourceError("no node of the cluster has a CPU to offer; start one with --num-cpus")
+    fits = [node for node in nodes if node.cpus >= demand.num_cpus and node.gpus >= demand.num_gpus]
+    if not fits:
+        largest = max(nodes, key=lambda node: (node.gpus if demand.num_gpus else 0, node.cpus))
+        raise ResourceError(
+            f"{where}: each actor needs {_amount(demand.num_cpus, demand.num_gpus)}, and no node has both:"
+            f" the largest has {_amount(largest.cpus, largest.gpus)};"
+            f" lower {where}.num_cpus or {where}.num_gpus, or add a node"
+        )
+
+
+def _too_many(nodes: Sequence[Node], demands: Sequence[Demand]) -> str:
+    counts = [1 if demand.actors == "auto" else demand.actors for demand in demands]
+    parts = [
+        f"{demand.model} {count} x {_amount(demand.num_cpus, demand.num_gpus)}"
+        for demand, count in zip(demands, counts, strict=True)
+    ]
+    cpus = sum(count * demand.num_cpus for demand, count in zip(demands, counts, strict=True))
+    gpus = sum(count * demand.num_gpus for demand, count in zip(demands, counts, strict=True))
+    total = _amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
+    nodes_text = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    return (
+        f"the model actors need {_amount(cpus, gpus)} at the same time ({', '.join(parts)}),"
+        f" the cluster has {total} on {nodes_text};"
+        " lower num_cpus, num_gpus or actors of a model in `models`, or add nodes"
+    )
+
+
+def _amount(cpus: float, gpus: float) -> str:
+    text = f"{cpus:g} CPU" if cpus == 1 else f"{cpus:g} CPUs"
+    return text if not gpus else f"{text} and {gpus:g} GPU" + ("" if gpus == 1 else "s")
+
+
+def _grains(amount: float) -> int:
+    return round(amount * _GRAIN)

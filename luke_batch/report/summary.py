@@ -1,0 +1,92 @@
+"""The end of a run for a person or a program: a table, one JSON object, or one line where something is wrong."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_SHOWN = 5
+"""Warnings, failures and missing fragments that the table lists one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run has done, and the state of OUTPUT after it."""
+
+    run_id: str
+    exit_code: int
+    output: str
+    planned: Mapping[str, int]
+    """State of source files (new, changed, …) -> documents."""
+    annotated: int
+    """Documents that this run committed."""
+    documents: int
+    """Documents in the usable files of INPUT."""
+    fragments: int
+    """Committed fragments."""
+    dead_documents: int
+    dead_files: int
+    missing: Sequence[str]
+    """What is neither committed nor in the dead letters."""
+    failures: Sequence[str]
+    """Why something is missing."""
+    warnings: Sequence[str]
+    seconds: float
+    nothing_to_do: bool
+
+    @property
+    def verdict(self) -> str:
+        """The state of OUTPUT in one sentence."""
+        letters = f"{self.dead_documents:,} documents and {self.dead_files:,} files are in the dead letters"
+        if self.missing:
+            return (
+                f"incomplete: {len(self.missing):,} fragments are not committed; run the same command again"
+            )
+        if self.exit_code:
+            return f"complete, but {letters}: more than output.error_budget allows"
+        return f"complete; {letters}" if self.dead_documents or self.dead_files else "complete"
+
+
+def to_json(summary: Summary) -> str:
+    """One JSON object on one line."""
+    return json.dumps({**asdict(summary), "verdict": summary.verdict}, ensure_ascii=False)
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """A table of figures, then warnings, then the verdict."""
+    if summary.nothing_to_do:
+        console.print(Text(f"Nothing to do: all {summary.documents:,} documents are committed already."))
+    else:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="dim")
+        table.add_column()
+        for name, value in _figures(summary):
+            table.add_row(name, Text(value, overflow="fold"))
+        console.print(table)
+    for heading, lines in (
+        ("warning", summary.warnings),
+        ("failed", summary.failures),
+        ("missing", summary.missing),
+    ):
+        for line in lines[:_SHOWN]:
+            console.print(Text.assemble((f"{heading}: ", "yellow"), line))
+        if len(lines) > _SHOWN:
+            console.print(Text.assemble((f"{heading}: ", "yellow"), f"and {len(lines) - _SHOWN:,} more"))
+    style = "bold red" if summary.missing else "bold yellow" if summary.exit_code else "bold green"
+    console.print(Text(summary.verdict, style=style))
+
+
+def _figures(summary: Summary) -> Iterator[tuple[str, str]]:
+    planned = ", ".join(f"{rows:,} {state}" for state, rows in summary.planned.items() if rows)
+    rate = summary.annotated / summary.seconds if summary.seconds else 0
+    yield "documents", f"{summary.documents:,} in INPUT ({planned or 'none'})"
+    yield (
+        "annotated",
+        f"{summary.annotated:,} in {summary.seconds:,.1f} s, {rate:,.1f} a second with start-up",
+    )
+    yield "dead letters", f"{summary.dead_documents:,} documents, {summary.dead_files:,} files"
+    yield "output", f"{summary.fragments:,} fragments in {summary.output}"
+    yield "run", summary.run_id

@@ -1,0 +1,78 @@
+"""Rows of training data as examples of the relations head: ordered pairs of a sentence's mentions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from luke_batch.model.windows import InputBuilder
+from luke_batch.training.data import Row
+from luke_batch.training.sampling import Example
+from luke_batch.training.tasks import NOTHING, TOO_LONG, Draws
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two entities of a row, their relations, and the labels that the annotation tells of (None: all)."""
+
+    row: Row
+    head: int
+    tail: int
+    labels: frozenset[str]
+    known: frozenset[str] | None = None
+
+
+def pairs_of(row: Row, known: frozenset[str] | None = None) -> list[Pair]:
+    """All ordered pairs of the row's entities that do not overlap."""
+    found: list[Pair] = []
+    for head, first in enumerate(row.entities):
+        for tail, second in enumerate(row.entities):
+            if first.end <= second.start or second.end <= first.start:
+                labels = {item.label for item in row.relations if (item.head, item.tail) == (head, tail)}
+                found.append(Pair(row, head, tail, frozenset(labels), known))
+    return found
+
+
+class RelationsTask:
+    """One ordered pair a window, between markers, with all its relations."""
+
+    name = "relations"
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        labels: Sequence[str],
+        builder: InputBuilder,
+        skipped: Counter[str],
+        *,
+        unrelated_weight: float = 1.0,
+        max_tokens: int = 180,
+    ) -> None:
+        """`unrelated_weight`: how often a pair without relations is drawn, against one with some."""
+        self._pairs = pairs
+        self._labels = list(labels)
+        self._builder = builder
+        self._skipped = skipped
+        self._draws = Draws([1.0 if pair.labels else unrelated_weight for pair in pairs])
+        self._max_tokens = max_tokens
+
+    def draw(self, rng: Generator) -> Example | None:
+        """An example of a random row; None where that row has none."""
+        return self.example(self._pairs[self._draws.draw(rng)])
+
+    def example(self, pair: Pair) -> Example | None:
+        """The window of one pair."""
+        ends = [pair.row.entities[place] for place in (pair.head, pair.tail)]
+        spans = np.array([[item.start, item.end] for item in ends], np.int32)
+        tokens = self._builder.tokenize(pair.row.text, spans)
+        if len(tokens.ids) + 6 > self._max_tokens:
+            self._skipped[f"relations: {TOO_LONG}"] += 1
+            return None
+        window = self._builder.pair_window(tokens, NOTHING, NOTHING)
+        targets = np.array([label in pair.labels for label in self._labels], np.float32)
+        known = None if pair.known is None else np.array([label in pair.known for label in self._labels])
+        return Example(window, targets, known)

@@ -1,0 +1,148 @@
+"""Plan, read, commit and read back on an object store that speaks S3."""
+
+import json
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from luke_batch.corpus.manifest import RunManifest, new_run_id, read_manifests, write_manifest
+from luke_batch.corpus.outcome import reconcile, report_bad_files
+from luke_batch.corpus.plan import Plan, make_plan
+from luke_batch.corpus.reader import read
+from luke_batch.corpus.sources import list_sources
+from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.sweep import sweep
+from luke_batch.errors import InputError
+from tests.corpora import FINGERPRINT, context, documents, job, run
+from tests.unit.test_outcome import NOW
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A moto server on a free loopback port, and an environment that leads every S3 client to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    log = tmp_path_factory.mktemp("moto") / "log"
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    environment = {
+        "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }  # fmt: skip
+    with log.open("wb") as output, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            _wait_for(port, server)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert server.poll() is None, "moto_server ended"
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("moto_server does not answer")
+
+
+@pytest.fixture
+def bucket(endpoint: str, request: pytest.FixtureRequest) -> str:
+    """A fresh bucket."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def put(url: str, name: str, table: pa.Table) -> None:
+    """Write `table` as url/name."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    Storage.at(url).write_atomic(name, sink.getvalue())
+
+
+def plan_of(bucket: str, fingerprint: str = FINGERPRINT) -> Plan:
+    """The plan of the bucket's corpus."""
+    return make_plan(f"s3://{bucket}/in", Storage.at(f"s3://{bucket}/out"), job(), fingerprint)
+
+
+def test_whole_way(bucket: str) -> None:
+    """Everything that works on local folders works on S3, and a second plan has nothing to do."""
+    put(f"s3://{bucket}/in", "date=1/a.parquet", documents(10))
+    put(
+        f"s3://{bucket}/in",
+        "date=2/b.parquet",
+        documents(3, first=10).set_column(1, "text", [["FAIL", "x", "y"]]),
+    )
+    put(f"s3://{bucket}/in", "_hidden/b.parquet", documents(3))
+    Storage.at(f"s3://{bucket}/in").write_atomic("zero.parquet", b"")
+    plan = plan_of(bucket)
+    assert plan.tallies["new"].rows == 13
+    assert [bad.path for bad in plan.bad] == ["zero.parquet"]
+    report_bad_files(plan, "run1")
+    done = run(plan, context())
+    assert sum(each.rows for each in done) == 12
+    outcome = reconcile(plan, "run1")
+    assert (outcome.complete, outcome.dead_documents, outcome.dead_files) == (True, 1, 1)
+    assert sweep(plan) == []
+    again = plan_of(bucket)
+    assert again.nothing_to_do
+    assert again.tallies["done"].rows == 13
+    table = read(f"s3://{bucket}/out").to_table()
+    assert sorted(table["id"].to_pylist()) == sorted(f"d{n}" for n in range(13) if n != 10)
+    assert set(table["date"].to_pylist()) == {"1", "2"}
+
+
+def test_changed_and_stale(bucket: str) -> None:
+    """A replaced object is noticed, and superseded outputs are removed after their replacement."""
+    put(f"s3://{bucket}/in", "a.parquet", documents(4))
+    run(plan_of(bucket), context())
+    put(f"s3://{bucket}/in", "a.parquet", documents(5, first=4))
+    plan = plan_of(bucket)
+    assert plan.tallies["changed"].rows == 5
+    run(plan, context())
+    assert len(sweep(plan)) == 1
+    assert plan_of(bucket, "another").tallies["stale"].rows == 5
+    assert read(f"s3://{bucket}/out").count_rows() == 5
+
+
+@pytest.mark.parametrize("input", ["in/a.parquet", "in/*.parquet", "in/", "in"])
+def test_kinds_of_input(bucket: str, input: str) -> None:
+    """A file, a glob and a folder of objects."""
+    put(f"s3://{bucket}", "in/a.parquet", documents(1))
+    assert [file.path for file in list_sources(f"s3://{bucket}/{input}").files] == ["a.parquet"]
+
+
+def test_what_is_not_there(bucket: str) -> None:
+    """A missing bucket or prefix is an input error with the name."""
+    for url in (f"s3://{bucket}/in", "s3://no-such-bucket-at-all/in"):
+        with pytest.raises(InputError, match=url):
+            list_sources(url)
+
+
+def test_no_credentials_leave_the_process(bucket: str) -> None:
+    """Neither a pickled storage nor a manifest holds a credential."""
+    put(f"s3://{bucket}/in", "a.parquet", documents(1))
+    plan = plan_of(bucket)
+    assert b"very-secret" not in pickle.dumps(plan)
+    manifest = RunManifest.start(new_run_id(NOW), f"s3://{bucket}/in", plan, {}, NOW)
+    write_manifest(plan.output, manifest)
+    assert "very-secret" not in json.dumps(read_manifests(plan.output)[0].config)
+    assert [found.run_id for found in read_manifests(plan.output)] == [manifest.run_id]

@@ -1,0 +1,348 @@
+"""The whole annotation in one process: what users get for ordinary, odd and broken documents."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import transformers
+
+from luke_batch.annotator import Annotator, check_models, model_stages
+from luke_batch.config import JobConfig
+from luke_batch.errors import CheckpointError, ConfigError
+from luke_batch.model.checkpoint import resolve
+from luke_batch.model.padding import pad
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.windows import InputBuilder
+from luke_batch.schemas import load_contract
+from tests.checkpoints import HIDDEN, Recipe, with_head
+
+TEXT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curie there."
+GIVEN = [(0, 11), (24, 30), (45, 50), (60, 72)]
+
+
+def config(folder: Path, heads: list[dict[str, Any]], **settings: Any) -> JobConfig:
+    """A job on one checkpoint with given mentions and pairs."""
+    return JobConfig.model_validate(
+        {
+            "input": {"mentions_column": "given", "relations_column": "pairs"},
+            "models": {"main": {"path": str(folder)}},
+            "heads": heads,
+            **settings,
+        }
+    )
+
+
+def table(*texts: str | None, given: list[Any] | None = None, pairs: list[Any] | None = None) -> pa.Table:
+    """Documents with ids, given mentions and given pairs."""
+    return pa.table(
+        {
+            "id": [f"d{row}" for row in range(len(texts))],
+            "text": pa.array(texts, pa.string()),
+            "given": pa.array(
+                given or [None] * len(texts), pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())]))
+            ),
+            "pairs": pa.array(
+                pairs or [None] * len(texts), pa.list_(pa.struct([("head", pa.int32()), ("tail", pa.int32())]))
+            ),
+        }
+    )
+
+
+def spans(*pairs: tuple[int, int]) -> list[dict[str, int]]:
+    """Given mentions as rows."""
+    return [{"start": start, "end": end} for start, end in pairs]
+
+
+ALL_HEADS: list[dict[str, Any]] = [
+    {"head": "ner", "spans": "auto"},
+    {"head": "types"},
+    {"head": "relations", "threshold": 0.2},
+    {"head": "embeddings"},
+]
+
+
+def check(result: pa.Table) -> None:
+    """What holds for every good row, whatever the model says."""
+    load_contract("annotations").check(result.schema)
+    for row in result.to_pylist():
+        if row["error"] is not None:
+            assert row["sentences"] is None
+            continue
+        text = row["text"] or ""
+        assert [text[m["start"] : m["end"]] for m in row["mentions"]] == [m["text"] for m in row["mentions"]]
+        keys = [(m["start"], -m["end"]) for m in row["mentions"]]
+        assert keys == sorted(set(keys))
+        for relation in row.get("relations") or []:
+            assert 0 <= relation["head"] < len(keys)
+            assert 0 <= relation["tail"] < len(keys)
+        if "mention_embeddings" in row:
+            assert len(row["mention_embeddings"]) == len(keys)
+        assert row["coverage"]["characters"] == len(text)
+
+
+ODD_TEXTS: list[str | None] = [
+    TEXT,
+    None,
+    "",
+    " \n\t ",
+    "مرحبا بكم في القاهرة، عاصمة مصر.",
+    "e\u0301tude de Zu\u0308rich \u200fabc\u200e",
+    "👩‍👩‍👧 visited 東京 with 😀.",
+    "NUL \x00 inside",
+    "Literal [MASK] and <ent> and <s> and </s> and <mask> and [PAD]",
+    "x" * 5000,
+    "\ufeff\u2028\u0085",
+    "A\u3000.",
+]
+
+
+@pytest.mark.parametrize("kind", ["luke", "mluke"])
+def test_odd_texts_are_annotated(kind: str, checkpoint_folder: Callable[[Recipe], Path], tmp_path: Path) -> None:
+    """Null, blank, right-to-left, combining, emoji, NUL, literal special tokens, endless words: no row fails."""
+    from tests.checkpoints import make_multi_head
+
+    folder = make_multi_head(tmp_path / "model", kind)  # pyright: ignore[reportArgumentType]
+    result = Annotator.from_config(config(folder, ALL_HEADS)).annotate(table(*ODD_TEXTS))
+    check(result)
+    assert result["error"].null_count == len(ODD_TEXTS)
+    for row in (1, 2, 3):
+        assert result["mentions"][row].as_py() == []
+        assert result["text_embedding"][row].as_py() is None
+    assert result["coverage"][9].as_py()["windows"] > 0
+    assert result.column_names[:4] == ["id", "text", "given", "pairs"]
+
+
+def test_a_result_depends_on_the_document_alone(multi_head_folder: Path) -> None:
+    """Alone, among others, in any order: the same mentions, relations and (within tolerance) scores."""
+    annotator = Annotator.from_config(config(multi_head_folder, ALL_HEADS))
+    together = annotator.annotate(table(*ODD_TEXTS)).to_pylist()
+    backwards = annotator.annotate(table(*ODD_TEXTS[::-1])).to_pylist()[::-1]
+    for row, text in enumerate(ODD_TEXTS):
+        alone = annotator.annotate(table(text)).to_pylist()[0]
+        for other in (together[row], backwards[row]):
+            assert [(m["start"], m["end"], m["label"]) for m in alone["mentions"]] == [
+                (m["start"], m["end"], m["label"]) for m in other["mentions"]
+            ]
+            assert [m["score"] for m in alone["mentions"]] == pytest.approx(
+                [m["score"] for m in other["mentions"]], abs=1e-5
+            )
+            assert alone["coverage"] == other["coverage"]
+
+
+@pytest.mark.parametrize(
+    ("given", "pairs", "said"),
+    [
+        (spans((5, 5)), None, "reversed or empty"),
+        (spans((9, 3)), None, "reversed or empty"),
+        (spans((0, 1000)), None, "outside of the text"),
+        (spans((-1, 3)), None, "outside of the text"),
+        (spans((0, 1 << 40)), None, "outside of the text"),
+        ([{"start": None, "end": 3}], None, "without start or end"),
+        ([None], None, "without start or end"),
+        (spans((0, 5)), [{"head": 0, "tail": 1}], "names a mention that is not there"),
+        (spans((0, 5)), [{"head": None, "tail": 0}], "without head or tail"),
+    ],
+)
+def test_a_wrong_given_span_fails_its_document_alone(
+    multi_head_folder: Path, given: list[Any], pairs: list[Any] | None, said: str
+) -> None:
+    """The document has nulls and a reason of stage `propose`; its neighbour is annotated."""
+    job = config(multi_head_folder, [{"head": "ner", "spans": "given"}])
+    result = Annotator.from_config(job).annotate(
+        table(TEXT, TEXT, given=[given, spans(*GIVEN)], pairs=[pairs, None])
+    )
+    check(result)
+    error = result["error"][0].as_py()
+    assert error["stage"] == "propose"
+    assert error["error_class"] == "DocumentError"
+    assert said in error["message"]
+    assert result["mentions"][0].as_py() is None
+    assert len(result["mentions"][1].as_py()) == len(GIVEN)
+
+
+def test_given_mentions_are_never_dropped(multi_head_folder: Path) -> None:
+    """NER only labels them: overlapping, repeated, blank ones and those across sentences all stay."""
+    odd = spans((0, 11), (0, 5), (0, 11), (20, 50), (31, 32))
+    job = config(multi_head_folder, [{"head": "ner", "spans": ["given", "auto"]}, *ALL_HEADS[1:]])
+    result = Annotator.from_config(job).annotate(table(TEXT, given=[odd]))
+    check(result)
+    found = {(m["start"], m["end"]) for m in result["mentions"][0].as_py()}
+    assert {(0, 11), (0, 5), (20, 50), (31, 32)} <= found
+    assert {"reason": "no_token", "count": 1} in result["coverage"][0].as_py()["dropped"]
+
+
+def test_given_labels_stay_where_no_head_labels(multi_head_folder: Path) -> None:
+    """A `label` of a given mention is written when only types or vectors are asked for."""
+    kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
+    rows = table(TEXT).set_column(
+        2, "given", pa.array([[{"start": 0, "end": 11, "label": "PER"}]], kind)
+    )
+    job = config(multi_head_folder, [{"head": "types", "spans": "given"}])
+    assert Annotator.from_config(job).annotate(rows)["mentions"][0].as_py()[0]["label"] == "PER"
+
+
+def test_given_pairs_are_read_in_their_own_order(multi_head_folder: Path) -> None:
+    """`pairs: given` reads exactly the listed pairs, also across sentences; overlapping ones are counted."""
+    job = config(
+        multi_head_folder,
+        [{"head": "relations", "spans": "given", "pairs": "given", "multi_label": True, "threshold": 1e-6}],
+    )
+    pairs = [{"head": 3, "tail": 0}, {"head": 0, "tail": 1}, {"head": 0, "tail": 4}, {"head": 3, "tail": 0}]
+    result = Annotator.from_config(job).annotate(table(TEXT, given=[spans(*GIVEN, (6, 11))], pairs=[pairs]))
+    check(result)
+    mentions = result["mentions"][0].as_py()
+    read = {
+        (mentions[r["head"]]["text"], mentions[r["tail"]]["text"]) for r in result["relations"][0].as_py()
+    }
+    assert read == {("Pierre Curie", "Marie Curie"), ("Marie Curie", "Warsaw")}
+    dropped = {d["reason"]: d["count"] for d in result["coverage"][0].as_py()["dropped"]}
+    assert dropped == {"overlapping_pair": 1, "repeated_pair": 1}
+
+
+def test_invalid_utf8_fails_its_document_alone(multi_head_folder: Path) -> None:
+    """pyarrow reads broken text without complaint; the document says so, its neighbours are annotated."""
+    offsets = pa.py_buffer(np.array([0, 3, 6], np.int32).tobytes())
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"abc\xff\xfe\xfd")])
+    rows = table("", "").set_column(1, "text", texts)
+    result = Annotator.from_config(config(multi_head_folder, ALL_HEADS)).annotate(rows)
+    assert result["error"][0].as_py() is None
+    assert result["error"][1].as_py()["stage"] == "read"
+    assert "UTF-8" in result["error"][1].as_py()["message"]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_text_column_gives_the_same(kind: pa.DataType, multi_head_folder: Path) -> None:
+    """string, large_string, string_view and dictionary columns are equal to users, and keep their type."""
+    annotator = Annotator.from_config(config(multi_head_folder, ALL_HEADS))
+    plain = table(TEXT, None, TEXT)
+    texts = plain["text"].combine_chunks()
+    other = texts.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else texts.cast(kind)
+    result = annotator.annotate(plain.set_column(1, "text", other))
+    assert result.schema.field("text").type == kind
+    assert result["mentions"].equals(annotator.annotate(plain)["mentions"])
+
+
+def test_input_columns_with_our_names_are_kept_under_another(multi_head_folder: Path) -> None:
+    """`mentions` of the input becomes `source_mentions`, and can still be the column of given mentions."""
+    rows = table(TEXT, given=[spans(*GIVEN)]).rename_columns(["id", "text", "mentions", "error"])
+    job = JobConfig.model_validate(
+        {
+            "input": {"mentions_column": "mentions"},
+            "models": {"main": {"path": str(multi_head_folder)}},
+            "heads": [{"head": "ner", "spans": "given"}],
+        }
+    )
+    result = Annotator.from_config(job).annotate(rows)
+    assert result.column_names[:4] == ["id", "text", "source_mentions", "source_error"]
+    assert [(m["start"], m["end"]) for m in result["mentions"][0].as_py()] == GIVEN
+    assert result["source_mentions"][0].as_py() == spans(*GIVEN)
+
+
+def test_gazetteer_mentions_reach_the_heads(multi_head_folder: Path, tmp_path: Path) -> None:
+    """Names of a table are proposed where they stand as words, and are embedded without any NER."""
+    names = tmp_path / "names.csv"
+    names.write_text("name\nWarsaw\nMarie Curie\nari\n")
+    job = config(
+        multi_head_folder,
+        [{"head": "embeddings", "spans": "gazetteer", "of": "mentions"}],
+        proposers={"gazetteer": {"path": str(names)}},
+    )
+    result = Annotator.from_config(job).annotate(table(TEXT))
+    check(result)
+    assert [m["text"] for m in result["mentions"][0].as_py()] == ["Marie Curie", "Warsaw"]
+    assert result["mention_embeddings"].null_count == 0
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(kind="mluke", entity_aware=False)])
+def test_vectors_equal_those_of_transformers(
+    recipe: Recipe, checkpoint_folder: Callable[[Recipe], Path]
+) -> None:
+    """Mention vectors are LukeModel's entity states, the text vector is the mean of its word states."""
+    folder = checkpoint_folder(recipe)
+    text = TEXT[:31]
+    job = config(folder, [{"head": "embeddings", "spans": "given"}])
+    result = Annotator.from_config(job).annotate(table(text, given=[spans(*GIVEN[:2])]))
+    model = transformers.LukeModel.from_pretrained(folder).eval()
+    builder = InputBuilder(Tokenizer.load(folder))
+    nothing = np.empty(0, np.int32)
+    window = builder.mention_window(builder.tokenize(text, np.array(GIVEN[:2], np.int32)), nothing, nothing)
+    batch = pad([window], model.config.pad_token_id, 30)
+    with torch.inference_mode():
+        states = model(
+            input_ids=torch.from_numpy(batch.input_ids),
+            entity_ids=torch.from_numpy(batch.entity_ids),
+            entity_position_ids=torch.from_numpy(batch.entity_position_ids),
+            entity_attention_mask=torch.ones(1, 2, dtype=torch.long),
+        ).entity_last_hidden_state[0]
+        ids = builder.tokenize(text, np.empty((0, 2), np.int32)).ids
+        words = model(torch.tensor([[0, *ids.tolist(), 2]])).last_hidden_state[0, 1:-1]
+    vectors = np.array(result["mention_embeddings"][0].as_py())
+    assert vectors.shape == (2, HIDDEN)
+    np.testing.assert_allclose(vectors, states.numpy(), atol=1e-4)
+    np.testing.assert_allclose(result["text_embedding"][0].as_py(), words.mean(0).numpy(), atol=1e-4)
+
+
+def test_half_precision_vectors_and_separate_passes(multi_head_folder: Path) -> None:
+    """`dtype: float16` changes the column's type; `joint: false` reads each mention in a window of its own."""
+    heads = {"head": "embeddings", "spans": "given", "of": "mentions"}
+    rows = table(TEXT, given=[spans(*GIVEN)])
+    joint = Annotator.from_config(config(multi_head_folder, [heads])).annotate(rows)
+    apart = Annotator.from_config(
+        config(multi_head_folder, [{**heads, "joint": False, "dtype": "float16"}])
+    ).annotate(rows)
+    assert apart.schema.field("mention_embeddings").type == pa.list_(pa.list_(pa.float16(), HIDDEN))
+    assert joint["coverage"][0].as_py()["windows"] == 2
+    assert apart["coverage"][0].as_py()["windows"] == len(GIVEN)
+    assert apart["mention_embeddings"].null_count == 0
+
+
+def test_long_documents_lose_nothing_silently(multi_head_folder: Path) -> None:
+    """3,000 tokens with given mentions everywhere: each gets a label, types and a vector."""
+    text = " ".join(f"Name{i} met Other{i} in Town{i}." for i in range(200))
+    words = [w for w in text.split(" ") if w.startswith("Town")]
+    starts = [text.index(w) for w in words]
+    given = spans(*((s, s + len(w) - 1) for s, w in zip(starts, words, strict=True)))
+    job = config(
+        multi_head_folder,
+        [
+            {"head": "ner", "spans": "given", "context": "document"},
+            {"head": "types"},
+            {"head": "embeddings"},
+        ],
+    )
+    result = Annotator.from_config(job).annotate(table(text, given=[given]))
+    check(result)
+    row = result.to_pylist()[0]
+    assert len(row["mentions"]) == len(given)
+    assert all(m["types"] is not None for m in row["mentions"])
+    assert None not in row["mention_embeddings"]
+    assert row["coverage"]["dropped"] == []
+    assert row["coverage"]["spans_scored"] == 3 * len(given)
+
+
+def test_heads_on_one_checkpoint_share_a_stage(multi_head_folder: Path) -> None:
+    """Consecutive heads on one model are one stage; another model in between makes three."""
+    job = JobConfig.model_validate(
+        {
+            "models": {"other": {"path": str(multi_head_folder)}},
+            "heads": [{"head": "ner"}, {"head": "types"}, {"head": "relations", "model": "other"}, {"head": "embeddings"}],
+        }
+    )
+    assert [spec.heads for spec in model_stages(job)] == [(0, 1), (2,), (3,)]
+
+
+def test_models_are_checked_before_any_work(
+    multi_head_folder: Path, checkpoint_folder: Callable[[Recipe], Path]
+) -> None:
+    """A checkpoint without the head, and a label that it lacks, are refused by name."""
+    ner = checkpoint_folder(with_head("ner", Recipe()))
+    with pytest.raises(CheckpointError, match="has no relations head"):
+        check_models(config(ner, [{"head": "ner"}, {"head": "relations"}]))
+    with pytest.raises(ConfigError, match="no label 'O'"):
+        check_models(config(ner, [{"head": "ner", "none_label": "O"}]))
+    facts = check_models(config(multi_head_folder, ALL_HEADS))
+    assert facts == {str(multi_head_folder): resolve(str(multi_head_folder)).weights_hash}

@@ -1,0 +1,174 @@
+"""What changes the fingerprint, and what does not: a decision for every field of the configuration."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from luke_batch import fingerprint as module
+from luke_batch.config import JobConfig
+from luke_batch.fingerprint import ANNOTATOR_VERSIONS, GAZETTEER_FACT, describe, fingerprint, weights_fact
+from luke_batch.settings import load_config
+
+_BASE = [
+    "input.mentions_column=m",
+    "input.relations_column=r",
+    "proposers.gazetteer={path: names.csv}",
+    "models={main: {path: a}, same: {path: b}}",
+]
+_FACTS = {weights_fact("a"): "1", weights_fact("b"): "1", weights_fact("c"): "2", GAZETTEER_FACT: "3"}
+
+# Field -> (an assignment that changes it, does it change the fingerprint). A field with one legal value has none.
+_DECISIONS: dict[str, tuple[str, bool]] = {
+    "InputConfig.id_column": ("input.id_column=key", True),
+    "InputConfig.text_column": ("input.text_column=body", True),
+    "InputConfig.lang_column": ("input.lang_column=lang", True),
+    "InputConfig.mentions_column": ("input.mentions_column=x", True),
+    "InputConfig.relations_column": ("input.relations_column=x", True),
+    "SegmenterConfig.name": ("", True),
+    "SegmenterConfig.max_characters": ("segmenter.max_characters=500", True),
+    "GazetteerConfig.path": ("proposers.gazetteer.path=moved.csv", False),  # the content counts
+    "GazetteerConfig.column": ("proposers.gazetteer.column=x", True),
+    "GazetteerConfig.case": ("proposers.gazetteer.case=fold", True),
+    "ProposerConfig.max_words": ("proposers.max_words=3", True),
+    "ProposerConfig.gazetteer": ("proposers.gazetteer=null", True),
+    "ModelConfig.path": ("models.main.path=b", False),  # the content counts
+    "ModelConfig.engine": ("", False),  # engines are equal by contract; there is one as yet
+    "ModelConfig.device": ("models.main.device=cuda", False),
+    "ModelConfig.max_tokens": ("models.main.max_tokens=1024", False),
+    "ModelConfig.actors": ("models.main.actors=2", False),
+    "ModelConfig.num_cpus": ("models.main.num_cpus=2", False),
+    "ModelConfig.num_gpus": ("models.main.num_gpus=1", False),
+    "ModelConfig.add_prefix_space": ("models.main.add_prefix_space=true", True),
+    "NerConfig.head": ("heads=[{head: types, spans: auto}]", True),
+    "NerConfig.model": ("heads.0.model=same", False),  # the content counts
+    "NerConfig.context": ("heads.0.context=document", True),
+    "NerConfig.spans": ("heads.0.spans=all", True),
+    "NerConfig.decode": ("heads.0.decode=nested", True),
+    "NerConfig.none_label": ("heads.0.none_label=O", True),
+    "TypesConfig.head": ("heads=[{head: ner}]", True),
+    "TypesConfig.model": ("heads.1.model=same", False),
+    "TypesConfig.context": ("heads.1.context=document", True),
+    "TypesConfig.spans": ("heads.1.spans=[previous, given]", True),
+    "TypesConfig.threshold": ("heads.1.threshold=0.6", True),
+    "TypesConfig.multi_label": ("heads.1.multi_label=true", True),
+    "RelationsConfig.head": ("heads=[{head: ner}]", True),
+    "RelationsConfig.model": ("heads.2.model=same", False),
+    "RelationsConfig.context": ("heads.2.context=document", True),
+    "RelationsConfig.spans": ("heads.2.spans=given", True),
+    "RelationsConfig.pairs": ("heads.2.pairs=given", True),
+    "RelationsConfig.max_pairs": ("heads.2.max_pairs=8", True),
+    "RelationsConfig.threshold": ("heads.2.threshold=0.6", True),
+    "RelationsConfig.multi_label": ("heads.2.multi_label=false", True),
+    "RelationsConfig.none_label": ("heads.2.none_label=none", True),
+    "EmbeddingsConfig.head": ("heads=[{head: ner}]", True),
+    "EmbeddingsConfig.model": ("heads.3.model=same", False),
+    "EmbeddingsConfig.context": ("heads.3.context=document", True),
+    "EmbeddingsConfig.spans": ("heads.3.spans=given", True),
+    "EmbeddingsConfig.of": ("heads.3.of=text", True),
+    "EmbeddingsConfig.joint": ("heads.3.joint=false", True),
+    "EmbeddingsConfig.dtype": ("heads.3.dtype=float16", True),
+    "OutputConfig.max_rows": ("output.max_rows=5", False),
+    "OutputConfig.max_bytes": ("output.max_bytes=5000", False),
+    "OutputConfig.compression": ("output.compression=none", False),
+    "OutputConfig.error_budget": ("output.error_budget=5", False),
+    "OutputConfig.shared": ("output.shared=true", False),
+    "JobConfig.input": ("input.text_column=body", True),
+    "JobConfig.segmenter": ("segmenter.max_characters=500", True),
+    "JobConfig.proposers": ("proposers.max_words=3", True),
+    "JobConfig.models": ("models.main.path=c", True),
+    "JobConfig.heads": ("heads=[{head: ner}]", True),
+    "JobConfig.output": ("output.max_rows=5", False),
+}
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from _sections(field.annotation)
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def _fields() -> set[str]:
+    return {f"{section.__name__}.{name}" for section in _sections(JobConfig) for name in section.model_fields}
+
+
+def _fingerprint(*assignments: str) -> str:
+    return fingerprint(load_config(None, [*_BASE, *assignments]), _FACTS)
+
+
+def test_every_field_has_a_decision() -> None:
+    """A new field must be added to the table above, with a thought about whether it changes results."""
+    assert _fields() == set(_DECISIONS)
+
+
+@pytest.mark.parametrize(
+    "field", sorted(field for field, (assignment, _) in _DECISIONS.items() if assignment)
+)
+def test_a_field_changes_the_fingerprint_as_decided(field: str) -> None:
+    """What changes results changes the fingerprint, and nothing else does."""
+    assignment, changes = _DECISIONS[field]
+    config = load_config(None, [*_BASE, assignment])
+    assert config != load_config(None, _BASE), "the assignment must change the field"
+    assert (_fingerprint(assignment) != _fingerprint()) is changes
+
+
+def test_a_fingerprint_is_twelve_hexadecimal_characters_and_stays_the_same() -> None:
+    """It becomes part of file names, and two runs of one job must agree on it."""
+    first, second = _fingerprint(), _fingerprint()
+    assert first == second
+    assert len(first) == 12
+    assert set(first) <= set("0123456789abcdef")
+
+
+def test_the_content_of_checkpoints_and_gazetteer_counts() -> None:
+    """New weights or names under an old path are new results."""
+    config = load_config(None, _BASE)
+    known = fingerprint(config, _FACTS)
+    assert fingerprint(config, {**_FACTS, weights_fact("a"): "new"}) != known
+    assert fingerprint(config, {**_FACTS, GAZETTEER_FACT: "new"}) != known
+    assert fingerprint(config, {**_FACTS, weights_fact("b"): "new"}) == known, "no head uses b"
+
+
+def test_a_missing_fact_is_an_error() -> None:
+    """A fingerprint must not be made without knowing the weights."""
+    with pytest.raises(KeyError, match="weights:embedded"):
+        fingerprint(JobConfig(), {})
+
+
+def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raising a head's version redoes the jobs that have this head, and no others."""
+    ner_only = "heads=[{head: ner}]"
+    everything, ner = _fingerprint(), _fingerprint(ner_only)
+    monkeypatch.setitem(ANNOTATOR_VERSIONS, "types", 2)
+    assert _fingerprint() != everything
+    assert _fingerprint(ner_only) == ner
+    monkeypatch.setitem(ANNOTATOR_VERSIONS, "segmenter", 2)
+    assert _fingerprint(ner_only) != ner
+
+
+def test_every_head_has_a_version() -> None:
+    """A head without a version could not be told to have changed."""
+    heads = {
+        section.model_fields["head"].default
+        for section in _sections(JobConfig)
+        if "head" in section.model_fields
+    }
+    assert heads <= set(ANNOTATOR_VERSIONS)
+
+
+def test_the_versions_of_the_text_libraries_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another sentencex or ICU may cut texts elsewhere."""
+    before = _fingerprint()
+    monkeypatch.setattr(module, "version", lambda name: f"another {name}")
+    assert _fingerprint() != before
+
+
+def test_what_is_hashed_holds_no_path_of_this_machine() -> None:
+    """The manifest carries the description, and a moved model folder must not change it."""
+    described = describe(load_config(None, [*_BASE, "models.main.path=c"]), _FACTS)
+    assert "'path'" not in str(described)
+    assert "names.csv" not in str(described)

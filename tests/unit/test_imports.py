@@ -1,0 +1,124 @@
+"""Imports run downwards only, and nothing heavy is loaded early."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_FLOOR = ("config", "errors", "arrays", "schemas")
+"""Modules that every room may use; they use no room."""
+
+# Room -> what it may import besides itself and the floor; a module at the top of the package is a room of its
+# own.
+_ALLOWED: dict[str, set[str]] = {
+    "__init__": {"annotator", "corpus", "distributed"},
+    "arrays": set(),
+    "config": set(),
+    "errors": set(),
+    "schemas": set(),
+    "yaml_text": set(),
+    "invalid": set(),
+    "settings": {"invalid", "yaml_text"},
+    "fingerprint": set(),
+    "columns": set(),
+    "document": set(),
+    "text": set(),
+    "model": {"document"},
+    "heads": {"document", "model", "text"},
+    "corpus": {"columns", "document", "fingerprint"},
+    "preparation": {"columns", "corpus", "document", "text"},
+    "annotator": {"columns", "corpus", "document", "heads", "model", "preparation", "text"},
+    "report": {"corpus", "document"},
+    "training": {"document", "model", "text"},
+    "distributed": {
+        "annotator",
+        "columns",
+        "corpus",
+        "document",
+        "fingerprint",
+        "heads",
+        "model",
+        "preparation",
+        "report",
+        "settings",
+        "text",
+    },
+    "cli": {
+        "__init__",
+        "annotator",
+        "columns",
+        "corpus",
+        "distributed",
+        "embedded",
+        "fingerprint",
+        "model",
+        "report",
+        "settings",
+    },
+    "embedded": set(),
+}
+_HEAVY = {"ray": {"distributed"}, "torch": {"model", "training"}, "transformers": {"model", "training"}}
+
+
+def _modules() -> list[Path]:
+    return sorted((_ROOT / "luke_batch").rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(_ROOT / "luke_batch").parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(_ROOT)))
+def test_a_module_imports_downwards_only(path: Path) -> None:
+    """cli, jobs -> distributed -> annotator, corpus -> heads -> text, model: no import runs the other way."""
+    allowed = _ALLOWED[_room(path)] | set(_FLOOR) | {_room(path)}
+    for name in _imports(path):
+        package, _, rest = name.partition(".")
+        if package == "luke_batch":
+            room = rest.split(".")[0]
+            assert (room if room in _ALLOWED else "__init__") in allowed, f"{path.name} imports {name}"
+        elif package in _HEAVY:
+            assert _room(path) in _HEAVY[package], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((_ROOT / "jobs").glob("*.py")), ids=lambda path: path.name)
+def test_a_job_is_a_thin_entry_point(path: Path) -> None:
+    """Jobs hand their arguments to the command line and do nothing else."""
+    ours = {name for name in _imports(path) if name.startswith("luke_batch")}
+    assert ours == {"luke_batch.cli.main"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import luke_batch",
+        "import luke_batch; luke_batch.JobConfig",
+        "from luke_batch.settings import load_config; load_config(None, ['heads.0.decode=nested'])",
+        "from luke_batch.cli import run; run(['--help'])",
+        "from luke_batch.cli import run; run(['annotate', '--help'])",
+        "from luke_batch.cli import run; run(['config', 'show'])",
+        "import luke_batch.corpus.plan",
+        "import luke_batch.fingerprint",
+        "import luke_batch.model.checkpoint",
+    ],
+)
+def test_neither_torch_nor_ray_is_loaded_early(statement: str) -> None:
+    """What needs no model and no cluster starts at once."""
+    heavy = "sorted({'ray', 'torch', 'transformers'} & set(sys.modules))"
+    code = f"import sys; {statement}; print(*{heavy}, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr.strip() == ""

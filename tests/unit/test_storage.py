@@ -1,0 +1,124 @@
+"""The storage seam: a local folder and an object store behave alike."""
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from luke_batch.corpus.storage import Storage
+from luke_batch.errors import UsageError
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    """A local folder, and fsspec's memory store in the place of an object store."""
+    if request.param == "local":
+        yield Storage.at(str(tmp_path / "top"))
+        return
+    storage = Storage.at("memory://bucket/top")
+    yield storage
+    for file in storage.list():
+        storage.remove(file.path)
+
+
+def test_files_come_back_sorted_with_relative_paths(storage: Storage) -> None:
+    """`list` gives every file below the root or a folder of it, by path, with its size."""
+    for path in ("b/2.parquet", "a.parquet", "b/1.parquet", "b/note.txt"):
+        storage.write_atomic(path, path.encode())
+    assert [file.path for file in storage.list()] == ["a.parquet", "b/1.parquet", "b/2.parquet", "b/note.txt"]
+    assert [(f.path, f.size) for f in storage.list(".parquet", under="b")] == [
+        ("b/1.parquet", 11),
+        ("b/2.parquet", 11),
+    ]
+
+
+def test_nothing_there_is_an_empty_list(storage: Storage) -> None:
+    """A folder that does not exist lists as empty, and removing a file that does not exist is no error."""
+    assert storage.list() == []
+    assert storage.list(under="data") == []
+    assert storage.stat("x") is None
+    storage.remove("x")
+
+
+def test_reading(storage: Storage) -> None:
+    """Whole files, ranges and random access give the bytes that were written."""
+    storage.write_atomic("x/y", b"0123456789")
+    assert storage.read_bytes("x/y") == b"0123456789"
+    assert storage.read_range("x/y", 2, 5) == b"234"
+    with storage.open("x/y") as file:
+        file.seek(7)
+        assert file.read() == b"789"
+    found = storage.stat("x/y")
+    assert found is not None
+    assert found.size == 10
+    assert storage.stat("x") is None
+    assert storage.has_folder("x")
+
+
+def test_rewriting_changes_the_version(storage: Storage) -> None:
+    """A file that is replaced has another version, even with the same content."""
+    storage.write_atomic("x", b"1")
+    before = storage.stat("x")
+    storage.write_atomic("x", b"2")
+    after = storage.stat("x")
+    assert before is not None
+    assert after is not None
+    assert before.version != after.version
+    assert storage.read_bytes("x") == b"2"
+
+
+def test_pickles_as_its_url(storage: Storage) -> None:
+    """Workers get a storage by its URL alone, so that no credential travels."""
+    storage.write_atomic("x", b"1")
+    copy = pickle.loads(pickle.dumps(storage))
+    assert copy.url == storage.url
+    assert copy.read_bytes("x") == b"1"
+    assert repr(storage.url) in repr(copy)
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local write that fails before the rename leaves neither the file nor its temporary one."""
+    storage = Storage.at(str(tmp_path))
+    storage.write_atomic("x.parquet", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_atomic("x.parquet", b"new")
+    assert [file.path for file in storage.list()] == ["x.parquet"]
+    assert storage.read_bytes("x.parquet") == b"old"
+
+
+def test_temporary_files_do_not_end_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed writer leaves behind is no `*.parquet`, and lies under _luke_batch."""
+    storage = Storage.at(str(tmp_path))
+    monkeypatch.setattr(os, "replace", lambda source, target: None)
+    storage.write_atomic("data/x.parquet", b"1")
+    (left,) = storage.list()
+    assert left.path.startswith("_luke_batch/")
+    assert not left.path.endswith(".parquet")
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    """A link to a folder above does not make the listing endless."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "a" / "x").write_bytes(b"1")
+    assert [file.path for file in Storage.at(str(tmp_path)).list()] == ["a/x"]
+
+
+def test_unknown_kind_of_url() -> None:
+    """A URL that nobody knows is a usage error."""
+    with pytest.raises(UsageError, match="gopher"):
+        Storage.at("gopher://x/y")
+
+
+def test_local_urls(tmp_path: Path) -> None:
+    """file:// and relative paths mean local folders."""
+    assert Storage.at(f"file://{tmp_path}").root == str(tmp_path)
+    assert Storage.at("x").root == str(Path("x").absolute())
