@@ -20,28 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.arrays import IntArray
 from luke_batch.model.encoder import EncoderConfig
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
-from luke_batch.text.spans import auto_spans
-from luke_batch.text.words import words
 from luke_batch.training.base import Base, load_base, to_luke
-from luke_batch.training.data import Row, labels_of
+from luke_batch.training.data import labels_of
 from luke_batch.training.export import Card, export, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.pairs import RelationsTask
-from luke_batch.training.sampling import BatchSource, SpanSampling, Task
-from luke_batch.training.tasks import NerTask, TypesTask
 from luke_batch.training.vocabulary import prune
+from recipes.batches import SHARES, propose, sources
 from recipes.card import readme
-from recipes.dev_scores import HEAD_SETTINGS, MAX_WORDS, measure
+from recipes.dev_scores import HEAD_SETTINGS, measure
 from recipes.e5_weights import read_e5
 from recipes.embedded_data import NER_LABELS, TrainingRows, training_rows, vocabulary_texts
 
@@ -49,14 +43,6 @@ log = logging.getLogger("embedded")
 
 NAME = "luke-batch-embedded"
 PIECES = 80_000
-# Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
-SHARES = {"ner": 0.66, "types": 0.10, "relations": 0.24}
-BATCH_TOKENS = 1536
-POOL = 2048
-# Every span shown costs as much as a word; more sentences teach more than more spans of each.
-SAMPLING = SpanSampling(fewest=4, per_word=0.35, most=20, dense_share=0.05)
-UNRELATED_WEIGHT = 0.35
-"""How often a pair without relations is drawn against one with some: there are six times as many."""
 
 
 @dataclass
@@ -80,8 +66,8 @@ def build(
     """The untrained model, its pruned tokenizer and the rows it will learn from."""
     rows = training_rows(data, skipped)
     vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
-    words = base.state["embeddings.word_embeddings.weight"][torch.tensor(vocabulary.sources)]
-    luke = to_luke(base, rounded_words(words))
+    kept = base.state["embeddings.word_embeddings.weight"][torch.tensor(vocabulary.sources)]
+    luke = to_luke(base, rounded_words(kept))
     relations = sorted({label for pair in rows.pairs for label in pair.labels})
     model = MultiTaskModel(
         EncoderConfig.from_luke(luke.config),
@@ -93,34 +79,6 @@ def build(
     )
     model.encoder.load_state_dict(luke.state)
     return Build(model, luke.config, vocabulary.tokenizer, rows)
-
-
-def propose(row: Row) -> IntArray:
-    """The spans that `spans: auto` proposes, the row taken as one sentence."""
-    whole = np.array([[0, len(row.text)]], np.int32)
-    return auto_spans(row.text, words(row.text, row.lang), whole, MAX_WORDS)
-
-
-def sources(build: Build, builder: InputBuilder, skipped: Counter[str]) -> dict[str, BatchSource]:
-    """Batches for each head."""
-    rows, specs = build.rows, build.model.specs
-    tasks: list[Task] = [
-        NerTask(
-            rows.ner,
-            NER_LABELS,
-            builder,
-            propose,
-            skipped,
-            weights=rows.ner_weights,
-            max_tokens=128,
-            sampling=SAMPLING,
-        ),
-        TypesTask(rows.types, specs["types"].labels, builder, skipped),
-        RelationsTask(
-            rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
-        ),
-    ]
-    return {task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)}
 
 
 def train(options: argparse.Namespace) -> None:
@@ -137,7 +95,13 @@ def train(options: argparse.Namespace) -> None:
         return
     builder = InputBuilder(Tokenizer.load(out / "draft"))
     config = LoopConfig(seconds=60 * options.minutes, snapshot_every=60 * options.snapshot_minutes)
-    trainer = Trainer(made.model, sources(made, builder, skipped), SHARES, builder.tokenizer.pad_id, config)
+    trainer = Trainer(
+        made.model,
+        sources(made.rows, made.model.specs, builder, skipped),
+        SHARES,
+        builder.tokenizer.pad_id,
+        config,
+    )
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint)

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from transformers import LukeConfig, LukeModel, LukeTokenizer
 from transformers.utils import logging
 
+from luke_batch.model.tokenizer import Tokenizer
+
 GOLDEN = Path(__file__).parent / "golden"
 HEADS = {
     "ner": "LukeForEntitySpanClassification",
@@ -24,7 +26,6 @@ LABELS = {
     "relations": ("no_relation", "born_in", "member_of"),
 }
 LITE_ENTITIES = {"[MASK]": 0, "[UNK]": 1, "[PAD]": 2, "[MASK2]": 3}
-VOCABULARY = {"luke": 3002, "mluke": 2504}  # rows that tests/golden's tokenizers need
 HIDDEN = 32
 MANIFEST = {
     "format": 1,
@@ -36,6 +37,9 @@ MANIFEST = {
     },
     "context": "none",
 }
+
+
+TOKENIZERS = {kind: Tokenizer.load(GOLDEN / f"{kind}-v4-layout") for kind in ("luke", "mluke")}
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,11 @@ def multi_head_weights(seed: int) -> dict[str, torch.Tensor]:
 
 
 def _config(recipe: Recipe) -> LukeConfig:
+    tokenizer = TOKENIZERS[recipe.kind]
+    entities = LITE_ENTITIES if recipe.lite else tokenizer.entity_vocab
     return LukeConfig(
-        vocab_size=VOCABULARY[recipe.kind],
-        entity_vocab_size=4 if recipe.lite else 7,
+        vocab_size=tokenizer.vocab_size,
+        entity_vocab_size=1 + max(entities.values()),
         hidden_size=HIDDEN,
         entity_emb_size=recipe.entity_emb_size,
         num_hidden_layers=2,

@@ -42,9 +42,9 @@ def put(folder: Path, name: str, table: pa.Table, **options: Any) -> Path:
     return path
 
 
-def job(**output: Any) -> JobConfig:
+def job(max_rows: int = 4) -> JobConfig:
     """A configuration with small fragments."""
-    return JobConfig(output=OutputConfig(**{"max_rows": 4, **output}))
+    return JobConfig(output=OutputConfig(max_rows=max_rows))
 
 
 def context(**changes: Any) -> RunContext:
@@ -62,7 +62,7 @@ def context(**changes: Any) -> RunContext:
 def annotate(
     table: pa.Table, config: InputConfig | None = None, written: Sequence[str] = WRITTEN
 ) -> pa.Table:
-    """Annotate a table as it comes from `read_item`: one sentence, one mention (the first word), small vectors.
+    """Annotate a table as it comes from `read_item`: one sentence, one mention (its first word), vectors.
 
     Texts that hold `FAIL` and texts that are not UTF-8 fail.
     """

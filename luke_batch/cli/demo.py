@@ -1,4 +1,6 @@
-"""`luke-batch demo`: the embedded corpus, annotated on local Ray with the default configuration, and an excerpt."""
+"""`luke-batch demo`: the embedded corpus, annotated on local Ray with the default configuration, and an
+excerpt.
+"""
 
 from pathlib import Path
 from typing import Annotated

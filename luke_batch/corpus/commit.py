@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from luke_batch.config import InputConfig
 from luke_batch.corpus.columns import ERROR, FRAGMENT, INTERNAL, ROW, renamed_columns, source_column
@@ -21,6 +20,7 @@ from luke_batch.corpus.dead_letters import (
     write_file_dead_letter,
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.output_file import to_parquet
 from luke_batch.corpus.pandas_index import for_rows
 from luke_batch.corpus.read import ReadFailure
 from luke_batch.corpus.storage import Storage
@@ -28,6 +28,8 @@ from luke_batch.corpus.texts import readable, texts_of
 from luke_batch.corpus.verify import verify
 from luke_batch.errors import ContractError
 from luke_batch.schemas import load_contract
+
+_VECTORS = ("mention_embeddings", "text_embedding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +193,12 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     key = ready.fragment.key(context.fingerprint)
-    sink = pa.BufferOutputStream()
-    pq.write_table(ready.table, sink, compression=context.compression, write_page_checksum=True)
+    content = to_parquet(ready.table, _VECTORS, context.compression)
     if ready.dead:
         write_dead_letters(output, key, ready.dead, context.run_id)
     else:
         remove_dead_letters(output, key)
     path = ready.fragment.output_path(context.fingerprint)
-    content = sink.getvalue()
     output.write_atomic(path, content)
     return Committed(
         fragment=str(key),

@@ -22,6 +22,8 @@ _TRAILER = 8
 _FIRST_READ = 64 * 2**10
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 32
+_MOST_IN_A_BATCH = 64
+_BATCHES_AT_ONCE = 128
 CONTENT_ID_CHARACTERS = 12
 
 
@@ -76,8 +78,15 @@ def inspect(storage: Storage, file: Sized) -> Footer:
 def inspect_all(storage: Storage, files: Sequence[Sized]) -> Iterator[Footer | FragmentError]:
     """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used."""
     threads = _LOCAL_THREADS if storage.is_local else _REMOTE_THREADS
+    # A future costs as much as a local footer, so a thread gets several files at once where there are many.
+    size = max(1, min(_MOST_IN_A_BATCH, len(files) // (4 * threads)))
+    batches = [files[start : start + size] for start in range(0, len(files), size)]
     with ThreadPoolExecutor(threads, thread_name_prefix="footers") as pool:
-        yield from pool.map(partial(_footer_or_error, storage), files)
+        # Not all at once: the footers of wide files take megabytes each.
+        for start in range(0, len(batches), _BATCHES_AT_ONCE):
+            window = batches[start : start + _BATCHES_AT_ONCE]
+            for found in pool.map(partial(_footers_or_errors, storage), window):
+                yield from found
 
 
 def content_hash(parts: Iterable[bytes]) -> str:
@@ -88,11 +97,14 @@ def content_hash(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _footer_or_error(storage: Storage, file: Sized) -> Footer | FragmentError:
-    try:
-        return inspect(storage, file)
-    except FragmentError as error:
-        return error
+def _footers_or_errors(storage: Storage, files: Sequence[Sized]) -> list[Footer | FragmentError]:
+    found: list[Footer | FragmentError] = []
+    for file in files:
+        try:
+            found.append(inspect(storage, file))
+        except FragmentError as error:
+            found.append(error)
+    return found
 
 
 def _read_tail(storage: Storage, file: Sized) -> bytes:

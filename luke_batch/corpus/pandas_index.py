@@ -1,6 +1,7 @@
-"""The range index that pandas keeps in file metadata instead of a column: {"kind": "range", "start", "stop", "step"}.
+"""The range index that pandas keeps in file metadata instead of a column.
 
-It counts the rows of the whole file, so a file that holds a part of them needs another one.
+It is {"kind": "range", "start", "stop", "step"} and counts the rows of the whole file, so a file that holds a
+part of them needs another one.
 """
 
 import json

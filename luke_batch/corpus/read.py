@@ -158,7 +158,7 @@ class _Cursor:
         return batch
 
     def _batches_from(self, group: int) -> Iterator[pa.RecordBatch]:
-        """Group by group: a batch over two groups would fail rows of a good one for damage in its neighbour."""
+        """Group by group: a batch over two groups would fail a good one for damage in its neighbour."""
         for index in range(group, len(self._starts)):
             yield from self._parquet.iter_batches(self._batch_rows(), [index], use_threads=False)
 
@@ -181,7 +181,7 @@ class _Cursor:
 def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:
     rows = table.num_rows
     table = table.append_column(FRAGMENT, pa.repeat(pa.scalar(index, pa.int32()), rows))
-    return table.append_column(ROW, pa.array(range(first, first + rows), pa.int64()))
+    return table.append_column(ROW, pa.arange(first, first + rows))
 
 
 def _whole(tables: list[pa.Table], config: InputConfig) -> pa.Table:

@@ -7,6 +7,7 @@ files themselves have a column of that name.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -43,10 +44,8 @@ def read(output: str) -> "Dataset":
             f"OUTPUT {output} holds no committed file; run `luke-batch annotate INPUT {output}` first"
         )
     files.sort(key=lambda file: (_partition(file), file.key.path, file.key.rows or (0, 0)))
-    schemas = {
-        file.file.path: footer.schema for file, footer in zip(files, _footers(storage, files), strict=True)
-    }
-    schema = unify(schemas)
+    footers = _footers(storage, files)
+    schema = unify((file.file.path, footer.schema) for file, footer in zip(files, footers, strict=True))
     columns = set(schema.names)
     keys = sorted({name for file in files for name, _ in _values(file)} - columns)
     format = ds.ParquetFileFormat()
@@ -78,19 +77,17 @@ def _generation(storage: Storage, files: list[CommittedFile]) -> list[CommittedF
 
 
 def _source_rows(storage: Storage, file: CommittedFile) -> int:
-    metadata = _footers(storage, [file])[0].schema.metadata or {}
+    metadata = next(_footers(storage, [file])).schema.metadata or {}
     return int(metadata.get(b"luke_batch.source_rows", b"-1"))
 
 
-def _footers(storage: Storage, files: list[CommittedFile]) -> list[Footer]:
-    footers: list[Footer] = []
+def _footers(storage: Storage, files: list[CommittedFile]) -> Iterator[Footer]:
     for footer in inspect_all(storage, [file.file for file in files]):
         if isinstance(footer, FragmentError):
             raise OutputError(
                 f"OUTPUT {storage.url}: {footer}; remove that file and run the job again"
             ) from footer
-        footers.append(footer)
-    return footers
+        yield footer
 
 
 def _partition(file: CommittedFile) -> str:

@@ -1,21 +1,27 @@
 """One Arrow schema for files whose schemas differ."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import pyarrow as pa
 
 from luke_batch.errors import OutputError
 
 
-def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
-    """The schema that each of `schemas` (by file) can be read as; columns as they first appear, no metadata.
+def unify(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
+    """The schema, without metadata, that each of `schemas` (pairs of file and schema) can be read as.
+
+    Columns come in the order in which they first appear.
 
     Raises:
         OutputError: two files have types for one column that nothing holds both of.
     """
     kinds: dict[str, pa.DataType] = {}
     origins: dict[str, str] = {}
-    for path, schema in schemas.items():
+    previous: pa.Schema | None = None
+    for path, schema in schemas:
+        if previous is not None and schema.equals(previous):  # the rule among the files of one job
+            continue
+        previous = schema
         for field in schema:
             known = kinds.get(field.name)
             if known is not None and known.equals(field.type):

@@ -16,11 +16,12 @@ class TableActor:
     """One model stage of a job; loads its checkpoint when it starts."""
 
     def __init__(self, config: JobConfig, stage: int) -> None:
-        # Our threads are the actors: a second layer inside the tokenizer would fight over the same cores.
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
         spec = model_stages(config)[stage]
+        # The actors are the parallelism: further threads would fight over the same cores. Torch and the
+        # tokenizer read these variables when they are loaded, which happens below.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, round(spec.model.num_cpus)))
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
         device = pick_device(spec.model.device, gpu_assigned())
-        _limit_threads(spec.model.num_cpus)
         self._config = config
         self._name = config.heads[spec.heads[0]].head
         self._stage = ModelStage(config, spec, device)
@@ -42,9 +43,3 @@ def gpu_assigned() -> bool:
     """Whether Ray assigned a GPU, or a part of one, to this worker."""
     return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
 
-
-def _limit_threads(num_cpus: float) -> None:
-    # Here, not above: the driver imports this module and does without torch.
-    import torch
-
-    torch.set_num_threads(max(1, round(num_cpus)))

@@ -15,10 +15,15 @@ from luke_batch.corpus.columns import rename_collisions
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, demands, nodes
 from luke_batch.distributed.isolation import isolated
-from luke_batch.distributed.pipeline import actor_pool, light_task, map_tables
+from luke_batch.distributed.pipeline import actor_pool, map_tables, task
 from luke_batch.distributed.resources import Node, plan_pools
 from luke_batch.distributed.tasks import preparation
 from luke_batch.errors import FragmentError, InputError
+
+_TASK_CPUS = 0.25
+"""CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at
+once.
+"""
 
 
 def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
@@ -37,11 +42,11 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     stages = model_stages(config)
     pools = plan_pools(_leaving_one_cpu(nodes()), demands(stages), items=sys.maxsize)
     check_devices(stages)
-    ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **light_task(pools))
+    ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **task(_TASK_CPUS))
     for number, pool in enumerate(pools.models):
         arguments = {"config": config, "stage": number}
         ds = map_tables(ds, TableActor, fn_constructor_kwargs=arguments, **actor_pool(pool))
-    return map_tables(ds, with_error, **light_task(pools))
+    return map_tables(ds, with_error, **task(_TASK_CPUS))
 
 
 def _prepare(table: pa.Table, config: JobConfig) -> pa.Table:

@@ -34,8 +34,10 @@ READ_TOGETHER = 16
 item would repeat, few enough that many tasks prepare texts side by side."""
 
 _RETRIES = 3
-"""Restarts of an actor, and attempts at a task whose worker died. Ray Data's own default is without end, so
-that a document that kills its process would be tried for ever."""
+"""Further attempts at a row whose worker died. Ray Data's own default is without end, so that a document that
+kills its process would be tried for ever. Restarts of an actor stay without limit: with machines that come
+and go, each loss costs one.
+"""
 _NO_PROGRESS_SECONDS = 4 * 3600
 """After so long without one finished item a run is given up. The longest sound silence is one item of a large
 checkpoint on a slow core, which may take an hour; pools that could never start are refused long before."""
@@ -69,13 +71,9 @@ def map_tables(dataset: Dataset, function: Any, **options: Any) -> Dataset:
         return dataset.map_batches(function, batch_size=None, batch_format="pyarrow", **options)
 
 
-def light_task(pools: Pools) -> dict[str, Any]:
-    """Options of a task that shares the actors' cores."""
-    return {
-        "num_cpus": LIGHT_CPUS,
-        "compute": TaskPoolStrategy(size=pools.light_tasks),
-        "max_retries": _RETRIES,
-    }
+def task(num_cpus: float, most: int | None = None) -> dict[str, Any]:
+    """Options of a stage of plain tasks, at most `most` at a time."""
+    return {"num_cpus": num_cpus, "compute": TaskPoolStrategy(size=most), "max_retries": _RETRIES}
 
 
 def actor_pool(pool: Pool) -> dict[str, Any]:
@@ -84,7 +82,6 @@ def actor_pool(pool: Pool) -> dict[str, Any]:
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
         "compute": ActorPoolStrategy(size=pool.actors),
-        "max_restarts": _RETRIES,
         "max_task_retries": _RETRIES,
     }
 
@@ -106,14 +103,16 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
         for group in reading_groups(items)
         for first in range(0, len(group), READ_TOGETHER)
     ]
+    # Ray warns of a limit above the number of inputs.
+    most = min(pools.light_tasks, len(rows))
     # A copy, as the process may hold somebody else's settings; a dataset keeps those that it was made under.
     with DataContext.current(_context()):
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        dataset = map_tables(dataset, read_and_prepare, fn_kwargs={"job": job}, **light_task(pools))
+        dataset = map_tables(dataset, read_and_prepare, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
         for number, pool in enumerate(pools.models):
             arguments = {"config": job.config, "stage": number}
             dataset = map_tables(dataset, ItemActor, fn_constructor_kwargs=arguments, **actor_pool(pool))
-        return map_tables(dataset, commit, fn_kwargs={"job": job}, **light_task(pools))
+        return map_tables(dataset, commit, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
 
 
 def _context() -> DataContext:

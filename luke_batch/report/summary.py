@@ -1,11 +1,12 @@
-"""The end of a run for a person or a program: a table, one JSON object, or one line where something is wrong."""
+"""The end of a run for a person or a program: a table, one JSON object, or one line where something is
+wrong.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 _SHOWN = 5
@@ -58,25 +59,26 @@ def to_json(summary: Summary) -> str:
 def print_summary(summary: Summary, console: Console) -> None:
     """A table of figures, then warnings, then the verdict."""
     if summary.nothing_to_do:
-        console.print(Text(f"Nothing to do: all {summary.documents:,} documents are committed already."))
+        _line(console, Text(f"Nothing to do: all {summary.documents:,} documents are committed already."))
     else:
-        table = Table(show_header=False, box=None, pad_edge=False)
-        table.add_column(style="dim")
-        table.add_column()
         for name, value in _figures(summary):
-            table.add_row(name, Text(value, overflow="fold"))
-        console.print(table)
+            _line(console, Text.assemble((f"{name:<14}", "dim"), value))
     for heading, lines in (
         ("warning", summary.warnings),
         ("failed", summary.failures),
         ("missing", summary.missing),
     ):
         for line in lines[:_SHOWN]:
-            console.print(Text.assemble((f"{heading}: ", "yellow"), line))
+            _line(console, Text.assemble((f"{heading}: ", "yellow"), line))
         if len(lines) > _SHOWN:
-            console.print(Text.assemble((f"{heading}: ", "yellow"), f"and {len(lines) - _SHOWN:,} more"))
+            _line(console, Text.assemble((f"{heading}: ", "yellow"), f"and {len(lines) - _SHOWN:,} more"))
     style = "bold red" if summary.missing else "bold yellow" if summary.exit_code else "bold green"
-    console.print(Text(summary.verdict, style=style))
+    _line(console, Text(summary.verdict, style=style))
+
+
+def _line(console: Console, line: Text) -> None:
+    """Never wrapped: paths and messages are there to be copied and searched."""
+    console.print(line, soft_wrap=True)
 
 
 def _figures(summary: Summary) -> Iterator[tuple[str, str]]:

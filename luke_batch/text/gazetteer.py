@@ -1,12 +1,12 @@
-"""Spans of known names: one Aho-Corasick automaton over all of them, whatever their number.
+"""Spans of known names: Aho-Corasick automata over all of them, whatever their number.
 
-Names and text are compared as they are written: no Unicode normalisation, white space literally. Linear in the text
-and the number of matches.
+Names and text are compared as they are written: no Unicode normalisation, white space literally. Linear in
+the text and the number of matches.
 """
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from ahocorasick_rs import AhoCorasick
@@ -25,35 +25,66 @@ _SHORT = 3
 
 
 class Gazetteer:
-    """Finds names in texts.
+    """Finds names in texts. Can be pickled: only the names travel.
 
-    `case`: "exact" compares as written; "fold" without regard to case (Unicode folding: "STRASSE" finds "Straße");
-    "smart" folds, save for names in capitals and names of up to 3 characters, which must match exactly. `labels`, one
-    for each name, stay with the names; empty names are left out, of equal names the first one counts.
+    `case`: "exact" compares as written; "fold" without regard to case (Unicode folding: "STRASSE" finds
+    "Straße"); "smart" folds, save for names in capitals and names of up to 3 characters, which must match
+    exactly. White space around a name does not count, and empty names are left out.
     """
 
-    def __init__(self, names: Iterable[str], labels: Iterable[str | None] | None = None, case: Case = "smart") -> None:
-        listed = list(names)
-        listed_labels = [None] * len(listed) if labels is None else list(labels)
-        pairs = zip(listed, listed_labels, strict=True)
-        kept: dict[str, str | None] = {}
-        for name, label in pairs:
-            if name.strip():
-                kept.setdefault(without_surrogates(name), label)
-        self._labels = kept
+    def __init__(self, names: Iterable[str], case: Case = "smart") -> None:
+        self._names = sorted({without_surrogates(name.strip()) for name in names} - {""})
         self._case: Case = case
-        exact = [name for name in kept if case == "exact" or (case == "smart" and _keeps_case(name))]
-        folded = dict.fromkeys(fold for name in kept.keys() - set(exact) if (fold := name.casefold()))
-        self._exact = AhoCorasick(exact)
-        self._folded = AhoCorasick(sorted(folded))
-        self._folds = bool(folded)
+        exact = [name for name in self._names if case == "exact" or (case == "smart" and _keeps_case(name))]
+        folded = sorted({name.casefold() for name in set(self._names).difference(exact)})
+        self._exact = AhoCorasick(exact) if exact else None
+        self._folded = AhoCorasick(folded) if folded else None
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._names)
+
+    def __reduce__(self) -> tuple[type["Gazetteer"], tuple[list[str], Case]]:
+        return Gazetteer, (self._names, self._case)
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the names, their labels and the policy; their order does not matter."""
-        entries = sorted(f"{name}\x00{label or ''}" for name, label in self._labels.items())
-        content = "\n".join([f"{VERSION}/{self._case}", *entries])
-        return hashlib.sha256(content.encode()).hexdigest()[:32]
+        """32 hexadecimal digits: a hash of the set of names and the policy."""
+        lines = [f"{VERSION}/{self._case}", *(repr(name) for name in self._names)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+    def find(self, text: str, words: IntArray) -> IntArray:
+        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones
+        included.
+
+        (m, 2) int32 of [start, end) code points, ascending by (start, end), no span twice. `words` is (n, 2).
+        """
+        text = without_surrogates(text)
+        found: list[IntArray] = []
+        if self._exact:
+            found.append(_matches(self._exact, text))
+        if self._folded:
+            folded = text.casefold()
+            matches = _matches(self._folded, folded)
+            # folding never drops a character: of equal length, it has lengthened none
+            found.append(matches if len(folded) == len(text) else _unfolded(matches, text))
+        spans = np.concatenate(found) if found else np.zeros((0, 2), np.int32)
+        bounded = np.isin(spans[:, 0], words[:, 0]) & np.isin(spans[:, 1], words[:, 1])
+        return np.unique(spans[bounded], axis=0)
+
+
+def _keeps_case(name: str) -> bool:
+    return name.isupper() or len(name) <= _SHORT
+
+
+def _matches(automaton: AhoCorasick, text: str) -> IntArray:
+    """All matches in `text`, overlapping ones included: (m, 2) int32."""
+    matches = automaton.find_matches_as_indexes(text, overlapping=True)
+    return np.array(matches, np.int32).reshape(-1, 3)[:, 1:]
+
+
+def _unfolded(matches: IntArray, text: str) -> IntArray:
+    """Matches in the folded text as spans of `text`, without those that cover half of a character."""
+    lengths = np.fromiter((len(character.casefold()) for character in text), np.int32, len(text))
+    starts: NDArray[np.int32] = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    spans = np.searchsorted(starts, matches).astype(np.int32)
+    return spans[(starts[spans] == matches).all(axis=1)]

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import langcodes
+from langcodes.tag_parser import LanguageTagError
 
 # Codes that say "no language", "many", "unlisted" or "undetermined": nothing to act on.
 _NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
@@ -12,14 +13,14 @@ _NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
 def normalise(code: str | None) -> str | None:
     """The two-letter code of `code`'s language where one exists, else its three-letter code, else None.
 
-    Takes ISO 639-1, 639-2 (B and T), 639-3, BCP-47 and POSIX locales, in any case: "deu", "ger", "de_AT.UTF-8" and
-    "DE" are "de". A language inside a macrolanguage gets the code that corpora use for it: "cmn" is "zh", "arb" is
-    "ar". Unknown codes, "und" and private ones are None; nothing is raised.
+    Takes ISO 639-1, 639-2 (B and T), 639-3, BCP-47 and POSIX locales, in any case: "deu", "ger",
+    "de_AT.UTF-8" and "DE" are "de". A language inside a macrolanguage gets the code that corpora use for it:
+    "cmn" is "zh", "arb" is "ar". Unknown codes, "und" and private ones are None; nothing is raised.
     """
     tag = (code or "").split(".")[0].split("@")[0].strip()
     try:
         language = langcodes.Language.get(langcodes.standardize_tag(tag, macro=True)).language
-    except langcodes.LanguageTagError:
+    except LanguageTagError:
         return None
     if language is None or language in _NO_LANGUAGE or not language.isalpha():
         return None

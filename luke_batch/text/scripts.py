@@ -7,8 +7,8 @@ from itertools import islice
 _SAMPLE = 2_000
 """Letters looked at: enough to tell the script, few enough to cost nothing."""
 
-# First code point, last code point, the most written language of that script. Kana stands apart from Han, since
-# Japanese mixes the two.
+# First code point, last code point, the most written language of that script. Kana stands apart from Han,
+# since Japanese mixes the two.
 _RANGES = (
     (0x0041, 0x024F, "en"),
     (0x0370, 0x03FF, "el"),
@@ -47,7 +47,7 @@ _STARTS = [first for first, _, _ in _RANGES]
 
 
 def main_language(text: str) -> str:
-    """The two-letter code of the language that the script of `text`'s first letters suggests; "en" for no letters."""
+    """The code of the language that the script of `text`'s first letters suggests; "en" without letters."""
     letters = islice((character for character in text if character.isalpha()), _SAMPLE)
     counts = Counter(_language_of(letter) for letter in letters)
     del counts[""]

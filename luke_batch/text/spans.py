@@ -1,9 +1,9 @@
 """Candidate mentions: runs of words inside one sentence.
 
-`all_spans` is every run; `auto_spans` leaves out runs that cannot be names: without a letter or digit, with a mark at
-an edge that never bounds a name, with half a pair of brackets, with a quotation mark at one edge alone. Measured on
-the development data it spares a fifth of the spans, and every name that it loses is one in a thousand annotated by
-mistake ("(NY)|"). Linear in the number of spans, without a Python loop over them.
+`all_spans` is every run; `auto_spans` leaves out runs that cannot be names: without a letter or digit, with a
+mark at an edge that never bounds a name, with half a pair of brackets, with a quotation mark at one edge
+alone. Measured on the development data it spares a fifth of the spans, and every name that it loses is one in
+a thousand annotated by mistake ("(NY)|"). Linear in the number of spans, without a Python loop over them.
 """
 
 import unicodedata
@@ -20,8 +20,8 @@ VERSION = 1
 
 _LETTER, _BAD_START, _BAD_END, _OPENS, _CLOSES, _QUOTES = (1 << bit for bit in range(6))
 
-# A name may begin with . ' @ # & ( or a quotation mark (.NET, 's-Hertogenbosch) and end with . ! ? ' + * # ~ or a
-# closing one (Inc., Yahoo!, Disney+, C#): those are in neither list.
+# A name may begin with . ' @ # & ( or a quotation mark (.NET, 's-Hertogenbosch) and end with . ! ? ' + * # ~
+# or a closing one (Inc., Yahoo!, Disney+, C#): those are in neither list.
 _MARKS = {
     _BAD_START: ",;:!?%*)]}>…–—-/\\|=^、。，．；：！？）」』】》〉］｝・।॥،؛؟۔",
     _BAD_END: ",;:([{<¿¡…–—-/\\|=^@&$、。，；：（「『【《〈［｛・।॥،؛",
@@ -32,10 +32,11 @@ _MARKS = {
 
 
 def all_spans(words: IntArray, sentences: IntArray, max_words: int) -> IntArray:
-    """Every run of 1 to `max_words` consecutive words inside one sentence: (m, 2) int32, ascending by (start, end).
+    """Every run of 1 to `max_words` consecutive words inside one sentence: (m, 2) int32, ascending by (start,
+    end).
 
-    `words` (n, 2) and `sentences` (k, 2) are ascending and do not overlap; a word across the border of two sentences
-    is cut there, a word outside all sentences is left out. Offsets are code points.
+    `words` (n, 2) and `sentences` (k, 2) are ascending and do not overlap; a word across the border of two
+    sentences is cut there, a word outside all sentences is left out. Offsets are code points.
     """
     pieces, sentence = _inside(words, sentences)
     places = np.arange(len(pieces))
@@ -82,7 +83,7 @@ def _count(marked: NDArray[np.bool_], spans: IntArray) -> NDArray[np.int32]:
 
 @cache
 def _classes() -> NDArray[np.uint8]:
-    """The class bits of every code point: (0x110000,) uint8, a tenth of a second to build, once in a process."""
+    """The class bits of every code point: (0x110000,) uint8, built once in a process, in 0.1 s."""
     table = np.fromiter((unicodedata.category(chr(point))[0] in "LMN" for point in range(0x110000)), np.uint8)
     for bit, marks in _MARKS.items():
         table[code_points(marks)] |= bit

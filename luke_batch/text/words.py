@@ -1,9 +1,9 @@
 """Words by the rules of Unicode, as the units that candidate mentions are made of.
 
-ICU cuts the text (with dictionaries for Chinese, Japanese, Thai, Lao, Khmer and Burmese). On the development data 1 to 3
-names in 100 began or ended inside one of its words, nearly all of them before a possessive ("Obama|'s"); so
-apostrophes are cut as well, with care for contractions. Single Han characters as words would win the last 2% of
-Chinese and Japanese names for three times the spans: not worth it. Linear in the text.
+ICU cuts the text (with dictionaries for Chinese, Japanese, Thai, Lao, Khmer and Burmese). On the development
+data 1 to 3 names in 100 began or ended inside one of its words, nearly all of them before a possessive
+("Obama|'s"); so apostrophes are cut as well, with care for contractions. Single Han characters as words would
+win the last 2% of Chinese and Japanese names for three times the spans: not worth it. Linear in the text.
 """
 
 import re
@@ -22,18 +22,20 @@ _APOSTROPHE = re.compile(r"(?<=\S)['’](?=\w)")
 _POSSESSIVE = re.compile(r"['’]s(?!\w)", re.IGNORECASE)
 _CONTRACTION = re.compile(r"['’](?:t|m|d|re|ve|ll)(?!\w)", re.IGNORECASE)
 
-# They set an ending off from a name by an apostrophe (Ankara'da), where others contract the article (l'Aquila).
+# They set an ending off from a name by an apostrophe (Ankara'da), where others contract the article
+# (l'Aquila).
 _SUFFIXING = frozenset({"tr", "az", "tk", "crh"})
 
 # Names take endings behind a colon there (EU:n, Maj:ts).
 _COLON_ENDING = re.compile(r"(?<=[^\W\d_]):(?=[^\W\d_])")
 _COLON_LANGUAGES = frozenset({"fi", "sv"})
 
-# No part of a word at its edges: controls and white space; soft hyphen, marks of direction, byte order mark and the like.
+# No part of a word at its edges: controls and white space; soft hyphen, marks of direction, byte order mark
+# and the like.
 _INVISIBLE = np.array(
     [
-        *range(0x00, 0x21), *range(0x7F, 0xA1), 0xAD, 0x61C, 0x1680, 0x180E, *range(0x2000, 0x200C), 0x200E, 0x200F,
-        *range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0xFEFF,
+        *range(0x21), *range(0x7F, 0xA1), 0xAD, 0x61C, 0x1680, 0x180E, *range(0x2000, 0x200C), 0x200E,
+        0x200F, *range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0xFEFF,
     ],
     np.uint32,
 )  # fmt: skip
@@ -42,14 +44,17 @@ _INVISIBLE = np.array(
 def words(text: str, language: str | None) -> IntArray:
     """The words of `text`: (n, 2) int32 of [start, end) code points, ascending, not overlapping, not empty.
 
-    Each punctuation mark is a word of its own. White space and invisible characters (controls, marks of direction) lie
-    between words, all else in one. No word cuts a grapheme, save at white space. `language` is a code of any standard,
-    or None. Raises nothing.
+    Each punctuation mark is a word of its own. White space and invisible characters (controls, marks of
+    direction) lie between words, all else in one. No word cuts a grapheme, save at white space. `language` is
+    a code of any standard, or None. Raises nothing.
     """
     cuts = breaks.boundaries(text, "word")
-    extra = [cut for cut in _apostrophe_cuts(text, normalise(language)) if breaks.between_graphemes(text, cut)]
-    if extra:
-        cuts = np.union1d(cuts, np.array(extra, np.int32))
+    extra = np.fromiter(_apostrophe_cuts(text, normalise(language)), np.int32)
+    if extra.size:
+        cuts = np.union1d(cuts, extra)
+    if max(text, default="") >= breaks.FIRST_MARK:
+        # ICU's dictionaries overlook some signs that join their neighbour
+        cuts = np.intersect1d(cuts, breaks.boundaries(text, "grapheme"), assume_unique=True)
     return _visible(text, cuts)
 
 
@@ -66,7 +71,7 @@ def _apostrophe_cuts(text: str, language: str | None) -> Iterator[int]:
 
 
 def _visible(text: str, cuts: IntArray) -> IntArray:
-    """The pieces between `cuts`, each without the invisible characters at its ends, the empty ones left out."""
+    """The pieces between `cuts` without the invisible characters at their ends, empty ones left out."""
     if not text:
         return np.zeros((0, 2), np.int32)
     visible = ~np.isin(breaks.code_points(text), _INVISIBLE)

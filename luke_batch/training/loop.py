@@ -120,11 +120,11 @@ class Trainer:
     def step(self) -> float:
         """One step on one batch of a random task; returns its loss."""
         name = self._names[int(self._rng.choice(len(self._names), p=self._shares))]
-        examples = self._sources[name].next()
+        share = self.progress.elapsed / self.config.seconds
+        examples = self._sources[name].next(share)
         inputs, targets, known = collate(examples, self._pad_id, self.model.specs[name].multi_label)
-        share = rate_share(self.progress.elapsed / self.config.seconds, self.config.warm_up)
         for group in self._optimizer.param_groups:
-            group["lr"] = group["full_rate"] * share
+            group["lr"] = group["full_rate"] * rate_share(share, self.config.warm_up)
         self.model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logits = self.model(name, inputs)
@@ -159,6 +159,7 @@ class Trainer:
         return {
             "model": {name: item for name, item in self.model.state_dict().items() if name not in _FROZEN},
             "optimizer": self._optimizer.state_dict(),
+            "words": self._words(),
             "step": self.progress.step,
             "elapsed": self.progress.elapsed,
             "examples": dict(self.progress.examples),
@@ -175,8 +176,11 @@ class Trainer:
         partial.replace(file)
 
     def resume(self, file: Path) -> None:
-        """Continues where `save` was called."""
+        """Continues where `save` was called; ValueError where that was with another vocabulary."""
         state: dict[str, Any] = torch.load(file, weights_only=True)
+        if not np.allclose(state["words"], self._words(), rtol=1e-4):
+            message = f"{file}: was trained on another vocabulary; remove it to start anew"
+            raise ValueError(message)
         self.model.load_state_dict(state["model"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"])
@@ -184,6 +188,11 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
         for name, source in self._sources.items():
             source.restore(state["sources"][name])
+
+    def _words(self) -> list[float]:
+        """Tells one vocabulary from another: its size and the sum of its rows, which never change."""
+        rows = self.model.encoder.embeddings.word_embeddings.weight
+        return [float(len(rows)), float(rows.double().sum())]
 
 
 _FROZEN = frozenset({"encoder.embeddings.word_embeddings.weight"})

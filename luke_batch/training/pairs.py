@@ -60,7 +60,7 @@ class RelationsTask:
         self._draws = Draws([1.0 if pair.labels else unrelated_weight for pair in pairs])
         self._max_tokens = max_tokens
 
-    def draw(self, rng: Generator) -> Example | None:
+    def draw(self, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
         """An example of a random row; None where that row has none."""
         return self.example(self._pairs[self._draws.draw(rng)])
 

@@ -49,12 +49,14 @@ def mentions(
     rows = list(rows)
     for number, row in enumerate(rows):
         spans = propose(row)
+        tokens = builder.tokenize(row.text, spans)
+        if len(tokens.ids) + 2 > builder.max_tokens:
+            continue
         for chunk in chunks(len(spans), window_spans):
-            tokens = builder.tokenize(row.text, spans[chunk])
-            if len(tokens.ids) + 2 <= builder.max_tokens:
-                window = builder.mention_window(tokens, _NOTHING, _NOTHING)
-                examples.append(Example(window, np.zeros(len(spans[chunk]), np.int64)))
-                owners.append((number, spans[chunk]))
+            which = np.arange(len(spans), dtype=np.int32)[chunk]
+            window = builder.mention_window(tokens, _NOTHING, _NOTHING, which)
+            examples.append(Example(window, np.zeros(len(which), np.int64)))
+            owners.append((number, spans[which]))
     gathered: dict[int, list[tuple[IntArray, FloatArray]]] = {}
     logits = logits_of(model, "ner", examples, builder.tokenizer.pad_id)
     for (number, spans), values in zip(owners, logits, strict=True):

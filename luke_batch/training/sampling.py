@@ -2,8 +2,8 @@
 
 A sentence of 30 words has 165 spans of up to six words; nearly all are trivially no mention. Shown are all
 gold spans and a sample of the others: half of it hard ones (they overlap a gold span, or look like a name),
-half any. Now and then a sentence shows as many as one window holds, as at inference, where all spans share
-windows.
+half any. At inference all spans of a sentence share its windows, and spans attend to one another: some
+sentences are shown so from the start, and many towards the end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,22 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class SpanSampling:
-    """How many spans that are no mention an example shows."""
+    """How many spans an example shows."""
 
     fewest: int = 6
     per_word: float = 0.45
     most: int = 26
-    dense_share: float = 0.06
-    """The share of sentences that show up to `dense` spans."""
-    dense: int = 128
+    whole_share: float = 0.05
+    """The share of sentences that show one window of inference: all spans, or the part that fits."""
+    late_whole_share: float = 0.4
+    """The same for the last part of the run, from `late` on."""
+    late: float = 0.55
+    window: int = 128
+    """Spans of one window at inference."""
+
+    def shows_window(self, share: float, rng: Generator) -> bool:
+        """Whether the next example is a window of inference, after this share of the run."""
+        return bool(rng.random() < (self.late_whole_share if share >= self.late else self.whole_share))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +67,8 @@ def choose_negatives(
     text: str, spans: IntArray, gold: IntArray, words: int, sampling: SpanSampling, rng: Generator
 ) -> IntArray:
     """The indices of those `spans` (none of them gold) that an example shows."""
-    if rng.random() < sampling.dense_share:
-        wanted = int(rng.integers(60, sampling.dense + 1)) - len(gold)
-    else:
-        middle = min(sampling.fewest + sampling.per_word * words, sampling.most)
-        wanted = int(rng.integers(int(0.6 * middle), int(1.4 * middle) + 1))
+    middle = min(sampling.fewest + sampling.per_word * words, sampling.most)
+    wanted = int(rng.integers(int(0.6 * middle), int(1.4 * middle) + 1))
     if wanted >= len(spans):
         return np.arange(len(spans), dtype=np.int32)
     hard = np.flatnonzero(_overlaps(spans, gold) | _named(text, spans))
@@ -91,8 +96,8 @@ class Task(Protocol):
 
     name: str
 
-    def draw(self, rng: Generator) -> Example | None:
-        """A random example; None where the drawn row cannot become one (counted as skipped)."""
+    def draw(self, rng: Generator, share: float) -> Example | None:
+        """A random example after this share of the run; None where the row has none (counted as skipped)."""
         ...
 
 
@@ -123,13 +128,15 @@ class BatchSource:
         self._pool = pool
         self._rng = np.random.default_rng(seed)
         self._used = 0
+        self._share = 0.0
         self._start = dict(self._rng.bit_generator.state)
         self._batches: Iterator[list[Example]] = iter(())
 
-    def next(self) -> list[Example]:
-        """The next batch."""
+    def next(self, share: float = 0.0) -> list[Example]:
+        """The next batch, after this share of the run."""
         batch = next(self._batches, None)
         if batch is None:
+            self._share = share
             self._refill()
             batch = next(self._batches)
         self._used += 1
@@ -138,7 +145,7 @@ class BatchSource:
     def _refill(self) -> None:
         self._start = dict(self._rng.bit_generator.state)
         self._used = 0
-        drawn = (self.task.draw(self._rng) for _ in range(100 * self._pool))
+        drawn = (self.task.draw(self._rng, self._share) for _ in range(100 * self._pool))
         found = [
             example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)
         ]
@@ -150,12 +157,13 @@ class BatchSource:
         self._batches = iter(batches)
 
     def state(self) -> dict[str, Any]:
-        """Where the source stands: the generator at the start of the pool, and the batches taken from it."""
-        return {"start": self._start, "used": self._used}
+        """Where the source stands: the generator at the start of its pool, and the batches taken from it."""
+        return {"start": self._start, "share": self._share, "used": self._used}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self._rng.bit_generator.state = state["start"]
+        self._share = float(state["share"])
         used = int(state["used"])
         if used:
             self._refill()

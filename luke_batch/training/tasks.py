@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
 from luke_batch.training.sampling import Example, SpanSampling, choose_negatives
 
@@ -69,44 +69,51 @@ class NerTask:
         self._max_tokens = max_tokens
         self._sampling = sampling or SpanSampling()
 
-    def draw(self, rng: Generator) -> Example | None:
+    def draw(self, rng: Generator, share: float) -> Example | None:
         """An example of a random row; None where that row has none."""
-        return self.example(self._rows[self._draws.draw(rng)], rng)
+        row = self._rows[self._draws.draw(rng)]
+        return self.example(row, rng, self._sampling.shows_window(share, rng))
 
-    def example(self, row: Row, rng: Generator) -> Example | None:
-        """The row with all its gold spans and a sample of the others."""
+    def example(self, row: Row, rng: Generator, window: bool) -> Example | None:
+        """The row with all its gold spans and a sample of the others, or (`window`) as inference shows it."""
+        spans = self._propose(row)
+        words = len(np.unique(spans[:, 0]))
         unknown = {(item.start, item.end) for item in row.entities if item.label not in self._numbers}
         gold = {
             (item.start, item.end): self._numbers[item.label]
             for item in row.entities
             if item.label in self._numbers and (item.start, item.end) not in unknown
         }
-        spans = self._propose(row)
-        words = len(np.unique(spans[:, 0]))
         known = gold.keys() | unknown
-        others = np.array([pair not in known for pair in map(tuple, spans.tolist())], bool)
-        spans = spans[others]
-        gold_spans = np.array(list(gold), np.int32).reshape(-1, 2)
-        chosen = choose_negatives(row.text, spans, gold_spans, words, self._sampling, rng)
-        if not gold and not len(chosen):
+        others = spans[np.array([pair not in known for pair in map(tuple, spans.tolist())], bool)]
+        positives = np.array(list(gold), np.int32).reshape(-1, 2)
+        if not window:
+            others = others[choose_negatives(row.text, others, positives, words, self._sampling, rng)]
+        shown = np.concatenate([positives, others])
+        shown = shown[np.lexsort((shown[:, 1], shown[:, 0]))]
+        parts = chunks(len(shown), self._sampling.window)
+        if not parts:
             self._skipped["ner: no span"] += 1
             return None
-        shown = np.concatenate([gold_spans, spans[chosen]])
+        shown = shown[parts[int(rng.integers(len(parts)))]]
         every = np.concatenate([shown, spans]) if rng.random() < _ALL_CUTS else shown
+        return self._example(row, shown, every, gold)
+
+    def _example(
+        self, row: Row, shown: IntArray, every: IntArray, gold: dict[tuple[int, int], int]
+    ) -> Example | None:
+        """The spans `shown` in a text that is cut at the bounds of `every`, which begins with them."""
         tokens = self._builder.tokenize(row.text, every)
-        targets = np.array([*gold.values(), *[0] * len(chosen)], np.int64)
-        bounds = tokens.spans[: len(shown)]
-        covered = np.flatnonzero(bounds[:, 1] > bounds[:, 0]).astype(np.int32)
-        # In the order of inference.
-        covered = covered[np.lexsort((shown[covered, 1], shown[covered, 0]))][: self._sampling.dense]
         if len(tokens.ids) + 2 > self._max_tokens:
             self._skipped[f"ner: {TOO_LONG}"] += 1
             return None
+        bounds = tokens.spans[: len(shown)]
+        covered = np.flatnonzero(bounds[:, 1] > bounds[:, 0]).astype(np.int32)
         if not len(covered):
             self._skipped["ner: no span"] += 1
             return None
-        window = self._builder.mention_window(tokens, NOTHING, NOTHING, covered)
-        return Example(window, targets[covered])
+        targets = np.array([gold.get((start, end), 0) for start, end in shown.tolist()], np.int64)
+        return Example(self._builder.mention_window(tokens, NOTHING, NOTHING, covered), targets[covered])
 
 
 class TypesTask:
@@ -134,7 +141,7 @@ class TypesTask:
         self._skipped = skipped
         self._max_tokens = max_tokens
 
-    def draw(self, rng: Generator) -> Example | None:
+    def draw(self, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
         """An example of a random row; None where that row has none."""
         row, place = self._mentions[int(rng.integers(len(self._mentions)))]
         return self.example(row, place)

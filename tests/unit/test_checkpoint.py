@@ -71,7 +71,7 @@ REFUSALS: dict[str, tuple[Change, str]] = {
     "another model": (edit("config.json", model_type="bert"), "model_type 'bert'; luke-batch runs LUKE"),
     "weights truncated": (cut("model.safetensors", 5000), "model.safetensors: not a whole safetensors file"),
     "weights cut late": (
-        cut("model.safetensors", 300_000),
+        cut("model.safetensors", 100_000),
         "model.safetensors: not a whole safetensors file",
     ),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors: not a whole safetensors file"),
@@ -181,7 +181,7 @@ def test_labels_without_names(ner_copy: Path) -> None:
 def test_multi_label_by_problem_type(
     checkpoint_folder: Folders,
     problem_type: Literal["single_label_classification", "multi_label_classification"] | None,
-    multi_label: bool | None
+    multi_label: bool | None,
 ) -> None:
     """`problem_type` tells whether labels exclude one another, and its absence tells nothing."""
     folder = checkpoint_folder(with_head("types", Recipe(problem_type=problem_type)))

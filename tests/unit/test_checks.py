@@ -15,7 +15,7 @@ SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int64()), ("label"
 PAIRS = pa.large_list(pa.struct([("tail", pa.int8()), ("head", pa.uint16())]))
 
 
-def complaint(schema: pa.Schema, **config: str | None) -> str:
+def complaint(schema: pa.Schema, **config: str) -> str:
     """The message for a file x.parquet."""
     with pytest.raises(FragmentError) as caught:
         check_source(schema, InputConfig(**config), "x.parquet")
@@ -78,12 +78,18 @@ def test_binary_text(kind: pa.DataType) -> None:
 @pytest.mark.parametrize(
     ("column", "kind"),
     [
-        ("text", pa.int64()), ("text", pa.list_(pa.string())), ("text", pa.dictionary(pa.int32(), pa.int64())),
-        ("id", pa.float64()), ("lang", pa.int8()), ("m", pa.string()), ("m", pa.list_(pa.int32())),
-        ("m", pa.list_(pa.struct([("start", pa.int32())]))), ("r", SPANS),
+        ("text", pa.int64()),
+        ("text", pa.list_(pa.string())),
+        ("text", pa.dictionary(pa.int32(), pa.int64())),
+        ("id", pa.float64()),
+        ("lang", pa.int8()),
+        ("m", pa.string()),
+        ("m", pa.list_(pa.int32())),
+        ("m", pa.list_(pa.struct([("start", pa.int32())]))),
+        ("r", SPANS),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_wrong_types(column: str, kind: pa.DataType) -> None:
     """A column of another type is refused, and the message names column and type."""
     fields = {

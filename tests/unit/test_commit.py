@@ -13,6 +13,7 @@ import pytest
 
 from luke_batch.config import InputConfig
 from luke_batch.corpus.columns import ERROR, FRAGMENT, INTERNAL, ROW
+from luke_batch.corpus.output_file import to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
@@ -28,9 +29,7 @@ def plan_of(folder: Path, table: pa.Table, **options: Any) -> Plan:
 
 def committed(folder: Path) -> list[pa.Table]:
     """The output files by name."""
-    return [
-        pq.read_table(path, partitioning=None) for path in sorted((folder / "out/data").rglob("*.parquet"))
-    ]
+    return [pq.ParquetFile(path).read() for path in sorted((folder / "out/data").rglob("*.parquet"))]
 
 
 def letters(folder: Path) -> pa.Table:
@@ -56,15 +55,20 @@ def test_provenance(tmp_path: Path) -> None:
     metadata = committed(tmp_path)[1].schema.metadata
     assert metadata[b"made"] == b"by hand"
     expected = {
-        "schema": "annotations.v1", "fingerprint": FINGERPRINT, "run": "run1", "source": "a.parquet", "rows": "2-5",
-        "source_rows": "5", "models": "{}",
-    }  # fmt: skip
+        "schema": "annotations.v1",
+        "fingerprint": FINGERPRINT,
+        "run": "run1",
+        "source": "a.parquet",
+        "rows": "2-5",
+        "source_rows": "5",
+        "models": "{}",
+    }
     found = {name: metadata[f"luke_batch.{name}".encode()].decode() for name in expected}
     assert found == expected
 
 
 def test_dead_rows_go_aside(tmp_path: Path) -> None:
-    """A failed row is in the dead letters with its place and reason, and not in the output; the others are."""
+    """A failed row is in the dead letters with its place and reason, not in the output; the others are."""
     table = documents(5).set_column(1, "text", [["ok 0", "FAIL 1", "ok 2", "FAIL 3", "FAIL 4"]])
     done = run(plan_of(tmp_path, table), context())
     assert [(each.rows, each.dead) for each in done] == [(1, 1), (1, 2)]
@@ -137,14 +141,17 @@ def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
 
 
 def drop_row(table: pa.Table) -> pa.Table:
+    """The first row is lost."""
     return table.slice(1)
 
 
 def double_row(table: pa.Table) -> pa.Table:
+    """The first row comes twice."""
     return pa.concat_tables([table, table.slice(0, 1)])
 
 
 def foreign_row(table: pa.Table) -> pa.Table:
+    """Rows claim a fragment that the item does not have."""
     index = table.schema.get_field_index(FRAGMENT)
     return table.set_column(index, FRAGMENT, pa.array([7] * table.num_rows, pa.int32()))
 
@@ -163,6 +170,7 @@ def edit(column: str, change: Callable[[Any], Any]) -> Callable[[pa.Table], pa.T
 
 
 def change_mention(**values: object) -> Callable[[pa.Table], pa.Table]:
+    """A change of members of every mention."""
     return edit("mentions", lambda mentions: [{**mention, **values} for mention in mentions])
 
 
@@ -206,10 +214,10 @@ def test_relations_point_at_mentions(tmp_path: Path) -> None:
 
 
 def test_unreadable_fragments_write_one_letter_for_the_file(tmp_path: Path) -> None:
-    """However many fragments of a file fail, it has one dead letter without a row; other files are committed."""
+    """However many fragments of a file fail, it has one dead letter without a row; other files go on."""
     plan = plan_of(tmp_path, documents(10))
     put(tmp_path, "in/b.parquet", documents(2))
-    plan = make_plan(str(tmp_path / "in"), plan.output, job(max_rows=100, max_bytes=2**30), FINGERPRINT)
+    plan = make_plan(str(tmp_path / "in"), plan.output, job(100), FINGERPRINT)
     (tmp_path / "in/a.parquet").unlink()
     done = run(plan, context())
     assert [each.source for each in done] == ["b.parquet"]
@@ -287,12 +295,13 @@ def test_other_programs_read_the_output(tmp_path: Path) -> None:
     put(tmp_path, "in/date=2026-11-20/a.parquet", documents(6))
     run(plan_of(tmp_path, documents(5, first=6)), context())
     pattern = f"{tmp_path}/out/data/**/*.parquet"
+    connection = duckdb.connect()
     query = (
         f"SELECT m.label, count(*) FROM (SELECT unnest(mentions) AS m FROM read_parquet('{pattern}'))"
         " WHERE m.label = 'PLACE' GROUP BY 1"
     )
-    assert duckdb.sql(query).fetchall() == [("PLACE", 11)]
-    vectors = duckdb.sql(f"SELECT text_embedding FROM read_parquet('{pattern}') ORDER BY id").fetchnumpy()
+    assert connection.execute(query).fetchall() == [("PLACE", 11)]
+    vectors = connection.execute(f"SELECT text_embedding FROM read_parquet('{pattern}')").fetchnumpy()
     assert len(vectors["text_embedding"]) == 11
     frame = pl.read_parquet(pattern, hive_partitioning=False)
     assert frame.explode("mentions").unnest("mentions", separator=".").height == 11
@@ -327,3 +336,25 @@ def test_pandas_index_survives_the_cut(tmp_path: Path, index: Sequence[int]) -> 
     done = run(plan, context())
     parts = [pd.read_parquet(tmp_path / "out" / each.path) for each in done]
     assert pd.concat(parts).index.tolist() == frame.index.tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float16()], ids=str)
+def test_encoding_of_vectors(kind: pa.DataType) -> None:
+    """Vectors are written without a dictionary, other columns with one, and every reader reads them."""
+    vector = pa.list_(kind, 2)
+    table = pa.table(
+        {
+            "kind.of": ["a", "b"],
+            "mention_embeddings": pa.array([[[1, 2], None], []], pa.list_(vector)),
+            "text_embedding": pa.array([[1, 2], None], vector),
+        }
+    )
+    content = to_parquet(table, ("mention_embeddings", "text_embedding", "not there"), "zstd")
+    file = pq.ParquetFile(pa.BufferReader(content))
+    group = file.metadata.row_group(0)
+    encodings = {group.column(n).path_in_schema: set(group.column(n).encodings) for n in range(3)}
+    assert ["RLE_DICTIONARY" in found for found in encodings.values()] == [True, False, False]
+    split = ["BYTE_STREAM_SPLIT" in found for found in encodings.values()]
+    assert split == [False, kind == pa.float32(), kind == pa.float32()]
+    assert file.read().equals(table)
+    assert pl.read_parquet(content.to_pybytes())["text_embedding"].to_list()[0] == [1, 2]

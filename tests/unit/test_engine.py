@@ -15,10 +15,9 @@ from luke_batch.errors import CheckpointError, ResourceError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.device import pick_device
 from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.model.padding import pad
 from luke_batch.model.transformers_engine import TransformersEngine
 from luke_batch.model.windows import Window
-from tests.checkpoints import HEADS, HIDDEN, LABELS, VOCABULARY, Recipe, multi_head_weights, with_head
+from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
 
 Folders = Callable[[Recipe], Path]
 
@@ -43,7 +42,7 @@ def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
             count = fixed or 0
         starts = random.integers(1, length - 1, count)
         ends = np.minimum(starts + random.integers(1, 60, count), length - 1)
-        ids = np.concatenate([[0], random.integers(4, VOCABULARY[kind], length - 2), [2]])
+        ids = np.concatenate([[0], random.integers(4, TOKENIZERS[kind].vocab_size, length - 2), [2]])
         spans = np.stack([starts, ends], 1).astype(np.int32)
         made.append(Window(ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32), spans))
     return made
@@ -57,14 +56,18 @@ def engine(folder: Path, *tasks: Task, max_tokens: int = 512) -> Engine:
 
 
 def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
-    """What transformers' class gives for one window alone, through its own inputs."""
-    fields = {name: torch.from_numpy(value) for name, value in vars(pad([window], 1, 30)).items()}
-    if task is not Task.SPANS:
-        fields = {name: value for name, value in fields.items() if not name.endswith("_positions")}
-    if not len(window.entity_ids):
-        fields = {name: value for name, value in fields.items() if not name.startswith("entity")}
+    """What transformers' class gives for one window alone, its inputs built here and not by the engine."""
+    words, spans = window.token_ids.tolist(), window.entity_spans.tolist()
+    fields = {"input_ids": words, "attention_mask": [1] * len(words)}
+    if spans:
+        positions = [[*range(start, end), *[-1] * 30][:30] for start, end in spans]
+        fields |= {"entity_ids": window.entity_ids.tolist(), "entity_attention_mask": [1] * len(spans)}
+        fields |= {"entity_position_ids": positions}
+    if task is Task.SPANS:
+        fields |= {"entity_start_positions": [start for start, _ in spans]}
+        fields |= {"entity_end_positions": [end - 1 for _, end in spans]}
     with torch.inference_mode():
-        output = model(**fields)
+        output = model(**{name: torch.tensor([value]) for name, value in fields.items()})
     if task is Task.TEXT:
         return output.last_hidden_state[0].numpy()
     if task is Task.MENTIONS:

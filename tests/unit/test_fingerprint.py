@@ -19,7 +19,8 @@ _BASE = [
 ]
 _FACTS = {weights_fact("a"): "1", weights_fact("b"): "1", weights_fact("c"): "2", GAZETTEER_FACT: "3"}
 
-# Field -> (an assignment that changes it, does it change the fingerprint). A field with one legal value has none.
+# Field -> (an assignment that changes it, does it change the fingerprint). A field with one legal value has
+# none.
 _DECISIONS: dict[str, tuple[str, bool]] = {
     "InputConfig.id_column": ("input.id_column=key", True),
     "InputConfig.text_column": ("input.text_column=body", True),

@@ -1,7 +1,5 @@
 """How files are cut, named and packed."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -136,9 +134,14 @@ def piece(source: str, start: int, end: int, partition: str = "", group: int = 0
 def test_packing() -> None:
     """Items hold fragments of one partition and one schema, in order, up to the target."""
     fragments = [
-        (piece("a", 0, 4), "s"), (piece("b", 0, 4), "s"), (piece("c", 0, 4), "other"), (piece("d", 0, 4), "s"),
-        (piece("e", 0, 2), "other"), (piece("p=1/f", 0, 1, "p=1"), "s"), (piece("g", 0, 9), "s"),
-    ]  # fmt: skip
+        (piece("a", 0, 4), "s"),
+        (piece("b", 0, 4), "s"),
+        (piece("c", 0, 4), "other"),
+        (piece("d", 0, 4), "s"),
+        (piece("e", 0, 2), "other"),
+        (piece("p=1/f", 0, 1, "p=1"), "s"),
+        (piece("g", 0, 9), "s"),
+    ]
     items = pack(fragments, max_rows=10, max_bytes=8)
     assert [[f.source for f in item.fragments] for item in items] == [
         ["a", "b"],
@@ -165,7 +168,7 @@ def test_items_of_one_row_group_are_read_in_one_pass() -> None:
     assert [len(group) for group in reading_groups(items)] == [2, 2, 1]
 
 
-def test_schema_key(tmp_path: Path) -> None:
+def test_schema_key() -> None:
     """Files share an item only with the same columns, types, order and metadata; pandas' row count does not
     matter.
     """

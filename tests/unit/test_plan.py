@@ -22,9 +22,9 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan_of(folder: Path, fingerprint: str = FINGERPRINT, **output: object) -> Plan:
+def plan_of(folder: Path, fingerprint: str = FINGERPRINT, max_rows: int = 4) -> Plan:
     """The plan of folder/in against folder/out."""
-    return make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(**output), fingerprint)
+    return make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(max_rows), fingerprint)
 
 
 def finish(plan: Plan, fingerprint: str = FINGERPRINT) -> list[str]:
@@ -117,7 +117,7 @@ def test_superseded_outputs_wait_for_their_whole_replacement(corpus: Path) -> No
     assert removed[0].source == "a.parquet"
     assert swept
     assert all(path.startswith("data/date=") for path in swept)
-    assert set(path for path in before if "/" not in path) <= set(outputs(corpus))
+    assert {path for path in before if "/" not in path} <= set(outputs(corpus))
 
 
 def test_sweep_after_a_stop_between_commit_and_sweep(corpus: Path) -> None:

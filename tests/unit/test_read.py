@@ -1,6 +1,6 @@
 """Work items become tables: source columns untouched, failures by fragment."""
 
-import datetime
+import datetime as dt
 import decimal
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def source_columns(read: ReadItem) -> pa.Table:
 def odd_table() -> pa.Table:
     """One column of each type that tends to get lost."""
     count = 10
-    stamps = [datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)] * count
+    stamps = [dt.datetime(2026, 11, 20, tzinfo=dt.UTC)] * count
     columns = {
         "id": pa.array(range(count), pa.uint64()),
         "text": pa.array([f"t{n}" for n in range(count)], pa.string_view()),
@@ -101,7 +101,7 @@ def test_one_pass_over_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_items_may_come_in_any_order(tmp_path: Path) -> None:
     """Going back in a file starts afresh."""
     put(tmp_path, "a.parquet", documents(12), row_group_size=6)
-    last, first = reversed([item for item in items(tmp_path, 3, 3)][:2])
+    last, first = reversed(items(tmp_path, 3, 3)[:2])
     reads = list(read_items(Storage.at(str(tmp_path)), [last, first, last], InputConfig()))
     assert [read.table["id"][0].as_py() for read in reads] == ["d3", "d0", "d3"]
 
@@ -130,9 +130,16 @@ def test_corrupt_page(tmp_path: Path, checksum: bool) -> None:
     come.
     """
     path = put(
-        tmp_path, "a.parquet", documents(12), row_group_size=4, compression="snappy", write_page_checksum=checksum,
-        use_dictionary=False, write_statistics=False, column_encoding={"id": "PLAIN", "text": "PLAIN", "year": "PLAIN"},
-    )  # fmt: skip
+        tmp_path,
+        "a.parquet",
+        documents(12),
+        row_group_size=4,
+        compression="snappy",
+        write_page_checksum=checksum,
+        use_dictionary=False,
+        write_statistics=False,
+        column_encoding={"id": "PLAIN", "text": "PLAIN", "year": "PLAIN"},
+    )
     put(tmp_path, "b.parquet", documents(3))
     corrupt(path, "Łódź4 grow".encode())
     (item,) = items(tmp_path)

@@ -13,9 +13,9 @@ from luke_batch.errors import OutputError
 from tests.corpora import FINGERPRINT, WRITTEN, context, documents, job, put, run
 
 
-def annotate_folder(folder: Path, fingerprint: str = FINGERPRINT, **output: int) -> list[str]:
+def annotate_folder(folder: Path, fingerprint: str = FINGERPRINT, max_rows: int = 4) -> list[str]:
     """Commit folder/in under folder/out; the written paths."""
-    plan = make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(**output), fingerprint)
+    plan = make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(max_rows), fingerprint)
     return [done.path for done in run(plan, context(fingerprint=fingerprint))]
 
 
@@ -49,7 +49,7 @@ def test_partition_key_that_is_a_column(tmp_path: Path) -> None:
 
 
 def test_schemas_are_unified(tmp_path: Path) -> None:
-    """Strings of every kind, integers of every width, missing columns and longer structs become one schema."""
+    """Strings of every kind, integers of any width, missing columns and longer structs become one schema."""
     base = documents(2)
     variants = [
         base,
@@ -91,7 +91,7 @@ def test_types_that_cannot_be_unified(tmp_path: Path) -> None:
 
 
 def test_one_generation_of_each_source(tmp_path: Path) -> None:
-    """While a new fingerprint is only partly committed, the complete old one is read; afterwards the new one."""
+    """While a new fingerprint is partly committed, the complete old one is read; afterwards the new one."""
     put(tmp_path, "in/a.parquet", documents(10))
     put(tmp_path, "in/b.parquet", documents(2, first=10))
     annotate_folder(tmp_path)

@@ -12,10 +12,20 @@ from luke_batch.errors import InputError
 def corpus(tmp_path: Path) -> Path:
     """A folder with partitions, hidden files and files that are no Parquet."""
     names = [
-        "a.parquet", "b.pq", "README.md", "_SUCCESS", ".a.parquet.crc", "_dead_letters/x.parquet", ".git/x.parquet",
-        "_partial.parquet", "date=2026-11-20/lang=de/1.parquet", "date=2026-11-21/lang=en/1.parquet",
-        "_day=1/x.parquet", "deep/er/c.PARQUET", "part-0001",
-    ]  # fmt: skip
+        "a.parquet",
+        "b.pq",
+        "README.md",
+        "_SUCCESS",
+        ".a.parquet.crc",
+        "_dead_letters/x.parquet",
+        ".git/x.parquet",
+        "_partial.parquet",
+        "date=2026-11-20/lang=de/1.parquet",
+        "date=2026-11-21/lang=en/1.parquet",
+        "_day=1/x.parquet",
+        "deep/er/c.PARQUET",
+        "part-0001",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -60,15 +70,28 @@ def test_single_file(corpus: Path, name: str) -> None:
     ("pattern", "expected"),
     [
         ("*.parquet", ["a.parquet"]),
-        ("date=2026-11-2[01]/*/*.parquet", ["date=2026-11-20/lang=de/1.parquet", "date=2026-11-21/lang=en/1.parquet"]),
+        (
+            "date=2026-11-2[01]/*/*.parquet",
+            ["date=2026-11-20/lang=de/1.parquet", "date=2026-11-21/lang=en/1.parquet"],
+        ),
         ("date=2026-11-2[!0]", ["date=2026-11-21/lang=en/1.parquet"]),
-        ("**/?.parquet", ["_day=1/x.parquet", "a.parquet", "date=2026-11-20/lang=de/1.parquet",
-                          "date=2026-11-21/lang=en/1.parquet"]),
-        ("d*", ["date=2026-11-20/lang=de/1.parquet", "date=2026-11-21/lang=en/1.parquet", "deep/er/c.PARQUET"]),
+        (
+            "**/?.parquet",
+            [
+                "_day=1/x.parquet",
+                "a.parquet",
+                "date=2026-11-20/lang=de/1.parquet",
+                "date=2026-11-21/lang=en/1.parquet",
+            ],
+        ),
+        (
+            "d*",
+            ["date=2026-11-20/lang=de/1.parquet", "date=2026-11-21/lang=en/1.parquet", "deep/er/c.PARQUET"],
+        ),
         ("part-*", ["part-0001"]),
         ("deep/**", ["er/c.PARQUET"]),
     ],
-)  # fmt: skip
+)
 def test_glob(corpus: Path, pattern: str, expected: list[str]) -> None:
     """A glob means the files it matches and the folders it matches; partitions in its path are kept."""
     assert paths(corpus / pattern) == expected

@@ -83,7 +83,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     storage = Storage.at(str(tmp_path))
     storage.write_atomic("x.parquet", b"old")
 
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -96,7 +96,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_temporary_files_do_not_end_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed writer leaves behind is no `*.parquet`, and lies under _luke_batch."""
     storage = Storage.at(str(tmp_path))
-    monkeypatch.setattr(os, "replace", lambda source, target: None)
+    monkeypatch.setattr(os, "replace", lambda *_: None)
     storage.write_atomic("data/x.parquet", b"1")
     (left,) = storage.list()
     assert left.path.startswith("_luke_batch/")

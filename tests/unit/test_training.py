@@ -153,7 +153,7 @@ def setting(tmp_path: Path) -> Setting:
 
 
 def test_a_pruned_vocabulary_keeps_letters_and_what_is_used(setting: Setting) -> None:
-    """Special ids are fixed, every letter stays, an unused piece goes; special tokens in text are plain text."""
+    """Special ids are fixed, letters stay, an unused piece goes; special tokens in text are plain text."""
     pieces = [piece for piece, _ in setting.tokenizer["model"]["vocab"]]
     assert tuple(pieces[:4]) == CONTROL_PIECES
     assert tuple(pieces[-3:]) == ADDED_PIECES
@@ -190,7 +190,7 @@ def test_without_entities_luke_equals_its_base() -> None:
 
 @pytest.mark.parametrize("aware", [True, False])
 def test_the_encoder_equals_transformers(aware: bool) -> None:
-    """Words and entities, padding, mentions of more than 30 tokens, narrow entity rows, both kinds of attention."""
+    """With padding, long mentions, narrow entity rows, and both kinds of attention."""
     torch.manual_seed(1)
     config = LukeConfig(
         vocab_size=50,
@@ -239,14 +239,14 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_until_the_time_is_spent(setting: Setting) -> None:
-    """All three heads learn a few sentences by heart; snapshots are taken on the way; all mentions are found."""
-    trainer = setting.trainer(seconds=150)
+    """All three heads learn a few sentences by heart; snapshots are taken on the way."""
+    trainer = setting.trainer(seconds=100)
     first = [trainer.step() for _ in range(9)]
     snapshots: list[int] = []
     trainer.run(snapshot=lambda: snapshots.append(trainer.progress.step))
     assert np.mean([trainer.step() for _ in range(9)]) < 0.3 * np.mean(first)
     assert trainer.progress.examples.keys() == {"ner", "types", "relations"}
-    assert len(snapshots) == 14
+    assert len(snapshots) == 10
     found = mentions(setting.model, setting.rows, setting.builder, words)
     gold = [{(item.start, item.end, str(item.label)) for item in row.entities} for row in setting.rows]
     assert f1(gold, [set(items) for items in found])[2] > 80
@@ -270,6 +270,10 @@ def test_a_resumed_run_ends_as_one_that_was_never_killed(setting: Setting, tmp_p
     assert [resumed.step() for _ in range(6)] == losses
     assert all(torch.equal(item, expected[name]) for name, item in setting.model.state_dict().items())
 
+    setting.model.encoder.embeddings.word_embeddings.weight[3] += 9
+    with pytest.raises(ValueError, match="another vocabulary"):
+        resumed.resume(tmp_path / "checkpoint.pt")
+
 
 def test_the_time_of_a_killed_run_counts(setting: Setting) -> None:
     """A budget of 40 seconds, of which 30 are gone, leaves ten."""
@@ -287,7 +291,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
 
 
 def test_an_export_loads_and_frozen_words_are_stored_exactly(setting: Setting, tmp_path: Path) -> None:
-    """Our loader and transformers' class take it; labels and thresholds are there; files are whole and small."""
+    """Our loader and transformers' class take it; labels and thresholds are there."""
     folder = tmp_path / "model"
     for _ in range(2):  # the second replaces the first
         card = Card("tiny", {"relations": {"threshold": 0.3}}, "# Tiny\n")
@@ -339,15 +343,15 @@ def test_examples_that_are_too_long_are_counted(setting: Setting) -> None:
 
 
 def test_negatives_are_varied_and_batches_keep_their_bound(setting: Setting) -> None:
-    """Half of the sampled spans are hard where there are hard ones; no batch exceeds its tokens with padding."""
+    """Sampled spans are distinct; no batch exceeds its tokens with its padding."""
     row = setting.rows[0]
     spans = words(row)[2:]
     rng = np.random.default_rng(0)
-    chosen = choose_negatives(row.text, spans, spans[:1], 5, SpanSampling(2, 0.2, 4, 0.0), rng)
+    chosen = choose_negatives(row.text, spans, spans[:1], 5, SpanSampling(2, 0.2, 4), rng)
     assert 0 < len(chosen) < len(spans)
     assert len(set(chosen.tolist())) == len(chosen)
     task = NerTask(setting.rows, NER_LABELS, setting.builder, words, Counter())
-    examples = [example for example in (task.draw(rng) for _ in range(40)) if example is not None]
+    examples = [example for example in (task.draw(rng, 1.0) for _ in range(40)) if example is not None]
     batches = cut_into_batches(examples, 200)
     assert sum(map(len, batches)) == len(examples)
     for batch in batches:

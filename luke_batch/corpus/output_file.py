@@ -1,0 +1,54 @@
+"""An output table as the bytes of a Parquet file.
+
+Vectors do not repeat, so a dictionary only costs; split into byte streams they compress (1,000 documents with
+20 vectors of 256 float32 each: half the CPU time of the defaults and 14% fewer bytes).
+"""
+
+from collections.abc import Collection
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> pa.Buffer:
+    """One row group with page checksums.
+
+    Args:
+        table: what the file holds.
+        vectors: columns of vectors, or of lists of vectors.
+        compression: zstd, snappy or none.
+    """
+    dense = {name for name in vectors if name in table.column_names}
+    leaves = _leaves(table.schema) if dense else []
+    plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense]
+    # Byte streams of float16 are too new for some readers.
+    split = [leaf for leaf in plain if _is_float32(table.schema.field(leaf.partition(".")[0]).type)]
+    # pyarrow's annotations say bool where its documentation says "bool or list of columns".
+    encodings = cast(
+        "Any",
+        {
+            "use_dictionary": [leaf for leaf in leaves if leaf not in plain] if dense else True,
+            "use_byte_stream_split": split,
+        },
+    )
+    sink = pa.BufferOutputStream()
+    rows = max(1, table.num_rows)
+    pq.write_table(
+        table, sink, row_group_size=rows, compression=compression, write_page_checksum=True, **encodings
+    )
+    return sink.getvalue()
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Paths of the Parquet columns; pyarrow tells them only of a file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [columns.column(index).path for index in range(len(columns))]
+
+
+def _is_float32(kind: pa.DataType) -> bool:
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_float32(kind))

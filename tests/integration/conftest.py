@@ -1,0 +1,149 @@
+"""One local Ray and one annotated corpus for all tests that need them: both take tens of seconds to make."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from luke_batch import Annotator, JobConfig
+from luke_batch.distributed.run import RunReport, annotate
+from tests.corpora import put
+
+LANGUAGES = {
+    "en": "Marie Curie was born in Warsaw. She moved to Paris and met Pierre Curie.",
+    "de": "Johann Wolfgang von Goethe lebte in Weimar. Er schrieb dort den Faust.",
+    "fr": "Victor Hugo est né à Besançon. Il a vécu sur l'île de Guernesey.",
+    "ja": "夏目漱石は東京で生まれた。ロンドンに留学した。",
+    "ar": "ولد نجيب محفوظ في القاهرة. حصل على جائزة نوبل.",
+    "pl": "Wisława Szymborska mieszkała w Krakowie. 🙂 Dostała Nagrodę Nobla.",
+}
+COLUMNS = ("sentences", "mentions", "relations", "mention_embeddings", "text_embedding", "coverage")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ray leaves the end of its processes to the system, and Python complains of that."""
+    config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A corpus that was annotated once; tests only read it."""
+
+    input: Path
+    output: Path
+    config: JobConfig
+    report: RunReport
+    good: pa.Table
+    """The documents of INPUT that can be annotated, in the order of files and rows."""
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray with two cores and two logical GPUs, which exist in its books alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # other work on the machine would starve the workers
+        ray.init(
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def multi_head_config(multi_head_folder: Path) -> JobConfig:
+    """All four heads on one small random checkpoint, in one actor; fragments of four documents."""
+    return config_for(multi_head_folder)
+
+
+def config_for(folder: Path, **model: Any) -> JobConfig:
+    """Four heads on the checkpoint in `folder`."""
+    return JobConfig.model_validate(
+        {
+            "input": {"lang_column": "lang"},
+            "models": {"main": {"path": str(folder), "actors": 1, **model}},
+            "output": {"max_rows": 4},
+        }
+    )
+
+
+def documents(prefix: str) -> pa.Table:
+    """One document for each language, with a pass-through column."""
+    return pa.table(
+        {
+            "id": [f"{prefix}-{language}" for language in LANGUAGES],
+            "lang": list(LANGUAGES),
+            "text": list(LANGUAGES.values()),
+            "year": pa.array(range(2000, 2000 + len(LANGUAGES)), pa.int16()),
+        }
+    )
+
+
+def sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows by id."""
+    return sorted(table.to_pylist(), key=lambda row: row["id"])
+
+
+def assert_same_annotations(found: pa.Table, table: pa.Table, config: JobConfig) -> None:
+    """`found` holds exactly what the in-process Annotator makes of `table`, floats within 1e-5."""
+    expected = Annotator.from_config(config).annotate(table)
+    ours, theirs = sorted_rows(found), sorted_rows(expected)
+    assert [row["id"] for row in ours] == [row["id"] for row in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        for column in COLUMNS:
+            assert mine[column] == _approximately(other[column]), (mine["id"], column)
+
+
+def _approximately(value: Any) -> Any:
+    """The same nested value, with floats compared within a tolerance."""
+    if isinstance(value, float):
+        return pytest.approx(value, abs=1e-5)
+    if isinstance(value, dict):
+        return {name: _approximately(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_approximately(member) for member in value]
+    return value
+
+
+@pytest.fixture(scope="session")
+def annotated(
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_session: None,  # noqa: ARG001 - it runs there
+    multi_head_config: JobConfig,
+) -> Annotated:
+    """Two good files, one without rows, four bad ones of different kinds, and one text that is not UTF-8."""
+    folder = tmp_path_factory.mktemp("corpus")
+    input, output = folder / "in", folder / "out"
+    first, second = documents("first"), documents("second")
+    put(input, "a/first.parquet", first)
+    put(input, "b/second.parquet", with_broken_text(second))
+    put(input, "empty.parquet", first.slice(0, 0))
+    put(input, "no_text.parquet", first.drop_columns(["text"]))
+    put(input, "binary.parquet", first.set_column(2, "text", first["text"].cast(pa.binary())))
+    (input / "zero_bytes.parquet").touch()
+    whole = (input / "a" / "first.parquet").read_bytes()
+    (input / "truncated.parquet").write_bytes(whole[: len(whole) // 2])
+    report = annotate(str(input), str(output), multi_head_config, quiet=True)
+    good = pa.concat_tables([first, second.slice(1)])
+    return Annotated(input, output, multi_head_config, report, good)
+
+
+def with_broken_text(table: pa.Table) -> pa.Table:
+    """`table` with bytes that are not UTF-8 as the text of its first row."""
+    values = [b"caf\xe9", *(text.as_py().encode() for text in table["text"][1:])]
+    broken = pa.array(values, pa.binary()).view(pa.string())
+    return table.set_column(table.schema.get_field_index("text"), "text", broken)
+
+
+def read_data(output: Path) -> pa.Table:
+    """All committed rows, file by file in the order of their names."""
+    return pa.concat_tables([pq.read_table(path) for path in sorted(output.rglob("data/**/*.parquet"))])
