@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from luke_batch.columns import output_columns
 from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
-from luke_batch.corpus.columns import rename_collisions
 from luke_batch.document.columns import ERROR, drop_internal, set_column
 from luke_batch.document.reading import read_documents
+from luke_batch.document.source import rename_collisions
 from luke_batch.document.writing import write_documents
 from luke_batch.heads.build import build_head, labels_of, tasks_of
 from luke_batch.heads.run import run_head

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from luke_batch.arrays import IntArray
 from luke_batch.config import InputConfig, JobConfig
-from luke_batch.corpus.columns import source_column
-from luke_batch.corpus.texts import text_errors, texts_of
+from luke_batch.document.source import source_column
 from luke_batch.document.state import Document, Failure, no_spans
+from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.document.writing import write_documents
 from luke_batch.errors import DocumentError
 from luke_batch.text.gazetteer import Gazetteer, load_gazetteer

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.config import InputConfig, JobConfig, OutputConfig
-from luke_batch.corpus.columns import ERROR, ERROR_TYPE, FRAGMENT, rename_collisions, source_column
 from luke_batch.corpus.commit import Committed, RunContext, commit_item
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.read import ReadItem, read_item
-from luke_batch.corpus.texts import text_errors, texts_of
+from luke_batch.document.columns import ERROR, ERROR_TYPE, FRAGMENT
+from luke_batch.document.source import rename_collisions, source_column
+from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.schemas import load_contract
 
 FINGERPRINT = "f0f0f0f0f0f0f0f0"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from luke_batch.config import InputConfig
-from luke_batch.corpus.columns import INTERNAL
+from luke_batch.document.columns import INTERNAL
 from luke_batch.errors import FragmentError
 
 _SHOWN = 20

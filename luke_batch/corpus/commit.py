@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from luke_batch.config import InputConfig
-from luke_batch.corpus.columns import ERROR, FRAGMENT, INTERNAL, ROW, renamed_columns, source_column
 from luke_batch.corpus.dead_letters import (
     DeadLetter,
     remove_dead_letters,
@@ -24,8 +23,10 @@ from luke_batch.corpus.output_file import to_parquet
 from luke_batch.corpus.pandas_index import for_rows
 from luke_batch.corpus.read import ReadFailure
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.texts import readable, texts_of
 from luke_batch.corpus.verify import verify
+from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
+from luke_batch.document.source import renamed_columns, source_column
+from luke_batch.document.texts import readable, texts_of
 from luke_batch.errors import ContractError
 from luke_batch.schemas import load_contract
 

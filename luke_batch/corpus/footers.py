@@ -45,6 +45,7 @@ class Sized(Protocol):
 class Footer:
     """What the footer of one file says."""
 
+    path: str
     content_id: str
     """Hash of the file's size and its footer: names the content without reading it."""
     metadata: pq.FileMetaData
@@ -56,8 +57,13 @@ class Footer:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema as a reader of the file sees it, with its metadata."""
-        return self.metadata.schema.to_arrow_schema()
+        """The Arrow schema as a reader of the file sees it, with its metadata. FragmentError where it has
+        none.
+        """
+        try:
+            return self.metadata.schema.to_arrow_schema()
+        except (pa.ArrowException, ValueError) as error:
+            raise FragmentError(f"{self.path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def inspect(storage: Storage, file: Sized) -> Footer:
@@ -133,6 +139,7 @@ def _parse(tail: bytes, file: Sized) -> Footer:
             f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows"
         )
     return Footer(
+        path=file.path,
         content_id=content_hash((str(file.size).encode(), tail)),
         metadata=metadata,
         rows=metadata.num_rows,

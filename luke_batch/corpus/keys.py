@@ -30,7 +30,7 @@ def short_fingerprint(fingerprint: str) -> str:
     return fingerprint[:_FINGERPRINT_CHARACTERS]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """What a name says."""
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.config import InputConfig
-from luke_batch.corpus.columns import FRAGMENT, ROW
 from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.storage import Storage
+from luke_batch.document.columns import FRAGMENT, ROW
 from luke_batch.errors import FragmentError
 
 _BATCH_ROWS = 1024

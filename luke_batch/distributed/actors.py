@@ -42,4 +42,3 @@ class ItemActor(TableActor):
 def gpu_assigned() -> bool:
     """Whether Ray assigned a GPU, or a part of one, to this worker."""
     return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
-

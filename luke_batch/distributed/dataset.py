@@ -11,13 +11,13 @@ from luke_batch.annotator import check_models, model_stages, with_error
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.columns import rename_collisions
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, demands, nodes
 from luke_batch.distributed.isolation import isolated
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
 from luke_batch.distributed.resources import Node, plan_pools
 from luke_batch.distributed.tasks import preparation
+from luke_batch.document.source import rename_collisions
 from luke_batch.errors import FragmentError, InputError
 
 _TASK_CPUS = 0.25

@@ -140,8 +140,7 @@ def annotate(
     worked = time.monotonic()
 
     outcome = reconcile(plan, manifest.run_id)
-    if any(file.superseded for file in plan.files):
-        sweep(plan)
+    sweep(plan)
     code = exit_code(outcome, config.output.error_budget)
     if not plan.nothing_to_do:
         durations = {"plan": planned - started, "annotate": worked - planned}

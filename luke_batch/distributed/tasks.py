@@ -9,7 +9,6 @@ from functools import cache
 import pyarrow as pa
 
 from luke_batch.config import JobConfig
-from luke_batch.corpus.columns import rename_collisions
 from luke_batch.corpus.commit import RunContext, commit_item
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadItem, read_items
@@ -17,6 +16,7 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import wire
 from luke_batch.distributed.isolation import isolated
 from luke_batch.distributed.results import ItemResult
+from luke_batch.document.source import rename_collisions
 from luke_batch.preparation import Preparation
 
 _ITEMS = "items"

@@ -2,12 +2,15 @@
 with `_luke_batch_`.
 """
 
-from collections.abc import Iterable
-
 import pyarrow as pa
 
 INTERNAL = "_luke_batch_"
+FRAGMENT = INTERNAL + "fragment"
+"""int32: index of the row's fragment in its work item; -1 for a carrier row, which stands for no document."""
+ROW = INTERNAL + "row"
+"""int64: row in the source file, from 0; -1 for a carrier row."""
 ERROR = INTERNAL + "error"
+"""struct<stage, error_class, message: string>: why the document failed; null where it did not."""
 WORDS = INTERNAL + "words"
 GAZETTEER = INTERNAL + "gazetteer"
 GIVEN = INTERNAL + "given"
@@ -24,8 +27,6 @@ def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.append_column(field, values) if index < 0 else table.set_column(index, field, values)
 
 
-def drop_internal(table: pa.Table, keep: Iterable[str] = ()) -> pa.Table:
-    """`table` without internal columns, except those in `keep`."""
-    return table.drop_columns(
-        [name for name in table.column_names if name.startswith(INTERNAL) and name not in set(keep)]
-    )
+def drop_internal(table: pa.Table) -> pa.Table:
+    """`table` without internal columns."""
+    return table.drop_columns([name for name in table.column_names if name.startswith(INTERNAL)])

@@ -7,10 +7,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.corpus.columns import source_column
-from luke_batch.corpus.texts import texts_of
 from luke_batch.document.columns import ERROR, GAZETTEER, GIVEN, GIVEN_LABELS, PAIRS, WORDS
+from luke_batch.document.source import source_column
 from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
+from luke_batch.document.texts import texts_of
 
 
 def read_documents(table: pa.Table, text_column: str) -> list[Document]:

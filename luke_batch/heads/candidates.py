@@ -26,6 +26,15 @@ def always_kept(document: Document, proposers: Sequence[Proposer]) -> IntArray:
     return _sorted(np.concatenate([no_spans(), *found]))
 
 
+def as_mentions(document: Document, spans: IntArray) -> Mentions:
+    """`spans` as mentions without scores; those that were given with a label bear it."""
+    mentions = Mentions.unlabelled(spans)
+    for label, place in zip(document.given_labels, mentions.find(document.given).tolist(), strict=True):
+        if place >= 0:
+            mentions.labels[place] = label
+    return mentions
+
+
 def is_among(spans: IntArray, others: IntArray) -> NDArray[np.bool_]:
     """For each span whether it is one of `others` (sorted as `candidates` does). Shape (len(spans),)."""
     return Mentions.unlabelled(others).find(spans) >= 0

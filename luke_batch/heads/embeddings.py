@@ -9,9 +9,9 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.config import EmbeddingsConfig
-from luke_batch.document.state import Document, Mentions
+from luke_batch.document.state import Document
 from luke_batch.heads.base import Annotation, Answer, Ask, ask
-from luke_batch.heads.candidates import candidates
+from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Frame, Framer, cut_before, group_by_sentence, region_of
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import InputBuilder, Window, chunks
@@ -53,7 +53,7 @@ class EmbeddingsHead:
 
     def _embed_mentions(self, document: Document) -> Generator[Ask, Answer, None]:
         spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(Mentions.unlabelled(spans))
+        document.merge_mentions(as_mentions(document, spans))
         document.coverage.spans_proposed += len(spans)
         windows: list[Window] = []
         embedded: list[IntArray] = [_NO_SPANS]

@@ -6,9 +6,9 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.config import RelationsConfig
-from luke_batch.document.state import Document, Mentions, Relations, no_spans
+from luke_batch.document.state import Document, Relations, no_spans
 from luke_batch.heads.base import Annotation, ask
-from luke_batch.heads.candidates import candidates
+from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Framer, region_of
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
@@ -37,7 +37,7 @@ class RelationsHead:
     def annotate(self, document: Document) -> Annotation:
         """Write the labelled pairs, sorted by (head, tail), the best label of a pair first."""
         spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(Mentions.unlabelled(spans))
+        document.merge_mentions(as_mentions(document, spans))
         pairs = self._pairs(document, spans)
         regions = [region_of(document, document.mentions.spans[pair]) for pair in pairs]
         frames = self._framer.centre(document, regions, markers=4)

@@ -5,9 +5,9 @@ section 4.1).
 import numpy as np
 
 from luke_batch.config import TypesConfig
-from luke_batch.document.state import Document, Mentions
+from luke_batch.document.state import Document
 from luke_batch.heads.base import Annotation, ask
-from luke_batch.heads.candidates import candidates
+from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Framer, region_of
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
@@ -31,7 +31,7 @@ class TypesHead:
     def annotate(self, document: Document) -> Annotation:
         """Write the types of every mention; a mention that cannot be read has none (null)."""
         spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(Mentions.unlabelled(spans))
+        document.merge_mentions(as_mentions(document, spans))
         document.coverage.spans_proposed += len(spans)
         regions = [
             region_of(document, spans[i : i + 1]) for i in range(len(spans)) if len(document.sentences)

@@ -65,7 +65,8 @@ class SentencexSegmenter:
     @property
     def version(self) -> str:
         """Our own version and the libraries'."""
-        return f"{VERSION}/sentencex-{version('sentencex')}/{breaks.LIBRARY_VERSION}"
+        libraries = "/".join(f"{name}-{version(name)}" for name in ("sentencex", "langcodes"))
+        return f"{VERSION}/{libraries}/{breaks.LIBRARY_VERSION}"
 
     def segment(self, text: str, language: str | None) -> IntArray:
         """As `Segmenter.segment` says; without a known `language` the script decides."""

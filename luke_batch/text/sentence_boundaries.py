@@ -1,9 +1,10 @@
 """Where sentences begin, before they are trimmed and split.
 
-    paragraphs (blank lines) -> blocks of bounded size -> sentencex, or ICU where it panics -> mended boundaries
+    paragraphs (blank lines) -> bounded blocks -> sentencex, or ICU where it panics -> mended boundaries
 
-sentencex is quadratic in the quotation marks of one call (200,000 characters of Japanese dialogue take 30 seconds),
-so it only sees blocks of bounded size. It panics on some wide white space: callers hand over plain spaces.
+sentencex is quadratic in the quotation marks of one call (200,000 characters of Japanese dialogue take 30
+seconds), so it only sees blocks of bounded size. It panics on some wide white space: callers hand over plain
+spaces.
 """
 
 import re
@@ -29,8 +30,8 @@ sentences this long are looked into with the marks hidden."""
 # A blank line, a form feed or a paragraph separator. `\r` counts as white space in the first branch.
 _PARAGRAPH = re.compile(r"(?:\r?\n[^\S\n]*\n|\r[^\S\r\n]*\r|[\f\u2029])\s*")
 
-# Sentence ends that sentencex overlooks: Ethiopic (also as two word spaces), Tibetan, Khmer. Closing marks go
-# along.
+# Sentence ends that sentencex overlooks: Ethiopic (also as two word spaces), Tibetan, Khmer. Closing
+# marks go along.
 _MORE_ENDS = re.compile(r"(?:፡፡|[።፨]|[།༎]+|[។៕៚])[»”’\"')\]]*")
 
 
@@ -52,8 +53,7 @@ def paragraphs(text: str) -> Iterator[tuple[int, int]]:
 def sentence_starts(text: str, start: int, end: int, language: str) -> Iterator[int]:
     """Where the sentences of text[start:end] start, `start` first.
 
-    Each block begins where the last sentence of the one before began, so that no sentence is cut by a block's
-    end.
+    Each block begins where the last sentence of the one before began: no block's end cuts a sentence.
     """
     yield start
     at = start

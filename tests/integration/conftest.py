@@ -27,7 +27,8 @@ COLUMNS = ("sentences", "mentions", "relations", "mention_embeddings", "text_emb
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ray leaves the end of its processes to the system, and Python complains of that."""
+    """Warnings of Ray's own making: what it sets in its own settings, and processes whose end it does not await."""
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray.data.context")
     config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
 
 

@@ -181,8 +181,8 @@ def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(
     tmp_path: Path, multi_head_config: JobConfig
 ) -> None:
     """What no stage foresaw fails the documents of its table, which names stage and error."""
-    from luke_batch.corpus.columns import ERROR
     from luke_batch.distributed.isolation import isolated
+    from luke_batch.document.columns import ERROR
 
     def broken(_: pa.Table) -> pa.Table:
         raise MemoryError("no room")

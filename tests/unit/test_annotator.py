@@ -18,7 +18,7 @@ from luke_batch.model.padding import pad
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 from luke_batch.schemas import load_contract
-from tests.checkpoints import HIDDEN, Recipe, with_head
+from tests.checkpoints import HIDDEN, Recipe, make_multi_head, with_head
 
 TEXT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curie there."
 GIVEN = [(0, 11), (24, 30), (45, 50), (60, 72)]
@@ -43,10 +43,12 @@ def table(*texts: str | None, given: list[Any] | None = None, pairs: list[Any] |
             "id": [f"d{row}" for row in range(len(texts))],
             "text": pa.array(texts, pa.string()),
             "given": pa.array(
-                given or [None] * len(texts), pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())]))
+                given or [None] * len(texts),
+                pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())])),
             ),
             "pairs": pa.array(
-                pairs or [None] * len(texts), pa.list_(pa.struct([("head", pa.int32()), ("tail", pa.int32())]))
+                pairs or [None] * len(texts),
+                pa.list_(pa.struct([("head", pa.int32()), ("tail", pa.int32())])),
             ),
         }
     )
@@ -101,10 +103,10 @@ ODD_TEXTS: list[str | None] = [
 
 
 @pytest.mark.parametrize("kind", ["luke", "mluke"])
-def test_odd_texts_are_annotated(kind: str, checkpoint_folder: Callable[[Recipe], Path], tmp_path: Path) -> None:
+def test_odd_texts_are_annotated(
+    kind: str, checkpoint_folder: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
     """Null, blank, right-to-left, combining, emoji, NUL, literal special tokens, endless words: no row fails."""
-    from tests.checkpoints import make_multi_head
-
     folder = make_multi_head(tmp_path / "model", kind)  # pyright: ignore[reportArgumentType]
     result = Annotator.from_config(config(folder, ALL_HEADS)).annotate(table(*ODD_TEXTS))
     check(result)
@@ -178,9 +180,7 @@ def test_given_mentions_are_never_dropped(multi_head_folder: Path) -> None:
 def test_given_labels_stay_where_no_head_labels(multi_head_folder: Path) -> None:
     """A `label` of a given mention is written when only types or vectors are asked for."""
     kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
-    rows = table(TEXT).set_column(
-        2, "given", pa.array([[{"start": 0, "end": 11, "label": "PER"}]], kind)
-    )
+    rows = table(TEXT).set_column(2, "given", pa.array([[{"start": 0, "end": 11, "label": "PER"}]], kind))
     job = config(multi_head_folder, [{"head": "types", "spans": "given"}])
     assert Annotator.from_config(job).annotate(rows)["mentions"][0].as_py()[0]["label"] == "PER"
 
@@ -204,7 +204,7 @@ def test_given_pairs_are_read_in_their_own_order(multi_head_folder: Path) -> Non
 
 
 def test_invalid_utf8_fails_its_document_alone(multi_head_folder: Path) -> None:
-    """pyarrow reads broken text without complaint; the document says so, its neighbours are annotated."""
+    """Arrow reads broken text without complaint; the document says so, its neighbours are annotated."""
     offsets = pa.py_buffer(np.array([0, 3, 6], np.int32).tobytes())
     texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"abc\xff\xfe\xfd")])
     rows = table("", "").set_column(1, "text", texts)
@@ -301,8 +301,8 @@ def test_half_precision_vectors_and_separate_passes(multi_head_folder: Path) -> 
 
 
 def test_long_documents_lose_nothing_silently(multi_head_folder: Path) -> None:
-    """3,000 tokens with given mentions everywhere: each gets a label, types and a vector."""
-    text = " ".join(f"Name{i} met Other{i} in Town{i}." for i in range(200))
+    """A text of many windows with given mentions everywhere: each gets a label, types and a vector."""
+    text = " ".join(f"Name{i} met Other{i} in Town{i}." for i in range(100))
     words = [w for w in text.split(" ") if w.startswith("Town")]
     starts = [text.index(w) for w in words]
     given = spans(*((s, s + len(w) - 1) for s, w in zip(starts, words, strict=True)))
@@ -329,7 +329,12 @@ def test_heads_on_one_checkpoint_share_a_stage(multi_head_folder: Path) -> None:
     job = JobConfig.model_validate(
         {
             "models": {"other": {"path": str(multi_head_folder)}},
-            "heads": [{"head": "ner"}, {"head": "types"}, {"head": "relations", "model": "other"}, {"head": "embeddings"}],
+            "heads": [
+                {"head": "ner"},
+                {"head": "types"},
+                {"head": "relations", "model": "other"},
+                {"head": "embeddings"},
+            ],
         }
     )
     assert [spec.heads for spec in model_stages(job)] == [(0, 1), (2,), (3,)]

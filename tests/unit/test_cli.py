@@ -8,11 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from pyarrow.dataset import dataset
 
 from luke_batch import cli
 from luke_batch.config import JobConfig
+from luke_batch.corpus import reader
 from luke_batch.distributed import run as runner
 from luke_batch.errors import IncompleteError, InputError, LukeBatchError
 
@@ -28,7 +32,7 @@ class _FakeRun:
         self.report: dict[str, Any] = {}
 
     def __call__(
-        self, input: str, output: str, config: JobConfig, address: str | None, *, quiet: bool
+        self, input: str, output: str, config: JobConfig, address: str | None, *, quiet: bool = False
     ) -> SimpleNamespace:
         """As the real one."""
         self.called_with = (input, output, config, address, quiet)
@@ -159,6 +163,39 @@ def test_a_program_reads_one_json_object(fake_run: _FakeRun, command: Captured) 
     assert (found["annotated"], found["documents"], found["dead_documents"]) == (9, 10, 1)
     assert found["planned"] == {"new": 10, "done": 0}
     assert "hunter2" not in out
+
+
+def test_the_demo_annotates_the_embedded_corpus_and_shows_it(
+    fake_run: _FakeRun, command: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The corpus of the package goes into the given folder; an excerpt and the place of the files are
+    shown.
+    """
+    row = {
+        "lang": "en",
+        "title": "A title",
+        "text": "Some text.",
+        "sentences": [],
+        "mentions": [],
+        "relations": [],
+    }
+    monkeypatch.setattr(reader, "read", lambda output: dataset(pa.Table.from_pylist([row])))
+    code, out, _ = command("demo", "--output", str(tmp_path))
+    corpus, output, config, address, _ = fake_run.called_with
+    assert (code, output, address) == (0, str(tmp_path), "local")
+    assert config.heads == JobConfig().heads
+    assert set(pq.read_schema(corpus).names) == {"id", "lang", "title", "text"}
+    assert "A title (en)" in out
+    assert "Some text." in out
+    assert f"{tmp_path}/data/**/*.parquet" in out
+
+
+def test_an_incomplete_demo_says_so(fake_run: _FakeRun, command: Captured, tmp_path: Path) -> None:
+    """Without its output there is nothing to show an excerpt of."""
+    fake_run.report = {"exit_code": 4, "missing": ("corpus.parquet rows 0-5",)}
+    code, out, _ = command("demo", "--output", str(tmp_path))
+    assert code == 4
+    assert "missing: corpus.parquet rows 0-5" in out
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from luke_batch.config import InputConfig
-from luke_batch.corpus.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.corpus.output_file import to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
+from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.errors import ContractError
 from tests.corpora import FINGERPRINT, WRITTEN, annotate, commit, context, documents, job, put, run
 

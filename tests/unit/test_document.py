@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.document.columns import ERROR, drop_internal
+from luke_batch.document.columns import drop_internal
 from luke_batch.document.reading import read_documents
 from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
 from luke_batch.document.writing import write_documents
@@ -109,7 +109,6 @@ def test_sliced_tables_are_read_from_their_own_rows() -> None:
 
 
 def test_internal_columns_are_dropped_by_their_prefix() -> None:
-    """Only the named internal columns stay; source and annotation columns are untouched."""
+    """Source and annotation columns are untouched."""
     table = write_documents(pa.table({"text": ["x"]}), [_document()], ("sentences",), None)
     assert drop_internal(table).column_names == ["text", "sentences"]
-    assert drop_internal(table, keep=[ERROR]).column_names == ["text", "sentences", ERROR]

@@ -23,7 +23,7 @@ def footer(groups: list[tuple[int, int]]) -> Footer:
     """A footer with row groups of (rows, bytes)."""
     rows = tuple(count for count, _ in groups)
     sizes = tuple(size if count else 0 for count, size in groups)
-    return Footer("0123456789ab", None, sum(rows), rows, sizes)
+    return Footer("a", "0123456789ab", None, sum(rows), rows, sizes)
 
 
 @given(GROUPS, st.integers(1, 40), st.integers(1, 6000))

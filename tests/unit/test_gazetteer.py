@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.errors import ConfigError, InputError
-from luke_batch.text.gazetteer import Case, Gazetteer
-from luke_batch.text.gazetteer_file import load_gazetteer
+from luke_batch.text.gazetteer import Case, Gazetteer, load_gazetteer
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
 

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from luke_batch.config import InputConfig
-from luke_batch.corpus.columns import FRAGMENT, INTERNAL, ROW
 from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.fragments import WorkItem, cut, pack, schema_key
 from luke_batch.corpus.read import ReadItem, read_item, read_items
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
+from luke_batch.document.columns import FRAGMENT, INTERNAL, ROW
 from tests.corpora import documents, put
 
 

@@ -1,22 +1,8 @@
-"""Internal columns, and what happens to a source column whose name we write.
-
-A table on its way has the source columns, then the annotations, and internal columns whose names begin with
-`_luke_batch_`; those never reach a committed file.
-"""
+"""What happens to a source column whose name we write: it travels, and is committed, under another."""
 
 from collections.abc import Collection
 
 import pyarrow as pa
-
-INTERNAL = "_luke_batch_"
-FRAGMENT = INTERNAL + "fragment"
-"""int32: index of the row's fragment in its work item; -1 for a carrier row, which stands for no document."""
-ROW = INTERNAL + "row"
-"""int64: row in the source file, from 0; -1 for a carrier row."""
-ERROR = INTERNAL + "error"
-"""struct<stage, error_class, message: string>: why the document failed; null where it did not."""
-
-ERROR_TYPE = pa.struct([("stage", pa.string()), ("error_class", pa.string()), ("message", pa.string())])
 
 _RENAMED_FROM = b"luke_batch.renamed_from"
 

@@ -1,0 +1,92 @@
+"""Actor pools on logical GPUs: Ray counts two devices that do not exist."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+
+from luke_batch import JobConfig
+from luke_batch.distributed import run
+from luke_batch.distributed.actors import gpu_assigned
+from luke_batch.distributed.results import ItemResult
+from luke_batch.errors import ResourceError
+from tests.corpora import put
+from tests.integration.conftest import assert_same_annotations, config_for, documents, read_data
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def test_cpu_model_beside_gpu_model(
+    tmp_path: Path, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two actors share one GPU while the CPU model has none, and the rows are those of one process."""
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    put(tmp_path / "in", "b.parquet", documents("b"))
+    path = str(multi_head_folder)
+    config = JobConfig.model_validate(
+        {
+            "input": {"lang_column": "lang"},
+            "models": {
+                "main": {"path": path, "num_cpus": 0.5, "actors": 1},
+                "big": {"path": path, "num_cpus": 0.25, "num_gpus": 0.5, "device": "cpu", "actors": 2},
+            },
+            "heads": [
+                {"head": "ner"},
+                {"head": "types", "model": "big"},
+                {"head": "relations", "model": "big"},
+                {"head": "embeddings", "model": "big"},
+            ],
+            "output": {"max_rows": 3},
+        }
+    )
+    free: list[dict[str, Any]] = []
+    add = run.Tally.add
+
+    def observed(tally: run.Tally, result: ItemResult) -> None:
+        free.append(ray.available_resources())
+        add(tally, result)
+
+    monkeypatch.setattr(run.Tally, "add", observed)
+    report = run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
+    assert report.exit_code == 0
+    assert len(free) == 4
+    assert free[0]["GPU"] == pytest.approx(1.0)
+    assert free[0]["CPU"] < 1.1
+    table = pa.concat_tables([documents("a"), documents("b")])
+    assert_same_annotations(read_data(tmp_path / "out"), table, config)
+
+
+def test_an_actor_knows_whether_it_has_a_gpu() -> None:
+    """`device: auto` goes by what Ray assigned, a part of a GPU included."""
+    assert ray.get(ray.remote(num_cpus=0, num_gpus=0.5)(gpu_assigned).remote())
+    assert not ray.get(ray.remote(num_cpus=0)(gpu_assigned).remote())
+
+
+def test_gpu_without_cuda_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
+    """With `device: auto`, an assigned GPU and no CUDA there is a clear error; nothing hangs or is written."""
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    config = config_for(multi_head_folder, num_gpus=0.5)
+    with pytest.raises(
+        ResourceError, match=r"models.main: Ray assigned a GPU.*no CUDA.*device: cpu"
+    ) as raised:
+        run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cuda_without_gpus_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
+    """Ray hides all GPUs from an actor that asks for none."""
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    config = config_for(multi_head_folder, device="cuda")
+    with pytest.raises(ResourceError, match="needs `num_gpus` above 0"):
+        run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
+
+
+def test_more_gpus_than_there_are_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
+    """The numbers are in the message."""
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    config = config_for(multi_head_folder, num_gpus=4, device="cpu")
+    with pytest.raises(ResourceError, match=r"each actor needs 1 CPU and 4 GPUs, .* 2 CPUs and 2 GPUs"):
+        run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)

@@ -1,0 +1,60 @@
+"""Dead letters: one file a fragment or source file, by the contract."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from luke_batch.corpus.dead_letters import (
+    DeadLetter,
+    dead_letter_path,
+    remove_dead_letters,
+    write_dead_letters,
+    write_file_dead_letter,
+)
+from luke_batch.corpus.fragments import Fragment
+from luke_batch.corpus.storage import Storage
+from luke_batch.schemas import load_contract
+from tests.corpora import FINGERPRINT
+
+FRAGMENT = Fragment("date=1/a.parquet", "date=1", 4, 8, "0123456789ab", 10, 100, 0)
+
+
+def letter(row: int | None, message: str = "why") -> DeadLetter:
+    """A letter of the fragment's file."""
+    return DeadLetter(
+        None if row is None else f"d{row}", FRAGMENT.source, row, "read", "FragmentError", message
+    )
+
+
+def test_letters_follow_the_contract(tmp_path: Path) -> None:
+    """A file of dead letters has the columns of dead_letters.v1 and names fragment and run."""
+    storage, key = Storage.at(str(tmp_path)), FRAGMENT.key(FINGERPRINT)
+    write_dead_letters(storage, key, [letter(5), letter(7)], "run1")
+    table = pq.ParquetFile(tmp_path / dead_letter_path(key)).read()
+    assert table.schema.equals(load_contract("dead_letters").schema())
+    assert table["row"].to_pylist() == [5, 7]
+    assert set(table["fragment"].to_pylist()) == {str(key)}
+    assert set(table["run"].to_pylist()) == {"run1"}
+    remove_dead_letters(storage, key)
+    remove_dead_letters(storage, key)
+    assert storage.list() == []
+
+
+def test_a_file_has_one_letter(tmp_path: Path) -> None:
+    """Letters for a whole file replace one another, and do not touch those of its fragments."""
+    storage = Storage.at(str(tmp_path))
+    write_dead_letters(storage, FRAGMENT.key(FINGERPRINT), [letter(5)], "run1")
+    for run in ("run1", "run2"):
+        key = write_file_dead_letter(storage, letter(None), FRAGMENT.content_id, FINGERPRINT, run)
+    assert key == FRAGMENT.file_key(FINGERPRINT)
+    assert len(storage.list()) == 2
+    (row,) = pq.ParquetFile(tmp_path / dead_letter_path(key)).read().to_pylist()
+    assert (row["id"], row["row"], row["run"]) == (None, None, "run2")
+
+
+def test_long_messages_are_cut(tmp_path: Path) -> None:
+    """A message that quotes a whole document does not fill the disk."""
+    storage, key = Storage.at(str(tmp_path)), FRAGMENT.key(FINGERPRINT)
+    write_dead_letters(storage, key, [letter(5, "x" * 10**6)], "run1")
+    (message,) = pq.ParquetFile(tmp_path / dead_letter_path(key)).read()["message"].to_pylist()
+    assert len(message) == 2000
