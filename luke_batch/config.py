@@ -221,8 +221,8 @@ class JobConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         mentions_exist = False
-        for number, head in enumerate(self.heads, start=1):
-            where = f"heads[{number}] ({head.head})"
+        for number, head in enumerate(self.heads):
+            where = f"heads.{number} ({head.head})"
             spans: list[Proposer] = head.spans
             needs_spans = not (isinstance(head, EmbeddingsConfig) and "mentions" not in head.of)
             if needs_spans and spans == ["previous"] and not mentions_exist:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # the module imports torch, and most tests do without
 # Other work on the machine slows a test more than any deadline could tell from a defect.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+# Before anything imports torch: two threads that share busy cores are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

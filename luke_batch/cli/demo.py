@@ -1,6 +1,4 @@
-"""`luke-batch demo`: the embedded corpus, annotated on local Ray with the default configuration, and an
-excerpt.
-"""
+"""`luke-batch demo`: the embedded corpus, annotated on local Ray with the default heads, and an excerpt."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +6,9 @@ from typing import Annotated
 import typer
 
 CORPUS = Path(__file__).parents[1] / "embedded" / "corpus.parquet"
+
+_FRAGMENT_ROWS = 12
+"""Small fragments keep every core of a laptop busy to the end, and the progress moving."""
 
 
 def demo(
@@ -19,13 +20,13 @@ def demo(
     from rich.console import Console
 
     from luke_batch.cli.annotate import show, summarise
-    from luke_batch.config import InputConfig, JobConfig
+    from luke_batch.config import InputConfig, JobConfig, OutputConfig
     from luke_batch.corpus.reader import read
     from luke_batch.distributed.run import annotate
     from luke_batch.report.excerpt import print_excerpt
 
     folder = output.absolute()
-    config = JobConfig(input=InputConfig(lang_column="lang"))
+    config = JobConfig(input=InputConfig(lang_column="lang"), output=OutputConfig(max_rows=_FRAGMENT_ROWS))
     summary = summarise(annotate(str(CORPUS), str(folder), config, "local"))
     if summary.missing:
         show(summary, quiet=False, json=False)
@@ -34,7 +35,8 @@ def demo(
     print_excerpt(read(str(folder)).to_table(), console, text="text", lang="lang", title="title")
     console.print()
     show(summary, quiet=False, json=False)
+    files = f"{folder}/data/**/*.parquet"
     console.print(
-        f"\nThe annotated corpus is a dataset of Parquet files: {folder}/data/**/*.parquet", markup=False
+        f"\nThe annotated corpus is a dataset of Parquet files: {files}", markup=False, soft_wrap=True
     )
     raise typer.Exit(summary.exit_code)

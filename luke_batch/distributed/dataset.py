@@ -20,6 +20,8 @@ from luke_batch.distributed.tasks import preparation
 from luke_batch.document.source import rename_collisions
 from luke_batch.errors import FragmentError, InputError
 
+_ROWS = 256
+"""Documents that an actor gets at a time: enough for full batches, few enough to share between actors."""
 _TASK_CPUS = 0.25
 """CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at
 once.
@@ -30,8 +32,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     """`ds` with its annotation columns and `error`, lazily: nothing runs before the result is consumed.
 
     A row that fails keeps null annotations and says why in `error` (struct<stage, error_class, message>, null
-    elsewhere). `actors: auto` leaves one CPU to the stages before and after. Blocks are annotated as they
-    come: `ds.repartition(...)` first where they are few or huge.
+    elsewhere). `actors: auto` leaves one CPU to the stages before and after.
 
     Raises a UsageError where the configuration, a checkpoint or the cluster cannot be used.
     """
@@ -45,7 +46,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **task(_TASK_CPUS))
     for number, pool in enumerate(pools.models):
         arguments = {"config": config, "stage": number}
-        ds = map_tables(ds, TableActor, fn_constructor_kwargs=arguments, **actor_pool(pool))
+        ds = map_tables(ds, TableActor, _ROWS, fn_constructor_kwargs=arguments, **actor_pool(pool))
     return map_tables(ds, with_error, **task(_TASK_CPUS))
 
 

@@ -63,12 +63,12 @@ def quieten() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def map_tables(dataset: Dataset, function: Any, **options: Any) -> Dataset:
-    """`map_batches` over Arrow tables, block by block, with finite retries."""
+def map_tables(dataset: Dataset, function: Any, rows: int | None = None, **options: Any) -> Dataset:
+    """`map_batches` over Arrow tables of `rows` rows, or block by block."""
     with warnings.catch_warnings():
         # The only way to set retries until Ray 2.64, which is why it is pinned below that.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
-        return dataset.map_batches(function, batch_size=None, batch_format="pyarrow", **options)
+        return dataset.map_batches(function, batch_size=rows, batch_format="pyarrow", **options)
 
 
 def task(num_cpus: float, most: int | None = None) -> dict[str, Any]:
@@ -111,7 +111,8 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
         dataset = map_tables(dataset, read_and_prepare, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
         for number, pool in enumerate(pools.models):
             arguments = {"config": job.config, "stage": number}
-            dataset = map_tables(dataset, ItemActor, fn_constructor_kwargs=arguments, **actor_pool(pool))
+            # Every block has one row as it is; Ray asks for a number wherever there is a GPU.
+            dataset = map_tables(dataset, ItemActor, 1, fn_constructor_kwargs=arguments, **actor_pool(pool))
         return map_tables(dataset, commit, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
 
 

@@ -1,10 +1,11 @@
 """Candidate mentions: runs of words inside one sentence.
 
-`all_spans` is every run; `auto_spans` leaves out what cannot be a name: runs without a letter or digit, with a
-mark at an edge that never bounds a name, with half a pair of brackets, with a quotation mark at one edge alone.
-Measured on the development data that spares a fifth of the spans and loses less than 1 name in 1,000, most of
-those annotated by mistake ("(NY)" without its first bracket). Linear in the number of spans, without a Python
-loop over them.
+`all_spans` is every run; `auto_spans` leaves out what cannot be a name: runs without a letter or digit, with
+a mark at an edge that never bounds a name, with half a pair of brackets, with a quotation mark at one edge
+alone. Measured on the development data that spares a fifth of the spans and loses under 1 name in 1,000, most
+of those annotated by mistake ("(NY)" without its first bracket).
+
+Linear in the number of spans, without a Python loop over them.
 """
 
 import unicodedata

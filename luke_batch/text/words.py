@@ -2,8 +2,9 @@
 
 ICU cuts the text (with dictionaries for Chinese, Japanese, Thai, Lao, Khmer and Burmese). On the development
 data 1 to 3 names in 100 began or ended inside one of its words, nearly all of them before a possessive
-("Obama|'s"); so apostrophes are cut as well, with care for contractions. Single Han characters as words would
-win the last 2% of Chinese and Japanese names for three times the spans: not worth it. Linear in the text.
+("Obama|'s"); so apostrophes are cut as well, with care for contractions. Han characters as words of their own
+were tried: spans of up to 8 words then find fewer Japanese names (94% against 98%) among a third more spans.
+Linear in the text.
 """
 
 import re

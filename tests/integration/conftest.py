@@ -13,6 +13,7 @@ import ray
 
 from luke_batch import Annotator, JobConfig
 from luke_batch.distributed.run import RunReport, annotate
+from tests.checkpoints import make_multi_head
 from tests.corpora import put
 
 LANGUAGES = {
@@ -27,7 +28,7 @@ COLUMNS = ("sentences", "mentions", "relations", "mention_embeddings", "text_emb
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings of Ray's own making: what it sets in its own settings, and processes whose end it does not await."""
+    """Warnings of Ray's making: deprecated settings of its own, and processes whose end it does not await."""
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray.data.context")
     config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
 
@@ -56,14 +57,21 @@ def ray_session() -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # pages of it in the report of a failure
         yield
         ray.shutdown()
 
 
 @pytest.fixture(scope="session")
-def multi_head_config(multi_head_folder: Path) -> JobConfig:
-    """All four heads on one small random checkpoint, in one actor; fragments of four documents."""
-    return config_for(multi_head_folder)
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with three heads, whose random weights find several labels."""
+    return make_multi_head(tmp_path_factory.mktemp("checkpoint"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def config(checkpoint: Path) -> JobConfig:
+    """All four heads on that checkpoint, in one actor; fragments of four documents."""
+    return config_for(checkpoint)
 
 
 def config_for(folder: Path, **model: Any) -> JobConfig:
@@ -97,7 +105,7 @@ def sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
 def assert_same_annotations(found: pa.Table, table: pa.Table, config: JobConfig) -> None:
     """`found` holds exactly what the in-process Annotator makes of `table`, floats within 1e-5."""
     expected = Annotator.from_config(config).annotate(table)
-    ours, theirs = sorted_rows(found), sorted_rows(expected)
+    ours, theirs = (sorted_rows(rows.select(["id", *COLUMNS])) for rows in (found, expected))
     assert [row["id"] for row in ours] == [row["id"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         for column in COLUMNS:
@@ -119,7 +127,7 @@ def _approximately(value: Any) -> Any:
 def annotated(
     tmp_path_factory: pytest.TempPathFactory,
     ray_session: None,  # noqa: ARG001 - it runs there
-    multi_head_config: JobConfig,
+    config: JobConfig,
 ) -> Annotated:
     """Two good files, one without rows, four bad ones of different kinds, and one text that is not UTF-8."""
     folder = tmp_path_factory.mktemp("corpus")
@@ -133,9 +141,9 @@ def annotated(
     (input / "zero_bytes.parquet").touch()
     whole = (input / "a" / "first.parquet").read_bytes()
     (input / "truncated.parquet").write_bytes(whole[: len(whole) // 2])
-    report = annotate(str(input), str(output), multi_head_config, quiet=True)
+    report = annotate(str(input), str(output), config, quiet=True)
     good = pa.concat_tables([first, second.slice(1)])
-    return Annotated(input, output, multi_head_config, report, good)
+    return Annotated(input, output, config, report, good)
 
 
 def with_broken_text(table: pa.Table) -> pa.Table:

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def test_cpu_model_beside_gpu_model(
-    tmp_path: Path, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two actors share one GPU while the CPU model has none, and the rows are those of one process."""
     put(tmp_path / "in", "a.parquet", documents("a"))
     put(tmp_path / "in", "b.parquet", documents("b"))
-    path = str(multi_head_folder)
+    path = str(checkpoint)
     config = JobConfig.model_validate(
         {
             "input": {"lang_column": "lang"},
@@ -53,7 +53,7 @@ def test_cpu_model_beside_gpu_model(
     assert report.exit_code == 0
     assert len(free) == 4
     assert free[0]["GPU"] == pytest.approx(1.0)
-    assert free[0]["CPU"] < 1.1
+    assert free[0]["CPU"] <= 2 - 2 * 0.25 * 0.95  # the CPU model may be done by then
     table = pa.concat_tables([documents("a"), documents("b")])
     assert_same_annotations(read_data(tmp_path / "out"), table, config)
 
@@ -64,29 +64,30 @@ def test_an_actor_knows_whether_it_has_a_gpu() -> None:
     assert not ray.get(ray.remote(num_cpus=0)(gpu_assigned).remote())
 
 
-def test_gpu_without_cuda_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
-    """With `device: auto`, an assigned GPU and no CUDA there is a clear error; nothing hangs or is written."""
+def test_gpu_without_cuda_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    """With an assigned GPU and no CUDA, `device: auto` is a clear error; nothing hangs or is written."""
     put(tmp_path / "in", "a.parquet", documents("a"))
-    config = config_for(multi_head_folder, num_gpus=0.5)
+    config = config_for(checkpoint, num_gpus=0.5)
     with pytest.raises(
         ResourceError, match=r"models.main: Ray assigned a GPU.*no CUDA.*device: cpu"
     ) as raised:
         run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
+    assert "device: cpu" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_cuda_without_gpus_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
+def test_cuda_without_gpus_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     """Ray hides all GPUs from an actor that asks for none."""
     put(tmp_path / "in", "a.parquet", documents("a"))
-    config = config_for(multi_head_folder, device="cuda")
+    config = config_for(checkpoint, device="cuda")
     with pytest.raises(ResourceError, match="needs `num_gpus` above 0"):
         run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
 
 
-def test_more_gpus_than_there_are_is_refused(tmp_path: Path, multi_head_folder: Path) -> None:
+def test_more_gpus_than_there_are_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     """The numbers are in the message."""
     put(tmp_path / "in", "a.parquet", documents("a"))
-    config = config_for(multi_head_folder, num_gpus=4, device="cpu")
+    config = config_for(checkpoint, num_gpus=4, device="cpu")
     with pytest.raises(ResourceError, match=r"each actor needs 1 CPU and 4 GPUs, .* 2 CPUs and 2 GPUs"):
         run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)

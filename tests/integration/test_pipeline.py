@@ -155,18 +155,18 @@ def assert_refused(error: type[Exception], match: str, input: Path, output: Path
     assert not output.exists()
 
 
-def test_refused_before_anything_is_written(tmp_path: Path, multi_head_folder: Path) -> None:
+def test_refused_before_anything_is_written(tmp_path: Path, checkpoint: Path) -> None:
     """Bad input, checkpoints and demands are refused as a whole: one clear line, exit 2, nothing written."""
     put(tmp_path / "in", "a.parquet", documents("a"))
     input, output = tmp_path / "in", tmp_path / "out"
-    config = config_for(multi_head_folder)
+    config = config_for(checkpoint)
     assert_refused(InputError, "does not exist", tmp_path / "nowhere", output, config)
     assert_refused(CheckpointError, "nothing_here", input, output, config_for(tmp_path / "nothing_here"))
-    too_many = config_for(multi_head_folder, num_cpus=64)
+    too_many = config_for(checkpoint, num_cpus=64)
     assert_refused(
         ResourceError, r"each actor needs 64 CPUs, .* the largest has 2 CPUs", input, output, too_many
     )
-    crowd = config_for(multi_head_folder, actors=3)
+    crowd = config_for(checkpoint, actors=3)
     assert_refused(ResourceError, r"need 3 CPUs at the same time.*cluster has 2 CPUs", input, output, crowd)
     other_column = config.model_copy(
         update={"input": config.input.model_copy(update={"text_column": "body"})}
@@ -177,9 +177,7 @@ def test_refused_before_anything_is_written(tmp_path: Path, multi_head_folder: P
         run.annotate(str(input), str(tmp_path / "file"), config, quiet=True)
 
 
-def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(
-    tmp_path: Path, multi_head_config: JobConfig
-) -> None:
+def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, config: JobConfig) -> None:
     """What no stage foresaw fails the documents of its table, which names stage and error."""
     from luke_batch.distributed.isolation import isolated
     from luke_batch.document.columns import ERROR
@@ -187,7 +185,7 @@ def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(
     def broken(_: pa.Table) -> pa.Table:
         raise MemoryError("no room")
 
-    found = isolated(broken, documents("a"), multi_head_config, "ner")
+    found = isolated(broken, documents("a"), config, "ner")
     assert (
         found[ERROR].to_pylist() == [{"stage": "ner", "error_class": "MemoryError", "message": "no room"}] * 6
     )

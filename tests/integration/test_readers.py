@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pytest
 
@@ -41,25 +40,17 @@ def assert_vectors(vectors: Any, rows: int) -> None:
 
 def test_duckdb(files: str, labels: Counter[str]) -> None:
     """UNNEST gives mentions as rows; vectors are arrays."""
-    found = duckdb.sql(
-        f"SELECT mention.label, count(*) FROM (SELECT unnest(mentions) AS mention FROM '{files}') GROUP BY 1"
-    ).fetchall()
-    assert dict(found) == labels
-    vectors = duckdb.sql(f"SELECT text_embedding FROM '{files}'").fetchnumpy()["text_embedding"]
-    assert_vectors(np.stack(list(vectors)), labels_rows(files))
-    (size,) = duckdb.sql(f"SELECT DISTINCT len(text_embedding) FROM '{files}'").fetchall()
-    assert size == (HIDDEN,)
-
-
-def labels_rows(files: str) -> int:
-    """Documents of the dataset."""
-    (count,) = duckdb.sql(f"SELECT count(*) FROM '{files}'").fetchone() or (0,)
-    return count
+    with duckdb.connect() as database:
+        mentions = f"SELECT unnest(mentions) AS mention FROM '{files}'"
+        query = f"SELECT mention.label, count(*) FROM ({mentions}) GROUP BY 1"
+        assert dict(database.execute(query).fetchall()) == labels
+        table = database.execute(f"SELECT text_embedding FROM '{files}'").fetchnumpy()
+    assert_vectors(np.stack(list(table["text_embedding"])), len(table["text_embedding"]))
 
 
 def test_pandas(annotated: Annotated, labels: Counter[str]) -> None:
     """Mentions explode into records."""
-    frame = pd.read_parquet(annotated.output / "data")
+    frame: Any = pd.read_parquet(annotated.output / "data")
     mentions = pd.json_normalize(frame["mentions"].explode().dropna().tolist())
     assert mentions["label"].value_counts().to_dict() == labels
     assert_vectors(np.stack(frame["text_embedding"].tolist()), len(frame))
@@ -68,7 +59,7 @@ def test_pandas(annotated: Annotated, labels: Counter[str]) -> None:
 def test_polars(files: str, labels: Counter[str]) -> None:
     """Mentions explode into struct fields; the vector column is an array column."""
     frame = pl.read_parquet(files)
-    mentions = frame.select(pl.col("mentions").explode()).drop_nulls().unnest("mentions")
+    mentions = frame.select(pl.col("mentions").explode().struct.unnest()).drop_nulls("label")
     counted = dict(mentions.group_by("label").len().rows())
     assert counted == labels
     assert_vectors(frame["text_embedding"].to_numpy(), frame.height)
@@ -77,8 +68,8 @@ def test_polars(files: str, labels: Counter[str]) -> None:
 def test_pyarrow(annotated: Annotated, labels: Counter[str]) -> None:
     """A dataset over the folder, flattened without Python objects."""
     table = pads.dataset(annotated.output / "data", format="parquet").to_table()
-    mentions: Any = pc.list_flatten(table["mentions"])  # pyright: ignore[reportAttributeAccessIssue]
-    found = pc.struct_field(mentions, "label").value_counts()
+    mentions = [chunk.flatten() for chunk in table["mentions"].chunks]
+    found = pa.chunked_array([chunk.field("label") for chunk in mentions]).value_counts()
     assert {row["values"]: row["counts"] for row in found.to_pylist()} == labels
     vectors: pa.Array = table["text_embedding"].combine_chunks()
     assert_vectors(vectors.flatten().to_numpy().reshape(-1, HIDDEN), table.num_rows)

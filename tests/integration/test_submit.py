@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """`ray start --head` with ports of its own, stopped by ending its process group: `ray stop` would stop every Ray
-    of the machine.
+    """`ray start --head` with ports of its own.
+
+    It is stopped by ending its process group: `ray stop` would stop every Ray of the machine.
     """
     ports = _free_ports(4)
     folder = Path(tempfile.mkdtemp(prefix="lb", dir="/tmp"))  # sockets below it allow no long path
@@ -83,7 +85,7 @@ def cluster() -> Iterator[Cluster]:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(head.pid, sign)
-                head.wait(30)
+                head.wait(5)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue
         shutil.rmtree(folder, ignore_errors=True)
@@ -110,12 +112,10 @@ def _wait_for(dashboard: str, head: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the head node did not come up: {log.read_text()}")
 
 
-def test_submitted_job_equals_the_annotator(
-    cluster: Cluster, tmp_path: Path, multi_head_folder: Path
-) -> None:
-    """A submitted job commits the rows that the Annotator gives, and uploads neither environment nor history."""
+def test_submitted_job_equals_the_annotator(cluster: Cluster, tmp_path: Path, checkpoint: Path) -> None:
+    """A submitted job commits the rows that the Annotator gives, and uploads neither .venv nor .git."""
     put(tmp_path / "in", "a.parquet", documents("a"))
-    config = config_for(multi_head_folder)
+    config = config_for(checkpoint)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     done = cluster.submit(str(tmp_path / "in"), str(tmp_path / "out"), "--config", str(tmp_path / "job.yaml"))
     assert done.returncode == 0, done.stdout

@@ -179,7 +179,7 @@ def test_the_demo_annotates_the_embedded_corpus_and_shows_it(
         "mentions": [],
         "relations": [],
     }
-    monkeypatch.setattr(reader, "read", lambda output: dataset(pa.Table.from_pylist([row])))
+    monkeypatch.setattr(reader, "read", lambda _: dataset(pa.Table.from_pylist([row])))
     code, out, _ = command("demo", "--output", str(tmp_path))
     corpus, output, config, address, _ = fake_run.called_with
     assert (code, output, address) == (0, str(tmp_path), "local")

@@ -86,7 +86,7 @@ def test_multi_label_decoding_takes_every_label_over_the_threshold_best_first() 
 def test_nearest_pairs_are_the_smallest_gaps_of_each_sentence(
     rows: list[tuple[int, int]], limit: int
 ) -> None:
-    """Of every sentence the `limit` smallest gaps remain, the earlier first among equals, in their old order."""
+    """Of every sentence the `limit` smallest gaps remain, of equals the earlier, in their old order."""
     gaps = np.array([gap for gap, _ in rows], np.int32)
     groups = np.array([group for _, group in rows], np.int32)
     expected: list[int] = []
@@ -124,7 +124,7 @@ def _document(sentences: int, words: int) -> Document:
 def test_frames_hold_every_span_that_fits_once(
     tokenizer: Tokenizer, sentences: int, words: int, room: int, whole: bool, data: st.DataObject
 ) -> None:
-    """However a region is cut, each span that fits is in exactly one frame, on the tokens it has there alone."""
+    """However a region is cut, each span that fits is in exactly one frame, and inside it."""
     document = _document(sentences, words)
     length = len(document.text)
     pairs = data.draw(st.sets(st.tuples(st.integers(0, length - 1), st.integers(1, 12)), max_size=8))
