@@ -94,7 +94,7 @@ class ModelStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the heads over a prepared table; its annotation columns are written anew."""
-        documents = read_documents(table, self._text_column)
+        documents = read_documents(table, self._text_column, self._columns)
         for head in self._heads:
             run_head(head, documents, self._engine)
         return write_documents(table, documents, self._columns, self._vector)

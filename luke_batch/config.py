@@ -40,8 +40,8 @@ class InputConfig(Section):
     lang_column: str | None = None
     """Column with language codes (ISO 639 or BCP-47); null: the segmenter goes by script."""
     mentions_column: str | None = None
-    """Column with given mentions: list<struct<start, end, …>>, code points; an optional string field
-    `label` is kept.
+    """Column with given mentions: list<struct<start, end, …>>, code points. A string field `label` is kept
+    where the job has no `ner` head.
     """
     relations_column: str | None = None
     """Column with given pairs: list<struct<head, tail, …>>, indices into `mentions_column`."""
@@ -128,8 +128,10 @@ class TypesConfig(HeadConfig):
     head: Literal["types"] = "types"
     spans: Proposers = ["previous"]
     """Mentions to type."""
-    threshold: float = Field(default=0.5, gt=0, lt=1)
-    """Multi-label: labels with at least this probability are written."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: labels with at least this probability are written; null: what the checkpoint says, else
+    0.5.
+    """
     multi_label: Literal["auto"] | bool = "auto"
     """auto: what the checkpoint says."""
 
@@ -224,8 +226,9 @@ class JobConfig(Section):
         for number, head in enumerate(self.heads):
             where = f"heads.{number} ({head.head})"
             spans: list[Proposer] = head.spans
+            pairs_given = isinstance(head, RelationsConfig) and head.pairs == "given"
             needs_spans = not (isinstance(head, EmbeddingsConfig) and "mentions" not in head.of)
-            if needs_spans and spans == ["previous"] and not mentions_exist:
+            if needs_spans and not pairs_given and "previous" in spans and not mentions_exist:
                 raise ConfigError(
                     f"{where}: `spans: previous` has no head before it that finds mentions;"
                     " put `ner` before it, or use `spans: given`, `gazetteer` or `auto`"
@@ -234,7 +237,6 @@ class JobConfig(Section):
                 raise ConfigError(f"{where}: `spans: gazetteer` needs `proposers.gazetteer.path`")
             if "given" in spans and self.input.mentions_column is None:
                 raise ConfigError(f"{where}: `spans: given` needs `input.mentions_column`")
-            pairs_given = isinstance(head, RelationsConfig) and head.pairs == "given"
             if pairs_given and (self.input.relations_column is None or self.input.mentions_column is None):
                 raise ConfigError(
                     f"{where}: `pairs: given` needs `input.relations_column` and `input.mentions_column`"

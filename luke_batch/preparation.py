@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from luke_batch.arrays import IntArray
-from luke_batch.config import InputConfig, JobConfig
+from luke_batch.config import InputConfig, JobConfig, NerConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.texts import text_errors, texts_of
@@ -28,6 +28,7 @@ class Preparation:
 
     def __init__(self, config: JobConfig) -> None:
         self._input = config.input
+        self._keeps_labels = not any(isinstance(head, NerConfig) for head in config.heads)
         self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
         proposers = {proposer for head in config.heads for proposer in head.spans}
         self._wants_words = bool(proposers & {"all", "auto", "gazetteer"})
@@ -54,6 +55,8 @@ class Preparation:
             if self._gazetteer is not None:
                 document.gazetteer = self._gazetteer.find(text, document.words)
             source.set_given(document, row)
+            if not self._keeps_labels:
+                document.given_labels = [None] * len(document.given)
             return document
         except _NOT_OURS:
             raise
@@ -69,8 +72,8 @@ class _Source:
         self._texts, self._broken = texts_of(text), text_errors(text)
         language = columns.lang_column
         self._languages = None if language is None else texts_of(source_column(table, language))
-        self._mentions = _rows(table, columns.mentions_column)
-        self._relations = _rows(table, columns.relations_column)
+        self._mentions = _column(table, columns.mentions_column)
+        self._relations = _column(table, columns.relations_column)
 
     def text(self, row: int) -> str:
         """The text, "" for null. DocumentError where it is not UTF-8."""
@@ -85,15 +88,20 @@ class _Source:
         """Given mentions and pairs of a row; DocumentError where one is not inside the text or the list."""
         if self._mentions is None:
             return
-        mentions = self._mentions[row] or []
+        mentions = _rows(self._mentions, row)
         document.given = _spans(mentions, len(document.text))
         document.given_labels = [_label(mention) for mention in mentions]
         if self._relations is not None:
-            document.given_pairs = _pairs(self._relations[row] or [], len(mentions))
+            document.given_pairs = _pairs(_rows(self._relations, row), len(mentions))
 
 
-def _rows(table: pa.Table, name: str | None) -> list[list[_Row] | None] | None:
-    return None if name is None else cast("list[list[_Row] | None]", source_column(table, name).to_pylist())
+def _column(table: pa.Table, name: str | None) -> pa.ChunkedArray | None:
+    return None if name is None else source_column(table, name)
+
+
+def _rows(column: pa.ChunkedArray, row: int) -> list[_Row]:
+    """The structs of one row. Not of the whole column at once: a label that is not UTF-8 makes it raise."""
+    return cast("list[_Row] | None", column[row].as_py()) or []
 
 
 def _spans(mentions: Sequence[_Row], length: int) -> IntArray:

@@ -62,7 +62,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the command line
+    """One line, also where a library's message inside has several."""
+    line = " ".join(message.splitlines())
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - this is the command line
     return code
 
 

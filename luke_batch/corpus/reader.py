@@ -2,8 +2,8 @@
 
 Of each source file only one generation (content, fingerprint) is read: the newest complete one, or the newest
 where none is complete. Schemas are unified: a column that some files lack is null there, types that differ
-are widened, dictionaries are decoded where files disagree. Partition keys become string columns, unless the
-files themselves have a column of that name.
+are widened (integers and strings to strings), dictionaries are decoded where files disagree. Partition keys
+become string columns, unless the files themselves have a column of that name.
 """
 
 from collections import defaultdict

@@ -62,7 +62,7 @@ class Storage:
             filesystem, root = cast("tuple[Any, str]", url_to_fs(url))
         except ImportError as error:
             raise MissingDependencyError(
-                f"{url} needs a library: pip install 'luke-batch[s3]' ({error})"
+                f"{url} needs a library that is not installed; with its name: pip install NAME ({error})"
             ) from error
         except ValueError as error:
             raise UsageError(f"{url}: {error}; use a local path or an s3:// URL") from error

@@ -51,6 +51,9 @@ def widen(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         large = pa.types.is_large_list(first) or pa.types.is_large_list(second)
         return pa.large_list(inner) if large else pa.list_(inner)
     plain, other = _plain(first), _plain(second)
+    for text, number in ((plain, other), (other, plain)):
+        if pa.types.is_integer(number) and (pa.types.is_string(text) or pa.types.is_large_string(text)):
+            return text  # ids are one or the other
     merged = pa.unify_schemas(
         [pa.schema([("x", plain)]), pa.schema([("x", other)])], promote_options="permissive"
     )

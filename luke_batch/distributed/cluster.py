@@ -19,6 +19,7 @@ from luke_batch.model.device import pick_device
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
 
+_ANOTHER = "start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local"
 _START_ATTEMPTS = 2
 """A local Ray gives its own processes 30 seconds, which a busy machine may not keep."""
 
@@ -39,6 +40,9 @@ def connected(address: str | None) -> Generator[None]:
             f"address {address} is not that of a cluster's own network; run the job there:"
             " ray job submit --address http://HOST:8265 --working-dir . -- python jobs/annotate.py …"
         )
+    # Else Ray's C++ prints an alarming paragraph on how actors restart for every pool. Ray says in one line
+    # that it has read the variable; who wants to see more sets it.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         settings["include_dashboard"] = False
@@ -113,14 +117,15 @@ def _check_listening(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
-        raise ResourceError(_no_cluster(address, error)) from error
+        raise ResourceError(f"no Ray cluster at {address}: {error}; {_ANOTHER}") from error
 
 
 def _no_cluster(address: str, error: BaseException) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if address == "local":
         return f"Ray could not be started on this machine: {reason}"
-    cure = "start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local"
-    if "token" in reason.lower() or "auth" in reason.lower():
-        cure = "give the cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token"
-    return f"no Ray cluster at {address}: {reason}; {cure}"
+    # For a wrong token Ray says no more than that it could not connect.
+    return (
+        f"no Ray cluster at {address}: {reason}; {_ANOTHER}. If it is there, it may ask for its token"
+        " (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH) or run another version of Ray"
+    )

@@ -101,7 +101,11 @@ class ProgressReport:
             self._stream.flush()
 
     def _run_bar(self, stream: TextIO) -> None:
-        columns: list[ProgressColumn] = [BarColumn(), TextColumn("{task.percentage:>3.0f}%"), _Description()]
+        columns: list[ProgressColumn] = [
+            BarColumn(20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Description(),
+        ]
         with Progress(*columns, console=Console(file=stream), transient=True) as bar:
             task = bar.add_task("", total=max(self._meter.totals.documents, 1))
             while not self._stop.wait(0.2):

@@ -154,9 +154,8 @@ def _annotate_items(
 ) -> None:
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
     if config.proposers.gazetteer is not None:
-        preparation(
-            config.model_dump_json()
-        )  # a table without its column is refused here and not by every task
+        # A names table without its column is refused here, and not by every task.
+        preparation(config.model_dump_json())
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
     from luke_batch.distributed.pipeline import process

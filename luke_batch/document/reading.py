@@ -1,5 +1,6 @@
 """Documents out of a table that carries what earlier stages found."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
@@ -13,9 +14,10 @@ from luke_batch.document.state import Coverage, Document, Failure, Mentions, Rel
 from luke_batch.document.texts import texts_of
 
 
-def read_documents(table: pa.Table, text_column: str) -> list[Document]:
+def read_documents(table: pa.Table, text_column: str, columns: Collection[str]) -> list[Document]:
     """Documents of a table that has passed `write_documents`; (one for each row, failed ones without
-    annotations).
+    annotations). `columns` are the annotation columns that the job writes: others with such names are the
+    source's.
     """
     texts = texts_of(source_column(table, text_column))
     failures = cast("list[dict[str, str] | None]", _cells(table, ERROR, len(texts)))
@@ -38,7 +40,7 @@ def read_documents(table: pa.Table, text_column: str) -> list[Document]:
                 failure=Failure(**failed) if failed else None,
             )
         )
-    _read_annotations(table, documents)
+    _read_annotations(table.select([name for name in table.column_names if name in columns]), documents)
     return documents
 
 

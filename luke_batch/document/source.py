@@ -13,7 +13,7 @@ def rename_collisions(table: pa.Table, written: Collection[str]) -> pa.Table:
     The prefix comes again where that exists already. Field metadata records the old name: see
     `renamed_columns`.
     """
-    fields = list(table.schema)
+    fields = [_never_renamed(field) for field in table.schema]
     taken = {field.name for field in fields} | set(written)
     for index, field in enumerate(fields):
         if field.name not in written:
@@ -25,6 +25,14 @@ def rename_collisions(table: pa.Table, written: Collection[str]) -> pa.Table:
         metadata = {**(field.metadata or {}), _RENAMED_FROM: field.name.encode()}
         fields[index] = field.with_name(new).with_metadata(metadata)
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _never_renamed(field: pa.Field) -> pa.Field:
+    """Files that an earlier job wrote say what that job renamed, which is not our concern."""
+    metadata = dict(field.metadata or {})
+    if metadata.pop(_RENAMED_FROM, None) is None:
+        return field
+    return field.with_metadata(metadata)
 
 
 def renamed_columns(schema: pa.Schema) -> dict[str, str]:

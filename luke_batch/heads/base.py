@@ -5,14 +5,17 @@ their windows to the engine together, so a head may ask several times (a long te
 rounds) without costing small batches.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from luke_batch.arrays import FloatArray
 from luke_batch.document.state import Document
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.model.windows import InputBuilder, Window
+
+_ITEMS_AT_ONCE = 512
+"""Mentions or pairs of a document whose windows are built together: a few full batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,17 @@ Answer = list[FloatArray]
 Annotation = Generator[Ask, Answer, None]
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every head gets from its checkpoint and the job."""
+
+    builder: InputBuilder
+    max_words: int
+    """Longest span of `all` and `auto`."""
+    whole_document: bool
+    """Windows are filled with the text around the sentence."""
+
+
 class Head(Protocol):
     """One configured head of a loaded checkpoint."""
 
@@ -37,6 +51,18 @@ class Head(Protocol):
     def annotate(self, document: Document) -> Annotation:
         """Write this head's part of `document`; every model input goes through `ask`."""
         ...
+
+
+def ask_in_parts(
+    document: Document, task: Task, count: int, windows: Callable[[slice], Sequence[Window]]
+) -> Generator[Ask, Answer, Answer]:
+    """Ask for the windows of `count` items a part at a time, so that a document with very many of them never
+    holds all their windows at once. `windows` builds those of a slice of the items.
+    """
+    answers: Answer = []
+    for start in range(0, count, _ITEMS_AT_ONCE):
+        answers += yield from ask(document, task, windows(slice(start, start + _ITEMS_AT_ONCE)))
+    return answers
 
 
 def ask(document: Document, task: Task, windows: Sequence[Window]) -> Generator[Ask, Answer, Answer]:

@@ -2,7 +2,7 @@
 
 from luke_batch.config import EmbeddingsConfig, HeadConfig, JobConfig, NerConfig, RelationsConfig, TypesConfig
 from luke_batch.errors import ConfigError
-from luke_batch.heads.base import Head
+from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.embeddings import EmbeddingsHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
@@ -44,9 +44,10 @@ def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Check
     Raises CheckpointError where the checkpoint has no such head, ConfigError where it has no such label.
     """
     facts = checkpoint.require(head.head)
-    multi = bool(facts.multi_label)
-    if not isinstance(head, NerConfig) and head.multi_label != "auto":
-        multi = head.multi_label
+    if isinstance(head, NerConfig):
+        multi = False  # a span is one thing, or nothing
+    else:
+        multi = bool(facts.multi_label) if head.multi_label == "auto" else head.multi_label
     none = -1 if isinstance(head, TypesConfig) else _none_label(head, facts, multi, checkpoint.path)
     threshold = None if isinstance(head, NerConfig) else head.threshold
     return Labels(
@@ -76,22 +77,19 @@ def _none_label(head: NerConfig | RelationsConfig, facts: HeadFacts, multi: bool
 def build_head(config: JobConfig, number: int, checkpoint: Checkpoint, builder: InputBuilder) -> Head:
     """Head `number` of the configuration on a loaded checkpoint."""
     head = config.heads[number]
-    context = head.context or checkpoint.context or _usual_context(checkpoint)
-    whole_document = context == "document"
     found = checkpoint.heads.get("ner")
     trained_words = found.max_words if found is not None else None
-    max_words = config.proposers.max_words or trained_words or _MAX_WORDS
+    setup = Setup(
+        builder=builder,
+        max_words=config.proposers.max_words or trained_words or _MAX_WORDS,
+        whole_document=(head.context or checkpoint.context) == "document",
+    )
     match head:
         case NerConfig():
-            return NerHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+            return NerHead(head, setup, labels_of(head, checkpoint))
         case TypesConfig():
-            return TypesHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+            return TypesHead(head, setup, labels_of(head, checkpoint))
         case RelationsConfig():
-            return RelationsHead(head, builder, labels_of(head, checkpoint), max_words, whole_document)
+            return RelationsHead(head, setup, labels_of(head, checkpoint))
         case EmbeddingsConfig():
-            return EmbeddingsHead(head, builder, checkpoint.hidden_size, max_words, whole_document)
-
-
-def _usual_context(checkpoint: Checkpoint) -> str:
-    """Checkpoints for NER are trained on windows of the document, all others on single sentences."""
-    return "document" if "LukeForEntitySpanClassification" in checkpoint.architectures else "none"
+            return EmbeddingsHead(head, setup, checkpoint.hidden_size)

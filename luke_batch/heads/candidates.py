@@ -26,12 +26,15 @@ def always_kept(document: Document, proposers: Sequence[Proposer]) -> IntArray:
     return _sorted(np.concatenate([no_spans(), *found]))
 
 
-def as_mentions(document: Document, spans: IntArray) -> Mentions:
-    """`spans` as mentions without scores; those that were given with a label bear it."""
+def as_mentions(document: Document, spans: IntArray, proposers: Sequence[Proposer]) -> Mentions:
+    """`spans` as mentions without scores; those that the `given` proposer brings bear the label they came
+    with.
+    """
     mentions = Mentions.unlabelled(spans)
-    for label, place in zip(document.given_labels, mentions.find(document.given).tolist(), strict=True):
-        if place >= 0:
-            mentions.labels[place] = label
+    if "given" in proposers:
+        places = mentions.find(document.given).tolist()
+        for label, place in zip(document.given_labels, places, strict=True):
+            mentions.labels[place] = label or mentions.labels[place]
     return mentions
 
 

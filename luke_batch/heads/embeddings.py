@@ -9,14 +9,13 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.config import EmbeddingsConfig
-from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, Answer, Ask, ask
+from luke_batch.document.state import Document, no_spans
+from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frame, Framer, cut_before, group_by_sentence, region_of
+from luke_batch.heads.frames import Frame, Framer, group_by_sentence, region_of
+from luke_batch.heads.surroundings import sentence_cuts
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import InputBuilder, Window, chunks
-
-_NO_SPANS = np.empty((0, 2), np.int32)
+from luke_batch.model.windows import Window, chunks
 
 _WINDOWS_AT_ONCE = 16
 """Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
@@ -30,19 +29,12 @@ class EmbeddingsHead:
 
     name = "embeddings"
 
-    def __init__(
-        self,
-        config: EmbeddingsConfig,
-        builder: InputBuilder,
-        dimension: int,
-        max_words: int,
-        whole_document: bool,
-    ) -> None:
+    def __init__(self, config: EmbeddingsConfig, setup: Setup, dimension: int) -> None:
         self._config = config
-        self._builder = builder
+        self._setup = setup
+        self._builder = setup.builder
         self._dimension = dimension
-        self._max_words = max_words
-        self._framer = Framer(builder, whole_document)
+        self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the vectors that `of` asks for."""
@@ -52,14 +44,17 @@ class EmbeddingsHead:
             yield from self._embed_text(document)
 
     def _embed_mentions(self, document: Document) -> Generator[Ask, Answer, None]:
-        spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(as_mentions(document, spans))
+        spans = candidates(document, self._config.spans, self._setup.max_words)
+        document.merge_mentions(as_mentions(document, spans, self._config.spans))
         document.coverage.spans_proposed += len(spans)
         windows: list[Window] = []
-        embedded: list[IntArray] = [_NO_SPANS]
+        limit = self._builder.tokenizer.max_mention_length
+        embedded: list[IntArray] = [no_spans()]
         for frame in self._frames(document, spans):
             lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
             usable = np.flatnonzero(lengths > 0).astype(np.int32)
+            if self._config.joint:
+                document.coverage.drop("clipped_mention", int((lengths > limit).sum()))
             for part in chunks(len(usable)):
                 windows.append(
                     self._builder.mention_window(frame.tokens, frame.left, frame.right, usable[part])
@@ -107,11 +102,11 @@ class EmbeddingsHead:
             tokens = self._ids([document.text])[0]
             if len(tokens) <= room:
                 return [tokens] if len(tokens) else []
-        cuts = [cut_before(document, sentence) for sentence in range(len(document.sentences) + 1)]
+        cuts = sentence_cuts(document)
         return pack(self._ids([document.text[a:b] for a, b in pairwise(cuts)]), room)
 
     def _ids(self, texts: list[str]) -> list[IntArray]:
-        return [tokens.ids for tokens in self._builder.tokenize_many([(text, _NO_SPANS) for text in texts])]
+        return [tokens.ids for tokens in self._builder.tokenize_many([(text, no_spans()) for text in texts])]
 
 
 def pack(parts: list[IntArray], room: int) -> list[IntArray]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import IntArray
 from luke_batch.document.state import Document
-from luke_batch.model.windows import InputBuilder, Tokens, context
+from luke_batch.heads.surroundings import Surroundings
+from luke_batch.model.windows import InputBuilder, Tokens
 
 _OVERLAP = 128
 """Tokens that neighbouring windows of an over-long region share: longer than any mention that a head
@@ -80,15 +81,16 @@ class Framer:
     def __init__(self, builder: InputBuilder, whole_document: bool) -> None:
         self._builder = builder
         self._whole_document = whole_document
+        self._mention_limit = builder.tokenizer.max_mention_length
 
     def split(self, document: Document, regions: Sequence[Region]) -> list[Frame]:
         """Frames that hold every span which fits; a region over the limit becomes several that overlap."""
         room = self._builder.max_tokens - 2
+        surroundings = self._surroundings(document, regions)
         frames: list[Frame] = []
         for region, tokens in zip(regions, self._tokenize(document, regions), strict=True):
             if len(tokens.ids) <= room:
-                left, right = self._context(document, region, len(tokens.ids), room)
-                frames.append(Frame(tokens, left, right, region.which))
+                frames.append(self._framed(surroundings, document, region, tokens, room))
                 continue
             for start, end, which in _windows(tokens, room):
                 part = Tokens(tokens.ids[start:end], tokens.spans[which] - np.int32(start))
@@ -102,14 +104,16 @@ class Framer:
         covers no token.
         """
         room = self._builder.max_tokens - 2 - markers
+        surroundings = self._surroundings(document, regions)
         frames: list[Frame | None] = []
         for region, tokens in zip(regions, self._tokenize(document, regions), strict=True):
             first, last = int(tokens.spans[:, 0].min()), int(tokens.spans[:, 1].max())
+            lengths = tokens.spans[:, 1] - tokens.spans[:, 0] + (2 if markers else 0)
+            document.coverage.drop("clipped_mention", int((lengths > self._mention_limit).sum()))
             if last - first > room or (tokens.spans[:, 0] == tokens.spans[:, 1]).any():
                 frames.append(None)
             elif len(tokens.ids) <= room:
-                left, right = self._context(document, region, len(tokens.ids), room)
-                frames.append(Frame(tokens, left, right, region.which))
+                frames.append(self._framed(surroundings, document, region, tokens, room))
             else:
                 start = max(0, min((first + last - room) // 2, len(tokens.ids) - room))
                 part = Tokens(tokens.ids[start : start + room], tokens.spans - np.int32(start))
@@ -130,57 +134,19 @@ class Framer:
         spaced = self._whole_document and region.start > 0 and document.text[region.start - 1] == " "
         return region.start - 1 if spaced else region.start
 
-    def _context(
-        self, document: Document, region: Region, inner: int, room: int
-    ) -> tuple[IntArray, IntArray]:
-        if not self._whole_document or inner >= room:
-            return _NOTHING, _NOTHING
-        left = self._before(document, self._start(document, region), room - inner)
-        right = self._after(document, region.end, room - inner)
-        return context(left, inner, right, room)
+    def _surroundings(self, document: Document, regions: Sequence[Region]) -> Surroundings | None:
+        return Surroundings(document, self._builder) if self._whole_document and regions else None
 
-    def _before(self, document: Document, end: int, needed: int) -> IntArray:
-        """At least the last `needed` tokens of text[:end], if it has so many, read sentence by sentence."""
-        parts: list[IntArray] = []
-        sentence = int(np.searchsorted(document.sentences[:, 0], end)) - 1
-        while needed > 0 and end > 0:
-            start = cut_before(document, sentence)
-            if start < end:
-                parts.append(self._ids(document.text[start:end]))
-                needed -= len(parts[-1])
-                end = start
-            sentence -= 1
-        return np.concatenate([_NOTHING, *reversed(parts)])
-
-    def _after(self, document: Document, start: int, needed: int) -> IntArray:
-        """At least the first `needed` tokens of text[start:], if it has so many, read sentence by
-        sentence.
-        """
-        parts: list[IntArray] = []
-        sentence = int(np.searchsorted(document.sentences[:, 0], start))
-        while needed > 0 and start < len(document.text):
-            end = cut_before(document, sentence)
-            if start < end:
-                parts.append(self._ids(document.text[start:end]))
-                needed -= len(parts[-1])
-                start = end
-            sentence += 1
-        return np.concatenate([_NOTHING, *parts])
-
-    def _ids(self, text: str) -> IntArray:
-        return self._builder.tokenize(text, np.empty((0, 2), np.int32)).ids
-
-
-def cut_before(document: Document, sentence: int) -> int:
-    """Where the text is cut before a sentence: a space belongs to the word after it. The ends of the text
-    are cuts too.
-    """
-    if sentence <= 0:
-        return 0
-    if sentence >= len(document.sentences):
-        return len(document.text)
-    start = int(document.sentences[sentence, 0])
-    return start - 1 if document.text[start - 1] == " " else start
+    def _framed(
+        self, surroundings: Surroundings | None, document: Document, region: Region, tokens: Tokens, room: int
+    ) -> Frame:
+        """A region that fits, with its surroundings where these are wanted."""
+        left = right = _NOTHING
+        if surroundings is not None:
+            left, right = surroundings.around(
+                self._start(document, region), region.end, len(tokens.ids), room
+            )
+        return Frame(tokens, left, right, region.which)
 
 
 def _windows(tokens: Tokens, room: int) -> list[tuple[int, int, NDArray[np.intp]]]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import NerConfig
 from luke_batch.document.state import Document, Mentions
-from luke_batch.heads.base import Annotation, ask
+from luke_batch.heads.base import Annotation, Setup, ask
 from luke_batch.heads.candidates import always_kept, candidates, is_among
 from luke_batch.heads.frames import Framer, group_by_sentence
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import InputBuilder, Window, chunks
+from luke_batch.model.windows import Window, chunks
 
 
 class NerHead:
@@ -23,18 +23,16 @@ class NerHead:
 
     name = "ner"
 
-    def __init__(
-        self, config: NerConfig, builder: InputBuilder, labels: Labels, max_words: int, whole_document: bool
-    ) -> None:
+    def __init__(self, config: NerConfig, setup: Setup, labels: Labels) -> None:
         self._config = config
-        self._builder = builder
+        self._setup = setup
+        self._builder = setup.builder
         self._labels = labels
-        self._max_words = max_words
-        self._framer = Framer(builder, whole_document)
+        self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
         """Label every candidate span; write those that are mentions."""
-        spans = candidates(document, self._config.spans, self._max_words)
+        spans = candidates(document, self._config.spans, self._setup.max_words)
         kept = is_among(spans, always_kept(document, self._config.spans))
         windows, which = self._windows(document, spans, kept)
         answer = yield from ask(document, Task.SPANS, windows)
@@ -55,20 +53,22 @@ class NerHead:
         windows: list[Window] = []
         scored: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
         limit = self._builder.tokenizer.max_mention_length
+        drop = document.coverage.drop
         placed = 0
         for frame in self._framer.split(document, group_by_sentence(document, spans)):
             lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
             too_long = (lengths > limit) & ~kept[frame.which]
             usable = np.flatnonzero((lengths > 0) & ~too_long).astype(np.int32)
             placed += len(frame.which)
-            document.coverage.drop("no_token", int((lengths == 0).sum()))
-            document.coverage.drop("longer_than_max_mention_length", int(too_long.sum()))
+            drop("no_token", int((lengths == 0).sum()))
+            drop("longer_than_max_mention_length", int(too_long.sum()))
+            drop("clipped_mention", int(((lengths > limit) & kept[frame.which]).sum()))
             for part in chunks(len(usable)):
                 windows.append(
                     self._builder.mention_window(frame.tokens, frame.left, frame.right, usable[part])
                 )
                 scored.append(frame.which[usable[part]])
-        document.coverage.drop("longer_than_window", len(spans) - placed)
+        drop("longer_than_window" if len(document.sentences) else "no_token", len(spans) - placed)
         return windows, np.concatenate(scored)
 
     def _mentions(self, spans: IntArray, logits: FloatArray) -> Mentions:
@@ -89,8 +89,8 @@ def choose(
     """Indices of the accepted spans, ascending.
 
     Spans whose best label is `none` are left out. flat: the rest are taken by their best raw logit,
-    descending (stable), as long as their characters are free. Spans that are `kept` always stay, and come
-    first.
+    descending (stable), as long as their characters are free. Spans that are `kept` always stay; the labelled
+    ones of them take their characters first.
 
     Args:
         spans: (n, 2) offsets.
@@ -103,10 +103,12 @@ def choose(
     if nested:
         return np.flatnonzero(named | kept)
     chosen = np.flatnonzero(kept)
+    # A kept span that no label fits takes no characters: what is found inside it is all there is.
+    labelled = np.flatnonzero(kept & named)
     rivals = np.flatnonzero(named & ~kept)
     rivals = rivals[np.argsort(-logits[rivals].max(axis=1), kind="stable")]
     taken = np.zeros(int(spans[:, 1].max(initial=0)), bool)
-    for start, end in spans[chosen].tolist():
+    for start, end in spans[labelled].tolist():
         taken[start:end] = True
     accepted: list[int] = []
     for index, (start, end) in zip(rivals.tolist(), spans[rivals].tolist(), strict=True):

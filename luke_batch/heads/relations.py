@@ -2,17 +2,19 @@
 (Yamada et al. 2020, section 4.2).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from luke_batch.arrays import IntArray
-from luke_batch.config import RelationsConfig
+from luke_batch.config import Proposer, RelationsConfig
 from luke_batch.document.state import Document, Relations, no_spans
-from luke_batch.heads.base import Annotation, ask
+from luke_batch.heads.base import Annotation, Setup, ask_in_parts
 from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Framer, region_of
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.windows import Window
 
 
 class RelationsHead:
@@ -20,35 +22,32 @@ class RelationsHead:
 
     name = "relations"
 
-    def __init__(
-        self,
-        config: RelationsConfig,
-        builder: InputBuilder,
-        labels: Labels,
-        max_words: int,
-        whole_document: bool,
-    ) -> None:
+    def __init__(self, config: RelationsConfig, setup: Setup, labels: Labels) -> None:
         self._config = config
-        self._builder = builder
+        self._setup = setup
         self._labels = labels
-        self._max_words = max_words
-        self._framer = Framer(builder, whole_document)
+        self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the labelled pairs, sorted by (head, tail), the best label of a pair first."""
-        spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(as_mentions(document, spans))
+        given = self._config.pairs == "given"
+        proposers: list[Proposer] = ["given"] if given else self._config.spans
+        spans = candidates(document, proposers, self._setup.max_words)
+        document.merge_mentions(as_mentions(document, spans, proposers))
         pairs = self._pairs(document, spans)
-        regions = [region_of(document, document.mentions.spans[pair]) for pair in pairs]
-        frames = self._framer.centre(document, regions, markers=4)
-        read = [index for index, frame in enumerate(frames) if frame is not None]
-        windows = [
-            self._builder.pair_window(frame.tokens, frame.left, frame.right)
-            for frame in frames
-            if frame is not None
-        ]
-        answer = yield from ask(document, Task.PAIR, windows)
-        document.coverage.drop("pair_longer_than_window", len(pairs) - len(read))
+        read: list[int] = []
+
+        def windows(part: slice) -> Sequence[Window]:
+            regions = [region_of(document, document.mentions.spans[pair]) for pair in pairs[part]]
+            found: list[Window] = []
+            for index, frame in enumerate(self._framer.centre(document, regions, markers=4), part.start):
+                if frame is not None:
+                    found.append(self._setup.builder.pair_window(frame.tokens, frame.left, frame.right))
+                    read.append(index)
+            return found
+
+        answer = yield from ask_in_parts(document, Task.PAIR, len(pairs), windows)
+        document.coverage.drop("unread_pair", len(pairs) - len(read))
         found = [
             (pairs[index], label, score)
             for index, logits in zip(read, answer, strict=True)

@@ -24,7 +24,7 @@ class Labels:
         """(n, labels) calibrated probabilities; -inf logits have none."""
         scaled = logits / np.float32(self.temperature)
         if self.multi:
-            return (1 / (1 + np.exp(-scaled))).astype(np.float32)
+            return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # a sigmoid that cannot overflow
         exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
         return (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
 

@@ -2,16 +2,18 @@
 section 4.1).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from luke_batch.config import TypesConfig
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, ask
+from luke_batch.heads.base import Annotation, Setup, ask_in_parts
 from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Framer, region_of
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.windows import Window
 
 
 class TypesHead:
@@ -19,31 +21,29 @@ class TypesHead:
 
     name = "types"
 
-    def __init__(
-        self, config: TypesConfig, builder: InputBuilder, labels: Labels, max_words: int, whole_document: bool
-    ) -> None:
+    def __init__(self, config: TypesConfig, setup: Setup, labels: Labels) -> None:
         self._config = config
-        self._builder = builder
+        self._setup = setup
         self._labels = labels
-        self._max_words = max_words
-        self._framer = Framer(builder, whole_document)
+        self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the types of every mention; a mention that cannot be read has none (null)."""
-        spans = candidates(document, self._config.spans, self._max_words)
-        document.merge_mentions(as_mentions(document, spans))
+        spans = candidates(document, self._config.spans, self._setup.max_words)
+        document.merge_mentions(as_mentions(document, spans, self._config.spans))
         document.coverage.spans_proposed += len(spans)
-        regions = [
-            region_of(document, spans[i : i + 1]) for i in range(len(spans)) if len(document.sentences)
-        ]
-        frames = self._framer.centre(document, regions, markers=2)
-        typed = [index for index, frame in enumerate(frames) if frame is not None]
-        windows = [
-            self._builder.typing_window(frame.tokens, frame.left, frame.right)
-            for frame in frames
-            if frame is not None
-        ]
-        answer = yield from ask(document, Task.ENTITY, windows)
+        typed: list[int] = []
+
+        def windows(part: slice) -> Sequence[Window]:
+            regions = [region_of(document, span[None]) for span in spans[part] if len(document.sentences)]
+            found: list[Window] = []
+            for index, frame in enumerate(self._framer.centre(document, regions, markers=2), part.start):
+                if frame is not None:
+                    found.append(self._setup.builder.typing_window(frame.tokens, frame.left, frame.right))
+                    typed.append(index)
+            return found
+
+        answer = yield from ask_in_parts(document, Task.ENTITY, len(spans), windows)
         document.coverage.spans_scored += len(typed)
         document.coverage.drop("untyped_mention", len(spans) - len(typed))
         places = document.mentions.find(spans[np.array(typed, np.intp)])

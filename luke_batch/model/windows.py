@@ -164,8 +164,8 @@ def padded_positions(spans: IntArray, max_mention_length: int) -> IntArray:
     return np.where(positions < spans[:, 1:], positions, np.int32(-1))
 
 
-def context(left: IntArray, inner: int, right: IntArray, room: int) -> tuple[IntArray, IntArray]:
-    """The ends of `left` and `right` nearest to `inner` tokens that fill `room` tokens with them.
+def context_sizes(left: int, inner: int, right: int, room: int) -> tuple[int, int]:
+    """How many of `left` and `right` tokens fill a window of `room` tokens around `inner`.
 
     LUKE's rule for NER: the shorter side gets at most half of what is free, the other side the rest (the
     right side counts as the shorter where both are equal). ValueError where `inner` alone is over `room`.
@@ -173,13 +173,11 @@ def context(left: IntArray, inner: int, right: IntArray, room: int) -> tuple[Int
     if inner > room:
         raise ValueError(f"{inner} tokens do not fit into {room}")
     free = room - inner
-    if len(left) < len(right):
-        before = min(len(left), free // 2)
-        after = min(len(right), free - before)
-    else:
-        after = min(len(right), free // 2)
-        before = min(len(left), free - after)
-    return left[len(left) - before :], right[:after]
+    if left < right:
+        before = min(left, free // 2)
+        return before, min(right, free - before)
+    after = min(right, free // 2)
+    return min(left, free - after), after
 
 
 def chunks(n: int, limit: int = 128) -> list[slice]:

@@ -32,6 +32,7 @@ MOST_UPLOADED = 64 * 2**20
 class Cluster:
     """A running head node."""
 
+    address: str
     dashboard: str
     environment: dict[str, str]
     folder: Path
@@ -80,7 +81,7 @@ def cluster() -> Iterator[Cluster]:
     dashboard = f"http://127.0.0.1:{ports[1]}"
     try:
         _wait_for(dashboard, head, log)
-        yield Cluster(dashboard, environment, folder)
+        yield Cluster(f"127.0.0.1:{ports[0]}", dashboard, environment, folder)
     finally:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             try:
@@ -133,3 +134,19 @@ def test_relative_paths_are_refused_with_the_cure(cluster: Cluster) -> None:
     assert "INPUT some/in is relative" in done.stdout
     assert "absolute path" in done.stdout
     assert not (ROOT / "out").exists()
+
+
+def test_a_wrong_token_is_refused_with_the_cure(cluster: Cluster, tmp_path: Path, checkpoint: Path) -> None:
+    """The command line says which variable holds the token, and exits with 2."""
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    command = [
+        *(sys.executable, "jobs/annotate.py", str(tmp_path / "in"), str(tmp_path / "out")),
+        *("--address", cluster.address, "--set", f"models.main.path={checkpoint}"),
+    ]
+    environment = cluster.environment | {"RAY_AUTH_TOKEN": "wrong" * 8}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    assert not (tmp_path / "out").exists()

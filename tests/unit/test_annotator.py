@@ -12,6 +12,7 @@ import transformers
 
 from luke_batch.annotator import Annotator, check_models, model_stages
 from luke_batch.config import JobConfig
+from luke_batch.document.source import rename_collisions, renamed_columns
 from luke_batch.errors import CheckpointError, ConfigError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.padding import pad
@@ -26,14 +27,12 @@ GIVEN = [(0, 11), (24, 30), (45, 50), (60, 72)]
 
 def config(folder: Path, heads: list[dict[str, Any]], **settings: Any) -> JobConfig:
     """A job on one checkpoint with given mentions and pairs."""
-    return JobConfig.model_validate(
-        {
-            "input": {"mentions_column": "given", "relations_column": "pairs"},
-            "models": {"main": {"path": str(folder)}},
-            "heads": heads,
-            **settings,
-        }
-    )
+    job = {
+        "input": {"mentions_column": "given", "relations_column": "pairs"},
+        "models": {"main": {"path": str(folder)}},
+        "heads": heads,
+    }
+    return JobConfig.model_validate({**job, **settings})
 
 
 def table(*texts: str | None, given: list[Any] | None = None, pairs: list[Any] | None = None) -> pa.Table:
@@ -175,12 +174,61 @@ def test_given_mentions_are_never_dropped(multi_head_folder: Path) -> None:
     assert {"reason": "no_token", "count": 1} in result["coverage"][0].as_py()["dropped"]
 
 
-def test_given_labels_stay_where_no_head_labels(multi_head_folder: Path) -> None:
-    """A `label` of a given mention is written when only types or vectors are asked for."""
-    kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
-    rows = table(TEXT).set_column(2, "given", pa.array([[{"start": 0, "end": 11, "label": "PER"}]], kind))
-    job = config(multi_head_folder, [{"head": "types", "spans": "given"}])
-    assert Annotator.from_config(job).annotate(rows)["mentions"][0].as_py()[0]["label"] == "PER"
+LABELLED = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
+
+
+@pytest.mark.parametrize(
+    ("heads", "label"),
+    [
+        ([{"head": "types", "spans": "given"}], "GOLD"),
+        ([{"head": "relations", "pairs": "given"}], "GOLD"),
+        ([{"head": "ner", "spans": "all"}, {"head": "types"}], None),
+        ([{"head": "ner", "spans": "given"}, {"head": "types", "spans": ["given", "previous"]}], None),
+    ],
+)
+def test_given_labels_never_pass_for_predictions(
+    multi_head_folder: Path, heads: list[dict[str, Any]], label: str | None
+) -> None:
+    """A given label is written where the job has no `ner` head, and nowhere else."""
+    given = pa.array(
+        [[{"start": 0, "end": 11, "label": "GOLD"}, {"start": 0, "end": 11, "label": None}]], LABELLED
+    )
+    rows = table(TEXT).set_column(2, "given", given)
+    mentions = Annotator.from_config(config(multi_head_folder, heads)).annotate(rows)["mentions"][0].as_py()
+    assert {m["label"] for m in mentions if m["label"] == "GOLD"} == ({label} if label else set())
+
+
+def test_columns_that_this_job_does_not_write_are_the_sources(multi_head_folder: Path) -> None:
+    """A pass-through column named like an annotation is not read as one, whatever its type."""
+    rows = table(TEXT).append_column("relations", pa.array([[{"head": 0, "tail": 1, "label": "x"}]]))
+    rows = rows.append_column("text_embedding", pa.array(["none"]))
+    result = Annotator.from_config(config(multi_head_folder, [{"head": "ner"}])).annotate(rows)
+    assert result["error"].null_count == 1
+    assert result["relations"].equals(rows["relations"])
+    assert result["text_embedding"].to_pylist() == ["none"]
+
+
+def test_columns_renamed_by_an_earlier_job_are_not_taken_for_renamed(multi_head_folder: Path) -> None:
+    """The output of one job can be the input of the next."""
+    rows = table(TEXT, given=[spans(*GIVEN)]).rename_columns(["id", "text", "given", "mentions"])
+    job = config(multi_head_folder, [{"head": "ner", "spans": "all"}], input={})
+    first = Annotator.from_config(job).annotate(rows)
+    assert renamed_columns(first.schema) == {"mentions": "source_mentions"}
+    again = rename_collisions(first.drop_columns(["mentions"]), {"sentences"})
+    assert renamed_columns(again.schema) == {"sentences": "source_sentences"}
+
+
+def test_long_given_mentions_are_counted_as_clipped(multi_head_folder: Path) -> None:
+    """Only the first tokens of a very long mention have positions; every head that reads it says so."""
+    text = " ".join(f"Word{i}" for i in range(60))
+    heads = [
+        {"head": "ner", "spans": "given"},
+        {"head": "types"},
+        {"head": "embeddings", "of": "mentions"},
+    ]
+    job = config(multi_head_folder, heads)
+    row = Annotator.from_config(job).annotate(table(text, given=[spans((0, len(text)))])).to_pylist()[0]
+    assert row["coverage"]["dropped"] == [{"reason": "clipped_mention", "count": 3}]
 
 
 def test_given_pairs_are_read_in_their_own_order(multi_head_folder: Path) -> None:
@@ -268,7 +316,7 @@ def test_vectors_equal_those_of_transformers(
     builder = InputBuilder(Tokenizer.load(folder))
     nothing = np.empty(0, np.int32)
     window = builder.mention_window(builder.tokenize(text, np.array(GIVEN[:2], np.int32)), nothing, nothing)
-    batch = pad([window], model.config.pad_token_id, 30)
+    batch = pad([window], 1, 30)
     with torch.inference_mode():
         states = model(
             input_ids=torch.from_numpy(batch.input_ids),

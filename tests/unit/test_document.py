@@ -85,7 +85,7 @@ def test_a_document_survives_the_round_trip_through_arrow() -> None:
         assert table[name][1].as_py() is None
     assert table["mentions"][2].as_py() == []
     assert table["text_embedding"][2].as_py() is None
-    again = read_documents(table, "text")
+    again = read_documents(table, "text", COLUMNS)
     assert again[1].failure == failed.failure
     assert write_documents(pa.table({"text": texts}), again, COLUMNS, VECTOR).equals(table)
     row = table["mentions"][0].as_py()
@@ -103,7 +103,7 @@ def test_sliced_tables_are_read_from_their_own_rows() -> None:
     table = write_documents(
         pa.table({"text": [d.text for d in documents]}), documents, ("sentences", "mentions"), None
     )
-    last = read_documents(table.slice(2), "text")[0]
+    last = read_documents(table.slice(2), "text", COLUMNS)[0]
     assert last.mentions.spans.tolist() == _document().mentions.spans.tolist()
     assert last.words.tolist() == [[0, 5], [6, 11]]
 
