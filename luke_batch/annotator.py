@@ -4,7 +4,7 @@ finish.
 The distributed pipeline runs the same three functions, each in its own kind of worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,9 +18,10 @@ from luke_batch.document.source import rename_collisions
 from luke_batch.document.writing import write_documents
 from luke_batch.heads.build import build_head, labels_of, tasks_of
 from luke_batch.heads.run import run_head
-from luke_batch.model.checkpoint import resolve
+from luke_batch.model.checkpoint import Checkpoint, resolve, resolve_model
 from luke_batch.model.device import pick_device
 from luke_batch.model.engine import load_engine
+from luke_batch.model.fit import check_fit
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 from luke_batch.preparation import Preparation
@@ -50,21 +51,37 @@ def model_stages(config: JobConfig) -> list[StageSpec]:
     return stages
 
 
-def check_models(config: JobConfig) -> dict[str, str]:
-    """Resolve every checkpoint and check it against the heads that use it, before any work and without torch.
+def check_models(config: JobConfig) -> dict[str, Checkpoint]:
+    """Resolve every checkpoint in use and check it against the heads that use it: labels, tokenizer, and the
+    names and shapes of all weights. Before any work, and without torch.
 
-    Returns facts for the fingerprint: the weights hash of each model path. Raises CheckpointError or
-    ConfigError.
+    The checkpoints by their paths in `config`. Raises CheckpointError or ConfigError.
     """
-    facts: dict[str, str] = {}
-    for head in config.heads:
-        path = config.model_of(head).path
-        checkpoint = resolve(path)
-        checkpoint.require(head.head)
-        if not isinstance(head, EmbeddingsConfig):
-            labels_of(head, checkpoint)
-        facts[path] = checkpoint.weights_hash
-    return facts
+    found: dict[str, Checkpoint] = {}
+    for spec in model_stages(config):
+        checkpoint = resolve_model(spec.model)
+        heads = [config.heads[number] for number in spec.heads]
+        for head in heads:
+            checkpoint.require(head.head)
+            if not isinstance(head, EmbeddingsConfig):
+                labels_of(head, checkpoint)
+        tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
+        check_fit(checkpoint, tokenizer, {head.head for head in heads})
+        found[spec.model.path] = checkpoint
+    return found
+
+
+def pinned(config: JobConfig, found: Mapping[str, Checkpoint]) -> JobConfig:
+    """The same job for other processes: checkpoints by commits, absolute folders and content hashes.
+
+    `found` as from `check_models`. A ModelStage that finds something else refuses it.
+    """
+
+    def pin(model: ModelConfig) -> ModelConfig:
+        checkpoint = found[model.path]
+        return model.model_copy(update={"path": checkpoint.pinned, "weights_hash": checkpoint.weights_hash})
+
+    return config.with_models(pin)
 
 
 def vector_type(config: JobConfig) -> pa.DataType | None:
@@ -77,10 +94,10 @@ def vector_type(config: JobConfig) -> pa.DataType | None:
 
 
 class ModelStage:
-    """One loaded checkpoint with its heads."""
+    """One loaded checkpoint with its heads; CheckpointError where it is not the one that was pinned."""
 
     def __init__(self, config: JobConfig, spec: StageSpec, device: str) -> None:
-        checkpoint = resolve(spec.model.path)
+        checkpoint = resolve_model(spec.model)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
         # Word positions count from pad + 1.
         positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
@@ -91,6 +108,11 @@ class ModelStage:
         self._text_column = config.input.text_column
         self._columns = output_columns(config)
         self._vector = vector_type(config)
+
+    @property
+    def vector(self) -> pa.DataType | None:
+        """`vector_type` of the job."""
+        return self._vector
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the heads over a prepared table; its annotation columns are written anew."""

@@ -10,6 +10,7 @@ LukeBatchError                  exit code 1
 │   └── MissingDependencyError  an optional library; the message holds the pip command
 ├── DocumentError               one document cannot be annotated: it goes to the dead letters
 ├── FragmentError               one file or fragment cannot be read: one dead letter without a row
+├── DeviceError                 a GPU that no longer answers: the process that uses it is lost
 ├── ContractError               our own output breaks its schema or its offsets: a defect of luke-batch
 └── IncompleteError             exit code 4: some fragments are not committed
 
@@ -63,6 +64,10 @@ class DocumentError(LukeBatchError):
 
 class FragmentError(LukeBatchError):
     """One file or fragment cannot be read."""
+
+
+class DeviceError(LukeBatchError):
+    """An accelerator no longer answers this process, whatever it is asked."""
 
 
 class ContractError(LukeBatchError):

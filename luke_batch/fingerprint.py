@@ -2,40 +2,38 @@
 
 It is a hash of canonical JSON (`describe`) that holds, as far as they change results: the settings, the
 content of every checkpoint and table in use (as hashes, so that a folder may move), the contract's version,
-the annotators' own versions and those of the text libraries. It does not hold where and how fast the work is
-done (actors, CPUs, GPUs, device, batch size), nor how the output is cut and judged. `engine` is not in it,
-either: engines are equal by contract, which tests hold them to, as they are for the versions of torch and
-transformers.
+the annotators' own versions and those of the text libraries (ICU's and Python's Unicode data among them). It
+does not hold where and how fast the work is done (actors, CPUs, GPUs, device, batch size), nor how the output
+is cut and judged. `engine` is not in it, either: engines are equal by contract, which tests hold them to, as
+they are for the versions of torch and transformers.
 
 A setting counts unless it is listed here as one that does not; a test asks for this decision for every field.
 """
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import cast
 
 from luke_batch.config import HeadConfig, JobConfig
 from luke_batch.schemas import load_contract
+from luke_batch.text import breaks, gazetteer, segmenter, spans, words
 
-ANNOTATOR_VERSIONS = {
-    "segmenter": 1,
-    "words": 1,
-    "spans": 1,
-    "inputs": 1,
-    "ner": 1,
-    "types": 1,
-    "relations": 1,
-    "embeddings": 1,
-}
-"""Raised by hand with every change of code that changes results."""
+HEAD_VERSIONS = {"inputs": 1, "ner": 1, "types": 1, "relations": 1, "embeddings": 1}
+"""Raised by hand with every change of code that changes results; the text stages keep their own beside their
+code.
+"""
 
 GAZETTEER_FACT = "gazetteer"
 """Key of the hash of the gazetteer file's bytes."""
 
-_LIBRARIES = ("ahocorasick-rs", "icu4py", "langcodes", "sentencepiece", "sentencex", "tokenizers")
-_NEUTRAL_MODEL_SETTINGS = {"path", "engine", "device", "max_tokens", "actors", "num_cpus", "num_gpus"}
+_LIBRARIES = ("ahocorasick-rs", "langcodes", "sentencepiece", "sentencex", "tokenizers")
+_NEUTRAL_MODEL_SETTINGS = {
+    *("path", "weights_hash"),  # the content itself counts
+    *("engine", "device", "max_tokens", "actors", "num_cpus", "num_gpus"),
+}
 
 
 def weights_fact(path: str) -> str:
@@ -56,16 +54,31 @@ def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
     `GAZETTEER_FACT` where a gazetteer is configured.
     """
     heads = [_head(config, head, facts) for head in config.heads]
-    in_use = {"segmenter", "words", "spans", "inputs", *(head.head for head in config.heads)}
+    in_use = {"inputs", *(head.head for head in config.heads)}
     return {
         "contract": load_contract("annotations").version,
         "input": config.input.model_dump(mode="json"),
         "segmenter": config.segmenter.model_dump(mode="json"),
         "proposers": _proposers(config, facts),
         "heads": heads,
-        "annotators": {name: number for name, number in ANNOTATOR_VERSIONS.items() if name in in_use},
+        "annotators": {name: number for name, number in HEAD_VERSIONS.items() if name in in_use},
+        "text": _text_versions(config),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
+
+
+def _text_versions(config: JobConfig) -> dict[str, int | str]:
+    """Those of our own text stages, and of the Unicode data under them: Python's and ICU's."""
+    versions: dict[str, int | str] = {
+        "segmenter": segmenter.VERSION,
+        "words": words.VERSION,
+        "spans": spans.VERSION,
+        "icu": breaks.LIBRARY_VERSION,
+        "unicode": unicodedata.unidata_version,
+    }
+    if config.proposers.gazetteer is not None:
+        versions["gazetteer"] = gazetteer.VERSION
+    return versions
 
 
 def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
@@ -73,8 +86,8 @@ def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]
         "dict[str, object]", config.proposers.model_dump(mode="json", exclude={"gazetteer": {"path"}})
     )
     if config.proposers.gazetteer is not None:
-        gazetteer = cast("dict[str, object]", settings["gazetteer"])
-        settings["gazetteer"] = {**gazetteer, "content": facts[GAZETTEER_FACT]}
+        table = cast("dict[str, object]", settings["gazetteer"])
+        settings["gazetteer"] = {**table, "content": facts[GAZETTEER_FACT]}
     return settings
 
 

@@ -20,13 +20,18 @@ def demo(
     from rich.console import Console
 
     from luke_batch.cli.annotate import show, summarise
-    from luke_batch.config import InputConfig, JobConfig, OutputConfig
+    from luke_batch.config import DEFAULT_MODEL, InputConfig, JobConfig, ModelConfig, OutputConfig
     from luke_batch.corpus.reader import read
     from luke_batch.distributed.run import annotate
+    from luke_batch.model.device import multiplies_bfloat16
     from luke_batch.report.excerpt import print_excerpt
 
     folder = output.absolute()
-    config = JobConfig(input=InputConfig(lang_column="lang"), output=OutputConfig(max_rows=_FRAGMENT_ROWS))
+    config = JobConfig(
+        input=InputConfig(lang_column="lang"),
+        models={DEFAULT_MODEL: ModelConfig(precision="bfloat16" if multiplies_bfloat16() else "float32")},
+        output=OutputConfig(max_rows=_FRAGMENT_ROWS),
+    )
     summary = summarise(annotate(str(CORPUS), str(folder), config, "local"))
     if summary.missing:
         show(summary, quiet=False, json=False)

@@ -35,8 +35,10 @@ class RunManifest:
     exit_code: int | None = None
     durations: dict[str, float] = field(default_factory=lambda: dict[str, float]())
     versions: dict[str, str] = field(default_factory=lambda: dict[str, str]())
-    models: dict[str, str] = field(default_factory=lambda: dict[str, str]())
-    """Name -> revision or hash."""
+    models: dict[str, dict[str, str | None]] = field(
+        default_factory=lambda: dict[str, dict[str, str | None]]()
+    )
+    """Path of each checkpoint -> `weights`, its content hash, and `revision`, the hub's commit."""
     renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     """Source columns that bore a name we write: old name -> new name."""
     figures: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())

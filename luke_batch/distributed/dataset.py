@@ -7,16 +7,16 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from luke_batch.annotator import check_models, model_stages, with_error
+from luke_batch.annotator import check_models, model_stages, pinned, with_error
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, demands, nodes
-from luke_batch.distributed.isolation import isolated
+from luke_batch.distributed.locations import with_absolute_gazetteer
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
 from luke_batch.distributed.resources import Node, plan_pools
-from luke_batch.distributed.tasks import preparation
+from luke_batch.distributed.tasks import prepare
 from luke_batch.document.source import rename_collisions
 from luke_batch.errors import FragmentError, InputError
 
@@ -36,7 +36,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
 
     Raises a UsageError where the configuration, a checkpoint or the cluster cannot be used.
     """
-    check_models(config)
+    config = pinned(with_absolute_gazetteer(config), check_models(config))
     _check_schema(ds, config)
     if not ray.is_initialized():
         ray.init()
@@ -52,7 +52,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
 
 def _prepare(table: pa.Table, config: JobConfig) -> pa.Table:
     table = rename_collisions(table, {*output_columns(config), "error"})
-    return isolated(preparation(config.model_dump_json()), table, config, "segment")
+    return prepare(table, config)
 
 
 def _check_schema(ds: Dataset, config: JobConfig) -> None:

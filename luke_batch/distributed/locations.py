@@ -4,15 +4,16 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from luke_batch.config import OutputConfig
+from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import InputError, OutputError, UsageError
+from luke_batch.errors import ConfigError, InputError, OutputError, UsageError
+from luke_batch.model.fetch import is_relative as is_relative_model
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the entry point of a submitted job, and for nothing else."""
 
 
-def check_absolute(input: str, output: str, environment: Mapping[str, str]) -> None:
+def check_absolute(input: str, output: str, config: JobConfig, environment: Mapping[str, str]) -> None:
     """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed
     afterwards.
     """
@@ -22,12 +23,29 @@ def check_absolute(input: str, output: str, environment: Mapping[str, str]) -> N
         ("INPUT", input, InputError),
         ("OUTPUT", output, OutputError),
     )
-    for name, path, kind in kinds:
-        if "://" not in path and not Path(path).expanduser().is_absolute():
-            raise kind(
-                f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
-                " directory; give an absolute path or an s3:// URL"
-            )
+    relative = [(name, path, kind) for name, path, kind in kinds if _is_relative(path)]
+    models = {head.model: config.model_of(head).path for head in config.heads}
+    relative += [
+        (f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)
+    ]
+    gazetteer = config.proposers.gazetteer
+    if gazetteer is not None and _is_relative(gazetteer.path):
+        relative.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
+    for name, path, kind in relative:
+        raise kind(
+            f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
+            " directory; give an absolute path or an s3:// URL"
+        )
+
+
+def with_absolute_gazetteer(config: JobConfig) -> JobConfig:
+    """The same job with a names table that workers find, whose working directory is another."""
+    gazetteer = config.proposers.gazetteer
+    if gazetteer is None or not _is_relative(gazetteer.path):
+        return config
+    found = gazetteer.model_copy(update={"path": str(Path(gazetteer.path).absolute())})
+    proposers = config.proposers.model_copy(update={"gazetteer": found})
+    return config.model_copy(update={"proposers": proposers})
 
 
 def check_writable(output: Storage) -> None:
@@ -63,3 +81,7 @@ def check_reachable(source: Storage, output: Storage, config: OutputConfig, node
                 f"{name} {storage.url} is a local path, but the cluster has {nodes} nodes; use an s3:// URL,"
                 " or a folder that is mounted on every node together with --set output.shared=true"
             )
+
+
+def _is_relative(path: str) -> bool:
+    return "://" not in path and not Path(path).expanduser().is_absolute()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 
-from luke_batch.annotator import check_models, model_stages
+from luke_batch.annotator import check_models, model_stages, pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
@@ -25,12 +25,18 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import sweep
-from luke_batch.distributed.locations import check_absolute, check_reachable, check_writable
+from luke_batch.distributed.locations import (
+    check_absolute,
+    check_reachable,
+    check_writable,
+    with_absolute_gazetteer,
+)
 from luke_batch.distributed.resources import plan_pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.tasks import Job, preparation
 from luke_batch.errors import ConfigError, IncompleteError
 from luke_batch.fingerprint import GAZETTEER_FACT, fingerprint, weights_fact
+from luke_batch.model.checkpoint import Checkpoint
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
@@ -122,20 +128,22 @@ def annotate(
         UsageError: something cannot be used; nothing has been written.
     """
     started = time.monotonic()
-    check_absolute(input, output, os.environ)
+    check_absolute(input, output, config, os.environ)
     storage = Storage.at(output)
     check_writable(storage)
-    models = check_models(config)
-    plan = make_plan(input, storage, config, fingerprint(config, _facts(config, models)))
+    found = check_models(config)
+    plan = make_plan(input, storage, config, fingerprint(config, _facts(config, found)))
     planned = time.monotonic()
 
     now = datetime.now(UTC)
     manifest = RunManifest.start(new_run_id(now), input, plan, config.model_dump(mode="json"), now)
     versions = {name: version(name) for name in _LIBRARIES}
-    manifest = replace(manifest, models=models, versions=versions)
+    manifest = replace(manifest, models=_provenance(found), versions=versions)
     tally = Tally()
     if plan.items:
-        _annotate_items(plan, config, manifest, tally, address, quiet=quiet)
+        # Workers have another working directory, and would resolve a branch or a URL anew.
+        fixed = pinned(with_absolute_gazetteer(config), found)
+        _annotate_items(plan, fixed, manifest, tally, address, quiet=quiet)
     report_bad_files(plan, manifest.run_id)
     worked = time.monotonic()
 
@@ -160,9 +168,10 @@ def _annotate_items(
     from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
+    from luke_batch.distributed.stopping import stoppable
 
     stages = model_stages(config)
-    with connected(address):
+    with connected(address), stoppable():
         found = nodes()
         check_reachable(plan.source, plan.output, config.output, len(found))
         pools = plan_pools(found, demands(stages), len(plan.items))
@@ -198,9 +207,17 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest) -> RunContext
     )
 
 
-def _facts(config: JobConfig, models: Mapping[str, str]) -> dict[str, str]:
+def _provenance(found: Mapping[str, Checkpoint]) -> dict[str, dict[str, str | None]]:
+    """What the manifest and every output file say of each checkpoint: content hash and commit."""
+    return {
+        path: {"weights": checkpoint.weights_hash, "revision": checkpoint.revision}
+        for path, checkpoint in found.items()
+    }
+
+
+def _facts(config: JobConfig, found: Mapping[str, Checkpoint]) -> dict[str, str]:
     """What the fingerprint needs to know beyond the configuration."""
-    facts = {weights_fact(path): weights for path, weights in models.items()}
+    facts = {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
     gazetteer = config.proposers.gazetteer
     if gazetteer is not None:
         folder, _, name = gazetteer.path.rpartition("/")

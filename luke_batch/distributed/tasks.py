@@ -41,11 +41,19 @@ def read_and_prepare(row: pa.Table, job: Job) -> Iterator[pa.Table]:
     """The work items of a `reading_row`, each as one row of `wire`, prepared."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     items = [WorkItem.from_json(text) for text in json.loads(row[_ITEMS][0].as_py())]
-    prepare = preparation(job.config.model_dump_json())
     for read in read_items(job.source, items, job.config.input):
         table = rename_collisions(read.table, job.context.written)
-        table = isolated(prepare, table, job.config, "segment")
+        table = prepare(table, job.config)
         yield wire.encode(ReadItem(read.item, table, read.failures))
+
+
+def prepare(table: pa.Table, config: JobConfig) -> pa.Table:
+    """The text stages over a table."""
+
+    def work(rows: pa.Table) -> pa.Table:
+        return preparation(config.model_dump_json())(rows)  # building them may fail as well
+
+    return isolated(work, table, ["sentences"], None, "segment")
 
 
 def commit(row: pa.Table, job: Job) -> pa.Table:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from luke_batch.document.state import Document, Failure
+from luke_batch.errors import DeviceError, UsageError
 from luke_batch.heads.base import Annotation, Answer, Ask, Head
 from luke_batch.model.engine import Engine, Task
 
@@ -12,12 +13,17 @@ _CHARACTERS_AT_ONCE = 200_000
 memory.
 """
 
-_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""Native libraries panic with a BaseException; only these ask the process to stop."""
+_NOT_A_DOCUMENT_S = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, DeviceError)
+"""What fails no document: requests to stop the process, and a checkpoint that cannot be used or a lost GPU,
+which would fail every later one alike. All else does, a native library's panic (a BaseException) too.
+"""
 
 
 def run_head(head: Head, documents: Sequence[Document], engine: Engine) -> None:
-    """Annotate every document that has not failed; one that fails now says so in `failure`."""
+    """Annotate every document that has not failed; one that fails now says so in `failure`.
+
+    Raises a UsageError where the checkpoint cannot be used, and DeviceError where the GPU is lost.
+    """
     group: list[Document] = []
     size = 0
     for document in documents:
@@ -56,7 +62,7 @@ def _advance(head: Head, document: Document, annotation: Annotation, answer: Ans
         return next(annotation) if answer is None else annotation.send(answer)
     except StopIteration:
         return None
-    except _NOT_OURS:
+    except _NOT_A_DOCUMENT_S:
         raise
     except BaseException as error:
         document.failure = Failure.of(error, head.name)
@@ -67,7 +73,7 @@ def _answer(head: Head, asked: Sequence[tuple[Document, Ask]], engine: Engine) -
     """Outputs for each document; None where its own windows make the engine fail."""
     try:
         return list(_forward([question for _, question in asked], engine))
-    except _NOT_OURS:
+    except _NOT_A_DOCUMENT_S:
         raise
     except BaseException as error:
         if len(asked) == 1:

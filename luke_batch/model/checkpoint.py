@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from luke_batch.config import ModelConfig
 from luke_batch.errors import CheckpointError
 from luke_batch.model.content_hash import content_hash
 from luke_batch.model.fetch import Location, fetch
@@ -48,7 +49,9 @@ class Checkpoint:
     """As the user named it."""
     folder: Path
     revision: str | None
-    """The hub's commit; None for a local folder."""
+    """The hub's commit, or the key of a downloaded URL; None for a folder of the user's own."""
+    pinned: str
+    """A path that means the same in every process; see `Location`."""
     config: Mapping[str, object]
     """The content of config.json."""
     tensors: Mapping[str, TensorFacts]
@@ -111,6 +114,20 @@ def resolve(path: str) -> Checkpoint:
     return read_checkpoint(fetch(path), path)
 
 
+def resolve_model(model: ModelConfig) -> Checkpoint:
+    """`resolve` for a model of the configuration; also CheckpointError where its content is not the one that
+    `weights_hash` asks for.
+    """
+    checkpoint = resolve(model.path)
+    if model.weights_hash not in (None, checkpoint.weights_hash):
+        raise CheckpointError(
+            f"{model.path}: its files on this machine ({checkpoint.folder}) have the content hash "
+            f"{checkpoint.weights_hash}, not {model.weights_hash} as planned; they were changed since, or "
+            "are another copy: run the same command again, or mend the copy"
+        )
+    return checkpoint
+
+
 def read_checkpoint(location: Location, path: str) -> Checkpoint:
     """The facts of a local folder, named `path` in messages. Raises CheckpointError as `resolve` does."""
     folder = location.folder
@@ -130,6 +147,7 @@ def read_checkpoint(location: Location, path: str) -> Checkpoint:
         path=path,
         folder=folder,
         revision=location.revision,
+        pinned=location.pinned,
         config=config,
         tensors=tensors,
         heads={**heads, "embeddings": heads.get("embeddings", HeadFacts())},

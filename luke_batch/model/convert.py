@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import Checkpoint, read_checkpoint, read_config
+from luke_batch.model.checkpoint import Checkpoint, read_checkpoint, read_config, resolve
 from luke_batch.model.fetch import PATTERNS, PICKLE_PATTERNS, Location, fetch
 from luke_batch.model.pieces import read_object
 from luke_batch.model.tensor_files import INDEX, PICKLES, SINGLE
@@ -49,14 +49,13 @@ def convert(source: str, destination: Path) -> Checkpoint:
             if file.name != PICKLE_INDEX:
                 shutil.copyfile(file, temporary / file.name)
         _run_process(folder, temporary, source)
-        read_checkpoint(
-            Location(temporary, None), source
-        )  # refuse here, before anything is at the destination
+        # Refused here, before anything is at the destination.
+        read_checkpoint(Location(temporary, None, source), source)
         temporary.chmod(0o755)
         temporary.rename(destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return read_checkpoint(Location(destination.absolute(), None), str(destination))
+    return resolve(str(destination.absolute()))
 
 
 def _run_process(folder: Path, destination: Path, source: str) -> None:

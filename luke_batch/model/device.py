@@ -1,8 +1,18 @@
 """Where a model runs."""
 
+from pathlib import Path
 from typing import Literal
 
 from luke_batch.errors import ResourceError
+
+_CPU_FACTS = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""As Linux names them on x86 and on Arm."""
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16; without them it is slower than float32."""
+    return _CPU_FACTS.exists() and not _BFLOAT16_FLAGS.isdisjoint(_CPU_FACTS.read_text().split())
 
 
 def pick_device(setting: Literal["auto", "cpu", "cuda"], gpu_assigned: bool) -> str:

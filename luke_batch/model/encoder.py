@@ -1,11 +1,13 @@
 """LUKE's encoder over padded batches, with the parameter names of transformers' LukeModel.
 
-Equal to transformers in exact arithmetic, and cheaper in three places:
+It trains the embedded model; `transformers_engine` runs checkpoints. Equal to transformers in exact
+arithmetic, and cheaper:
 
 * the position of an entity is the mean of the position rows of its span: a difference of prefix sums over the
   position table instead of a (batch, entities, 30, hidden) tensor;
 * the projections of a layer are one product for the words and one for the entities;
-* attention is one fused call over the sequence [words | entities].
+* attention without entity-aware queries is one fused call over [words | entities]. With them the scores are
+  two products, for words and for entities, as no fused call takes two queries for one softmax.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from luke_batch.errors import CheckpointError
 from luke_batch.model.attention import SelfAttention
 
 
@@ -40,7 +43,12 @@ class EncoderConfig:
 
     @classmethod
     def from_luke(cls, config: dict[str, Any]) -> EncoderConfig:
-        """From the content of a LUKE config.json."""
+        """From the content of a LUKE config.json; CheckpointError for another activation than GELU."""
+        activation = config.get("hidden_act", "gelu")
+        if activation != "gelu":
+            raise CheckpointError(
+                f"config.json has hidden_act {activation!r}; this encoder computes gelu only"
+            )
         values = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
         values.setdefault("entity_emb_size", config["hidden_size"])
         return cls(**values)

@@ -54,4 +54,4 @@ def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[T
             # Here, not above: a plan that finds nothing to do must not pay for torch.
             from luke_batch.model.transformers_engine import TransformersEngine
 
-            return TransformersEngine(checkpoint, tasks, device, max_tokens=config.max_tokens)
+            return TransformersEngine(checkpoint, tasks, device, config.max_tokens, config.precision)

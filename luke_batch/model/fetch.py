@@ -34,6 +34,8 @@ class Location:
     folder: Path
     revision: str | None
     """The hub's commit, the key of a downloaded URL, or None for a folder of the user's own."""
+    pinned: str
+    """A path that means the same in every process: `id@commit`, an absolute folder, a URL, `embedded`."""
 
 
 def fetch(path: str, patterns: tuple[str, ...] = PATTERNS) -> Location:
@@ -43,26 +45,33 @@ def fetch(path: str, patterns: tuple[str, ...] = PATTERNS) -> Location:
     where the URL needs a library that is not installed.
     """
     if path == EMBEDDED:
-        return Location(_existing(EMBEDDED_FOLDER, path), None)
+        if not EMBEDDED_FOLDER.is_dir():
+            raise _no_folder(f"{path} ({EMBEDDED_FOLDER})")
+        return Location(EMBEDDED_FOLDER, None, EMBEDDED)
     if "://" in path:
         return _from_url(path, patterns)
     folder = Path(path).expanduser()
     if folder.is_dir():
-        return Location(folder.absolute(), None)
+        return Location(folder.absolute(), None, str(folder.absolute()))
     match = HUB_ID.fullmatch(path)
     if match is None or path.startswith((".", "~")):
-        return Location(_existing(folder, path), None)
+        raise _no_folder(path)
     return _from_hub(match["id"], match["revision"], patterns)
 
 
-def _existing(folder: Path, path: str) -> Path:
-    if not folder.is_dir():
-        where = f"{path} ({folder})" if path == EMBEDDED else path
-        raise CheckpointError(
-            f"{where}: no such model folder; give a folder, a hub id (org/name or org/name@revision), "
-            "s3://… or `embedded`"
-        )
-    return folder
+def is_relative(path: str) -> bool:
+    """Whether `path` is a folder that is looked for from the working directory."""
+    folder = Path(path).expanduser()
+    if path == EMBEDDED or "://" in path or folder.is_absolute():
+        return False
+    return folder.is_dir() or HUB_ID.fullmatch(path) is None or path.startswith(".")
+
+
+def _no_folder(named: str) -> CheckpointError:
+    return CheckpointError(
+        f"{named}: no such model folder; give a folder, a hub id (org/name or org/name@revision), s3://… or "
+        "`embedded`"
+    )
 
 
 def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Location:
@@ -77,7 +86,8 @@ def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) 
             f"{_first_line(error)}); check the name and the network, log in for a gated model, or download "
             "it elsewhere and give its folder"
         ) from error
-    return Location(folder, folder.name if COMMIT.fullmatch(folder.name) else revision)
+    commit = folder.name if COMMIT.fullmatch(folder.name) else revision
+    return Location(folder, commit, repository if commit is None else f"{repository}@{commit}")
 
 
 def _from_url(url: str, patterns: tuple[str, ...]) -> Location:
@@ -101,7 +111,7 @@ def _from_url(url: str, patterns: tuple[str, ...]) -> Location:
         ) from error
     if not files:
         raise CheckpointError(f"{url}: no such model folder, or an empty one; check bucket and prefix")
-    return Location(folder, key)
+    return Location(folder, key, url)
 
 
 def _listing(

@@ -39,7 +39,8 @@ class Tokenizer:
         self.mask_id = special_ids["<mask>"]
         self.entity_marker_id = special_ids["<ent>"]
         self.entity_marker2_id = special_ids["<ent2>"]
-        # The rows that the word embedding must have.
+        # The rows that the word embedding must have: for text alone, and for the markers as well.
+        self.text_size = max(pieces.size, 1 + max(self.bos_id, self.pad_id, self.eos_id))
         self.vocab_size = max(pieces.size, 1 + max(special_ids.values()))
         self.max_mention_length = max_mention_length
         self.add_prefix_space = add_prefix_space
@@ -117,7 +118,10 @@ def _special_ids(folder: Path, pieces: Pieces, config: dict[str, object]) -> dic
     ids = dict(pieces.special_ids)
     added = folder / "added_tokens.json"
     if added.exists():
-        ids |= cast("dict[str, int]", read_object(added))
+        content = read_object(added)
+        if any(type(value) is not int for value in content.values()):
+            raise CheckpointError(f"{added}: not {{token: id}}; download it again")
+        ids |= cast("dict[str, int]", content)
     # transformers 4 appends the markers to a vocabulary without them.
     for marker in ("<ent>", "<ent2>"):
         ids.setdefault(marker, max(pieces.size, 1 + max(ids.values(), default=0)))

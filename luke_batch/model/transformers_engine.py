@@ -1,6 +1,7 @@
 """`engine: transformers`: forward passes of transformers' own classes, the reference for every other engine.
 
-Heads of one checkpoint share one encoder. Batches are length-sorted and padded, in float32.
+Heads of one checkpoint share one encoder. Batches are length-sorted and padded. In bfloat16 only the products
+are (torch's autocast); the weights, the norms and what comes out stay float32.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +21,8 @@ from transformers import (
 )
 
 from luke_batch.arrays import FloatArray
-from luke_batch.errors import CheckpointError
+from luke_batch.config import Precision
+from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.model.batching import length_sorted, run_halving
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
@@ -42,13 +44,21 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 class TransformersEngine:
     """An `Engine`; see there for what `run` promises."""
 
-    def __init__(self, checkpoint: Checkpoint, tasks: Collection[Task], device: str, max_tokens: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tasks: Collection[Task],
+        device: str,
+        max_tokens: int,
+        precision: Precision = "float32",
+    ) -> None:
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         config = LukeConfig.from_dict(dict(checkpoint.config))
         encoder = _encoder(config, checkpoint)
         self._checkpoint = checkpoint
         self._device = device
         self._max_tokens = max_tokens
+        self._bfloat16 = precision == "bfloat16"
         self._pad_id = checkpoint.setting("pad_token_id")
         self._encoder: Any = encoder.to(device).eval()
         self._heads: dict[Task, Any] = {
@@ -58,7 +68,10 @@ class TransformersEngine:
         }
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
-        """The outputs of `task` for each window; CheckpointError where ids lie outside of the embeddings."""
+        """The outputs of `task` for each window.
+
+        Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
+        """
         if task in HEAD_CLASSES and task not in self._heads:
             raise ValueError(f"the engine was not loaded for the task {task.value}")
         self._check(task, windows)
@@ -67,7 +80,11 @@ class TransformersEngine:
         results: dict[int, FloatArray] = {}
         for rows in length_sorted(words, entities, self._max_tokens):
             batch = [windows[row] for row in rows]
-            outputs = run_halving(partial(self._forward, task), batch, self._is_out_of_memory)
+            try:
+                outputs = run_halving(partial(self._forward, task), batch, self._is_out_of_memory)
+            except RuntimeError as error:
+                self._check_device(error)
+                raise
             results.update(zip(rows.tolist(), outputs, strict=True))
         return [results[row] for row in range(len(windows))]
 
@@ -99,6 +116,18 @@ class TransformersEngine:
             torch.cuda.empty_cache()  # blocks of the failed sizes are of no use to the halves
         return found
 
+    def _check_device(self, cause: RuntimeError) -> None:
+        """DeviceError where the device fails whatever it is asked: after a device-side assert or a lost
+        context CUDA repeats its error until the process ends, while other errors are those of one batch.
+        """
+        if self._device == "cpu":
+            return
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+            raise DeviceError(f"the GPU of this process no longer answers: {reason}") from cause
+
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pad(windows, self._pad_id, self._checkpoint.max_mention_length)
@@ -107,16 +136,17 @@ class TransformersEngine:
             width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
             return [np.zeros((0, width), np.float32) for _ in windows]
         inputs = self._inputs(batch, spans=task is Task.SPANS)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
+            outputs = self._heads.get(task, self._encoder)(**inputs)
         match task:
             case Task.SPANS:
-                return _cut(self._heads[task](**inputs).logits, counts)
+                return _cut(outputs.logits, counts)
             case Task.ENTITY | Task.PAIR:
-                return list(_array(self._heads[task](**inputs).logits))
+                return list(_array(outputs.logits))
             case Task.MENTIONS:
-                return _cut(self._encoder(**inputs).entity_last_hidden_state, counts)
+                return _cut(outputs.entity_last_hidden_state, counts)
             case Task.TEXT:
-                states = self._encoder(**inputs).last_hidden_state
-                return _cut(states, [len(window.token_ids) for window in windows])
+                return _cut(outputs.last_hidden_state, [len(window.token_ids) for window in windows])
 
     def _inputs(self, batch: PaddedWindows, spans: bool) -> dict[str, Tensor]:
         # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.

@@ -38,10 +38,13 @@ def _vector_columns(table: pa.Table) -> list[str]:
 
 
 def _worth_showing(rows: Sequence[Row], lang: str) -> list[int]:
-    """One document a language, those with the most relations and mentions first."""
+    """One document a language, those with the most kinds of relations and of mentions first."""
 
     def content(index: int) -> tuple[int, int]:
-        return len(rows[index].get("relations") or []), len(rows[index]["mentions"] or [])
+        kinds = [
+            {each["label"] for each in rows[index].get(name) or []} for name in ("relations", "mentions")
+        ]
+        return len(kinds[0]), len(kinds[1])
 
     best: dict[str, int] = {}
     for index in sorted(range(len(rows)), key=content, reverse=True):

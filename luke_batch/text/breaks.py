@@ -33,6 +33,7 @@ _JOINING_LETTER = re.compile(
 )
 
 LIBRARY_VERSION = f"icu4py-{version('icu4py')}/icu-{icu4py.icu_version}"
+"""Of ICU, whose Unicode data may change with it; part of the fingerprint."""
 
 
 class _Breaker(Protocol):

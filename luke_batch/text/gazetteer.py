@@ -19,7 +19,7 @@ from luke_batch.errors import ConfigError, InputError
 from luke_batch.text.breaks import without_surrogates
 
 VERSION = 1
-"""Raised by hand whenever the same names would match differently; part of the fingerprint."""
+"""Raised by hand whenever the same names would match differently; part of the job's fingerprint."""
 
 Case = Literal["exact", "fold", "smart"]
 

@@ -6,7 +6,6 @@ Linear in the text. A sentence depends on the language and its own paragraph alo
 """
 
 import re
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from luke_batch.text.scripts import main_language
 from luke_batch.text.sentence_boundaries import paragraphs, sentence_starts
 
 VERSION = 1
-"""Raised by hand whenever the same text would give other sentences."""
+"""Raised by hand whenever the same text would give other sentences; part of the fingerprint."""
 
 _WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
@@ -32,11 +31,6 @@ class Segmenter(Protocol):
     @property
     def name(self) -> str:
         """What the configuration calls it."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes whenever results may change: our own version and the libraries'."""
         ...
 
     def segment(self, text: str, language: str | None) -> IntArray:
@@ -61,12 +55,6 @@ class SentencexSegmenter:
             message = f"segmenter.max_characters is {max_characters}, which leaves no sentence: set 1 or more"
             raise ConfigError(message)
         self._max_characters = max_characters
-
-    @property
-    def version(self) -> str:
-        """Our own version and the libraries'."""
-        libraries = "/".join(f"{name}-{version(name)}" for name in ("sentencex", "langcodes"))
-        return f"{VERSION}/{libraries}/{breaks.LIBRARY_VERSION}"
 
     def segment(self, text: str, language: str | None) -> IntArray:
         """As `Segmenter.segment` says; without a known `language` the script decides."""

@@ -16,8 +16,9 @@ from luke_batch.arrays import IntArray
 from luke_batch.text import breaks
 from luke_batch.text.languages import normalise
 
-VERSION = f"1/{breaks.LIBRARY_VERSION}"
-"""Changes whenever the same text may give other words: belongs into the fingerprint."""
+VERSION = 1
+"""Raised by hand whenever the same text would give other words; part of the fingerprint, as ICU's version is.
+"""
 
 _APOSTROPHE = re.compile(r"(?<=\S)['’](?=\w)")
 _POSSESSIVE = re.compile(r"['’]s(?!\w)", re.IGNORECASE)

@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -193,7 +193,6 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_session: None, checkpoin
         "long": (LONG_DOCUMENT, [{**place, "start": last - 8, "end": last - 2}, place]),
         "to the end": (text, [{**place, "start": 0, "end": 31}]),
     }
-    labels = [["LOC", *["PER"] * 1], ["ORG"]]
     folder = tmp_path_factory.mktemp("given")
     columns = {
         "id": list(rows),
@@ -202,7 +201,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_session: None, checkpoin
     }
     put(folder / "in", "spans.parquet", pa.table(columns))
     members = pa.StructArray.from_arrays(
-        [pa.array([0, 24, 24]), pa.array([11, 30, 30]), not_utf8([*labels[0], *labels[1]], 1)],
+        [pa.array([0, 24, 24]), pa.array([11, 30, 30]), not_utf8(["PER", "LOC", "LOC"], 1)],
         fields=list(SPANS.value_type),
     )
     broken = pa.ListArray.from_arrays(pa.array([0, 2, 3], pa.int32()), members)
@@ -361,6 +360,20 @@ def test_a_column_with_one_of_our_names_is_kept(odd: Run) -> None:
     assert odd.table("our_names.parquet")["source_mentions"].to_pylist() == ["theirs"] * 3
     (line,) = [warning for warning in odd.summary["warnings"] if "mentions" in warning]
     assert line == "INPUT has a column mentions, which luke-batch writes: it is kept as source_mentions"
+
+
+def test_dead_letters_are_read_with_one_line(odd: Run) -> None:
+    """The lines of docs/troubleshoot.md work: DuckDB lists the letters, pandas counts them by cause."""
+    import duckdb
+    import pandas as pd
+
+    letters = f"{odd.output}/_dead_letters"
+    query = f"SELECT source, row, id, stage, message FROM '{letters}/*.parquet' ORDER BY ALL"
+    with duckdb.connect() as database:
+        assert len(database.sql(query).fetchall()) == 6
+    counts = pd.read_parquet(letters).groupby(["stage", "error_class"]).size()
+    found = cast("dict[tuple[str, str], int]", counts.to_dict())
+    assert (found["plan", "FragmentError"], found["read", "DocumentError"]) == (2, 1)
 
 
 def test_a_second_run_changes_nothing(odd: Run) -> None:

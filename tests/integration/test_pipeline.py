@@ -120,6 +120,7 @@ def test_manifest_tells_what_happened(annotated: Annotated) -> None:
     assert manifest["outcome"]["documents"] == 12
     assert manifest["figures"]["documents"] == 11
     assert list(manifest["models"]) == [annotated.config.models["main"].path]
+    assert manifest["models"].popitem()[1].keys() == {"weights", "revision"}
     assert set(manifest["versions"]) >= {"luke-batch", "ray", "torch"}
 
 
@@ -179,13 +180,15 @@ def test_refused_before_anything_is_written(tmp_path: Path, checkpoint: Path) ->
 
 def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, config: JobConfig) -> None:
     """What no stage foresaw fails the documents of its table, which names stage and error."""
+    from luke_batch.annotator import vector_type
+    from luke_batch.columns import output_columns
     from luke_batch.distributed.isolation import isolated
     from luke_batch.document.columns import ERROR
 
     def broken(_: pa.Table) -> pa.Table:
         raise MemoryError("no room")
 
-    found = isolated(broken, documents("a"), config, "ner")
+    found = isolated(broken, documents("a"), output_columns(config), vector_type(config), "ner")
     assert (
         found[ERROR].to_pylist() == [{"stage": "ner", "error_class": "MemoryError", "message": "no room"}] * 6
     )

@@ -1,5 +1,6 @@
 """The whole annotation in one process: what users get for ordinary, odd and broken documents."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from luke_batch.annotator import Annotator, check_models, model_stages
+from luke_batch.annotator import Annotator, ModelStage, check_models, model_stages, pinned
 from luke_batch.config import JobConfig
 from luke_batch.document.source import rename_collisions, renamed_columns
 from luke_batch.errors import CheckpointError, ConfigError
@@ -395,5 +396,23 @@ def test_models_are_checked_before_any_work(
         check_models(config(ner, [{"head": "ner"}, {"head": "relations"}]))
     with pytest.raises(ConfigError, match="no label 'O'"):
         check_models(config(ner, [{"head": "ner", "none_label": "O"}]))
-    facts = check_models(config(multi_head_folder, ALL_HEADS))
-    assert facts == {str(multi_head_folder): resolve(str(multi_head_folder)).weights_hash}
+    found = check_models(config(multi_head_folder, ALL_HEADS))
+    assert found == {str(multi_head_folder): resolve(str(multi_head_folder))}
+
+
+def test_workers_load_what_was_planned(
+    multi_head_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pinned job finds its checkpoint from any directory, and refuses one that was changed meanwhile."""
+    folder = Path(shutil.copytree(multi_head_folder, tmp_path / "org" / "model"))
+    monkeypatch.chdir(tmp_path)
+    job = config(Path("org/model"), [{"head": "ner"}, {"head": "types", "model": "./org/model"}])
+    fixed = pinned(job, check_models(job))
+    (spec,) = model_stages(fixed)
+    assert (spec.model.path, spec.heads) == (str(folder), (0, 1))
+    monkeypatch.chdir("/")
+    ModelStage(fixed, spec, "cpu")
+    with (folder / "entity_vocab.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(CheckpointError, match=r"have the content hash \w{64}, not \w{64} as planned"):
+        ModelStage(fixed, spec, "cpu")

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import fsspec
 import huggingface_hub.constants
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model import fetch
@@ -259,6 +261,7 @@ def test_a_hub_id_gives_the_commit(hub: str, suffix: str) -> None:
     """A cached checkpoint works offline, and its revision is the commit, whatever was asked for."""
     checkpoint = resolve(hub + suffix)
     assert (checkpoint.revision, checkpoint.path) == (COMMIT, hub + suffix)
+    assert checkpoint.pinned == f"{hub}@{COMMIT}"
     assert checkpoint.require("ner").labels == LABELS["ner"]
 
 
@@ -280,8 +283,15 @@ def store(ner_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     filesystem.rm("/models", recursive=True)
 
 
-def test_a_url_is_downloaded_once(store: str, ner_copy: Path) -> None:
+def test_a_url_is_downloaded_once(store: str, ner_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several processes at once get one folder with the same content; pickles stay where they are."""
+    get_file, turn = MemoryFileSystem.get_file, Lock()
+
+    def one_at_a_time(self: MemoryFileSystem, source: str, target: str) -> None:
+        with turn:  # a file in fsspec's memory has one position, which all its readers share
+            get_file(self, source, target)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", one_at_a_time)
     with ThreadPoolExecutor(4) as pool:
         found: list[Checkpoint] = list(pool.map(resolve, [store, store + "/", store, store]))
     folders = {checkpoint.folder for checkpoint in found}

@@ -11,7 +11,7 @@ import transformers
 
 from luke_batch.arrays import FloatArray
 from luke_batch.config import ModelConfig
-from luke_batch.errors import CheckpointError, ResourceError
+from luke_batch.errors import CheckpointError, DeviceError, ResourceError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.device import pick_device
 from luke_batch.model.engine import Engine, Task, load_engine
@@ -223,6 +223,24 @@ def test_out_of_memory_is_survived(multi_head_folder: Path, monkeypatch: pytest.
         loaded.run(Task.SPANS, inputs)
 
 
+def test_a_lost_gpu_is_no_error_of_a_batch(multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that CUDA repeats whatever it is asked ends the process; one that passes is the batch's."""
+    loaded = engine(multi_head_folder, Task.SPANS)
+    assert isinstance(loaded, TransformersEngine)
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered\nand much advice")
+
+    monkeypatch.setattr(loaded, "_forward", failing)
+    monkeypatch.setattr(loaded, "_device", "cuda")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        loaded.run(Task.SPANS, windows(Task.SPANS))
+    monkeypatch.setattr(torch.cuda, "synchronize", failing)
+    with pytest.raises(DeviceError, match=r"no longer answers: CUDA error: device-side assert triggered$"):
+        loaded.run(Task.SPANS, windows(Task.SPANS))
+
+
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` follows Ray's assignment; a GPU that CUDA does not see is refused with the cure."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -241,3 +259,19 @@ def test_every_engine_of_the_configuration_loads(multi_head_folder: Path) -> Non
     for name in get_args(ModelConfig.model_fields["engine"].annotation):
         config = ModelConfig(engine=name)
         assert load_engine(config, resolve(str(multi_head_folder)), [Task.TEXT], "cpu")
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_bfloat16_agrees_with_float32_and_comes_out_as_float32(
+    task: Task, checkpoint_folder: Folders
+) -> None:
+    """Half precision changes the logits by a few hundredths of their size, and not their type."""
+    checkpoint = resolve(str(checkpoint_folder(with_head(TASKS[task], Recipe()))))
+    exact, half = (
+        load_engine(ModelConfig(precision=precision), checkpoint, [task], "cpu").run(task, windows(task))
+        for precision in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact, half, strict=True):
+        assert other.dtype == np.float32
+        assert np.abs(one - other).max(initial=0) <= 0.1 * max(1, np.sqrt(np.mean(one**2)) if one.size else 0)
+    assert any(not np.array_equal(one, other) for one, other in zip(exact, half, strict=True))

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from luke_batch import fingerprint as module
 from luke_batch.config import JobConfig
-from luke_batch.fingerprint import ANNOTATOR_VERSIONS, GAZETTEER_FACT, describe, fingerprint, weights_fact
+from luke_batch.fingerprint import GAZETTEER_FACT, HEAD_VERSIONS, describe, fingerprint, weights_fact
 from luke_batch.settings import load_config
 
 _BASE = [
@@ -36,12 +36,14 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "ProposerConfig.gazetteer": ("proposers.gazetteer=null", True),
     "ModelConfig.path": ("models.main.path=b", False),  # the content counts
     "ModelConfig.engine": ("", False),  # engines are equal by contract; there is one as yet
+    "ModelConfig.precision": ("models.main.precision=bfloat16", True),
     "ModelConfig.device": ("models.main.device=cuda", False),
-    "ModelConfig.max_tokens": ("models.main.max_tokens=1024", False),
+    "ModelConfig.max_tokens": ("models.main.max_tokens=2048", False),
     "ModelConfig.actors": ("models.main.actors=2", False),
     "ModelConfig.num_cpus": ("models.main.num_cpus=2", False),
     "ModelConfig.num_gpus": ("models.main.num_gpus=1", False),
     "ModelConfig.add_prefix_space": ("models.main.add_prefix_space=true", True),
+    "ModelConfig.weights_hash": ("models.main.weights_hash=abc", False),  # the content counts
     "NerConfig.head": ("heads=[{head: types, spans: auto}]", True),
     "NerConfig.model": ("heads.0.model=same", False),  # the content counts
     "NerConfig.context": ("heads.0.context=document", True),
@@ -144,11 +146,25 @@ def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyP
     """Raising a head's version redoes the jobs that have this head, and no others."""
     ner_only = "heads=[{head: ner}]"
     everything, ner = _fingerprint(), _fingerprint(ner_only)
-    monkeypatch.setitem(ANNOTATOR_VERSIONS, "types", 2)
+    monkeypatch.setitem(HEAD_VERSIONS, "types", 2)
     assert _fingerprint() != everything
     assert _fingerprint(ner_only) == ner
-    monkeypatch.setitem(ANNOTATOR_VERSIONS, "segmenter", 2)
-    assert _fingerprint(ner_only) != ner
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"luke_batch.text.{stage}.VERSION" for stage in ("segmenter", "words", "spans", "gazetteer")),
+        "luke_batch.text.breaks.LIBRARY_VERSION",
+        "unicodedata.unidata_version",
+    ],
+)
+def test_the_versions_of_the_text_stages_count(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant that is raised beside its code, another ICU, and Python's own Unicode data."""
+    before, without_names = _fingerprint(), _fingerprint("proposers.gazetteer=null")
+    monkeypatch.setattr(name, "another")
+    assert _fingerprint() != before
+    assert (_fingerprint("proposers.gazetteer=null") == without_names) is ("gazetteer" in name)
 
 
 def test_every_head_has_a_version() -> None:
@@ -158,7 +174,7 @@ def test_every_head_has_a_version() -> None:
         for section in _sections(JobConfig)
         if "head" in section.model_fields
     }
-    assert heads <= set(ANNOTATOR_VERSIONS)
+    assert heads <= set(HEAD_VERSIONS)
 
 
 def test_the_versions_of_the_text_libraries_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ _ALLOWED: dict[str, set[str]] = {
     "yaml_text": set(),
     "invalid": set(),
     "settings": {"invalid", "yaml_text"},
-    "fingerprint": set(),
+    "fingerprint": {"text"},
     "columns": set(),
     "document": set(),
     "text": set(),

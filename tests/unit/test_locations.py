@@ -1,34 +1,93 @@
 """Where INPUT and OUTPUT may lie."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luke_batch.config import OutputConfig
+from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.locations import check_absolute, check_reachable, check_writable
-from luke_batch.errors import InputError, OutputError
+from luke_batch.distributed.locations import (
+    check_absolute,
+    check_reachable,
+    check_writable,
+    with_absolute_gazetteer,
+)
+from luke_batch.errors import ConfigError, InputError, OutputError
 
 SUBMITTED = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
+RELATIVE = JobConfig.model_validate(
+    {"models": {"main": {"path": "./model"}}, "proposers": {"gazetteer": {"path": "names.csv"}}}
+)
 
 
 def test_relative_paths_are_refused_in_a_submitted_job() -> None:
     """The driver runs in a copy that is thrown away: outputs would be lost."""
     with pytest.raises(InputError, match=r"INPUT in is relative.*absolute path or an s3://"):
-        check_absolute("in", "/out", SUBMITTED)
+        check_absolute("in", "/out", JobConfig(), SUBMITTED)
     with pytest.raises(OutputError, match=r"OUTPUT out/x is relative"):
-        check_absolute("s3://bucket/in", "out/x", SUBMITTED)
+        check_absolute("s3://bucket/in", "out/x", JobConfig(), SUBMITTED)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"models": {"main": {"path": "./model"}}}, r"models.main.path \./model is relative"),
+        ({"models": {"main": {"path": "model"}}}, "models.main.path model is relative"),
+        ({"models": {"main": {"path": "folders/model"}}}, "models.main.path folders/model is relative"),
+        (
+            {"heads": [{"head": "ner", "model": "../model"}]},
+            r"models\.\.\./model.path \.\./model is relative",
+        ),
+        ({"proposers": {"gazetteer": {"path": "names.csv"}}}, "gazetteer.path names.csv is relative"),
+    ],
+)
+def test_relative_tables_and_models_are_refused_in_a_submitted_job(
+    settings: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their workers would look for them in the copy as well."""
+    (tmp_path / "folders" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        check_absolute("/in", "/out", JobConfig.model_validate(settings), SUBMITTED)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"models": {"main": {"path": "studio-ousia/luke-base@main"}}},
+        {"models": {"main": {"path": "/models/mine"}, "unused": {"path": "./gone"}}},
+        {"models": {"main": {"path": "s3://bucket/model"}}},
+        {"proposers": {"gazetteer": {"path": "s3://bucket/names.csv"}}},
+        {"proposers": {"gazetteer": {"path": "~/names.csv"}}},
+    ],
+)
+def test_other_tables_and_models_pass_in_a_submitted_job(settings: dict[str, Any]) -> None:
+    """Hub ids, URLs and absolute folders; a model that no head uses does not count."""
+    check_absolute("/in", "/out", JobConfig.model_validate(settings), SUBMITTED)
+
+
+def test_a_relative_names_table_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers have another working directory; all else stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    fixed = with_absolute_gazetteer(RELATIVE).proposers.gazetteer
+    assert fixed is not None
+    assert fixed.path == str(tmp_path / "names.csv")
+    for path in ("/names.csv", "s3://bucket/names.csv"):
+        config = JobConfig.model_validate({"proposers": {"gazetteer": {"path": path}}})
+        assert with_absolute_gazetteer(config) == config
+    assert with_absolute_gazetteer(JobConfig()) == JobConfig()
 
 
 def test_absolute_paths_and_urls_pass_in_a_submitted_job() -> None:
     """What names the same place everywhere is fine."""
-    check_absolute("/in", "s3://bucket/out", SUBMITTED)
-    check_absolute("~/in", "file:///out", SUBMITTED)
+    check_absolute("/in", "s3://bucket/out", JobConfig(), SUBMITTED)
+    check_absolute("~/in", "file:///out", JobConfig(), SUBMITTED)
 
 
 def test_relative_paths_pass_elsewhere() -> None:
     """On the command line they mean the present folder."""
-    check_absolute("in", "out", {})
+    check_absolute("in", "out", RELATIVE, {})
 
 
 def test_output_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:

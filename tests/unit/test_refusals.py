@@ -196,6 +196,28 @@ def test_a_model_folder_that_lacks_a_file_is_refused(
     assert said in refused("--set", f"models.main.path={folder}")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vocab.json", "not readable as JSON"),
+        ("added_tokens.json", "not readable as JSON"),
+        ("entity_vocab.json", "not readable"),
+        ("luke_batch.json", "not readable as JSON"),
+        ("heads.safetensors", "not a whole safetensors file"),
+    ],
+)
+def test_a_model_folder_with_a_damaged_file_is_refused(
+    refused: Refused, tmp_path: Path, multi_head_folder: Path, name: str, said: str
+) -> None:
+    """A file that a full disk has left empty: also one that only the actors read."""
+    put(tmp_path / "in", "a.parquet", TWO)
+    folder = Path(shutil.copytree(multi_head_folder, tmp_path / "model"))
+    (folder / name).write_bytes(b"")
+    line = refused("--set", f"models.main.path={folder}")
+    assert f"{name}: {said}" in line
+    assert "download it again" in line
+
+
 def test_another_checkpoint_is_refused(
     refused: Refused, tmp_path: Path, checkpoint_folder: MakeCheckpoint
 ) -> None:

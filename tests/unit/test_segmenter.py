@@ -153,11 +153,8 @@ def test_time_is_linear(text: str) -> None:
 
 
 def test_names_and_limits() -> None:
-    """An unknown name and an impossible limit are configuration errors; the version names the libraries."""
-    made = make_segmenter("sentencex", 80)
-    assert made.name == "sentencex"
-    assert "sentencex-" in made.version
-    assert "icu" in made.version
+    """An unknown name and an impossible limit are configuration errors."""
+    assert make_segmenter("sentencex", 80).name == "sentencex"
     with pytest.raises(ConfigError, match="nltk"):
         make_segmenter("nltk", 80)
     with pytest.raises(ConfigError, match="max_characters"):

@@ -15,6 +15,7 @@ import torch
 from transformers import BertConfig, BertModel, LukeConfig, LukeModel
 
 from luke_batch.arrays import IntArray
+from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.model.tokenizer import Tokenizer
@@ -150,6 +151,12 @@ def setting(tmp_path: Path) -> Setting:
     export(folder, model, luke.config, vocabulary.tokenizer, Card("draft", {}, "# Draft\n"))
     builder = InputBuilder(Tokenizer.load(folder))
     return Setting(model, luke.config, vocabulary.tokenizer, builder, rows)
+
+
+def test_another_activation_is_refused() -> None:
+    """The encoder computes GELU, whatever a configuration says."""
+    with pytest.raises(CheckpointError, match="hidden_act 'relu'"):
+        EncoderConfig.from_luke(LukeConfig(hidden_act="relu").to_dict())
 
 
 def test_a_pruned_vocabulary_keeps_letters_and_what_is_used(setting: Setting) -> None:

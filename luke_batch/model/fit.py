@@ -1,0 +1,134 @@
+"""Whether the parts of a checkpoint belong together: weights, config.json and tokenizer. Imports no torch, so
+that a job is refused before any work: headers and vocabularies tell.
+"""
+
+from collections.abc import Collection
+
+from luke_batch.errors import CheckpointError
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.head_facts import FEATURES
+from luke_batch.model.parameters import ENTITY_AWARE, IGNORED, Shapes, encoder_shapes, entity_aware
+from luke_batch.model.tokenizer import Tokenizer
+
+SCALE = ".scale"  # of an int8 tensor: float32, one factor for each row
+PREFIX = "luke."  # before the encoder's parameters, where the file was written by a class with a head
+
+Names = dict[str, str]
+"""LukeModel's name of a parameter (`weight`, `bias` of a head) -> its name in the file."""
+
+
+def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
+    """CheckpointError where the weights are incomplete for `heads`, or have no row for a token or entity that
+    these give to the model.
+    """
+    encoder_names(checkpoint)
+    for head in heads:
+        if head in FEATURES:
+            head_names(checkpoint, head)
+    _check_ids(checkpoint, tokenizer, heads)
+
+
+def encoder_names(checkpoint: Checkpoint) -> Names:
+    """Every parameter of the encoder (no pooler). CheckpointError that lists missing and unexpected ones, and
+    those of another shape.
+    """
+    in_file = _encoder_candidates(checkpoint)
+    shapes = encoder_shapes(checkpoint)
+    _check(checkpoint, in_file, shapes)
+    names = {name: in_file[name] for name in shapes}
+    _check_scales(checkpoint, names)
+    return names
+
+
+def head_names(checkpoint: Checkpoint, head: str) -> Names:
+    """`weight` and, where the head has one, `bias` of `ner`, `types` or `relations`; relations have none.
+
+    CheckpointError where the bias is missing or does not fit; the weight's shape was checked with the
+    checkpoint's facts.
+    """
+    labels = len(checkpoint.require(head).labels)
+    prefix = head if checkpoint.multi_head else "classifier"
+    names = {"weight": f"{prefix}.weight"}
+    if head != "relations":
+        names["bias"] = f"{prefix}.bias"
+        _check(checkpoint, {names["bias"]: names["bias"]}, {names["bias"]: (labels,)})
+    _check_scales(checkpoint, names)
+    return names
+
+
+def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
+    """Only ids that `heads` use count: published checkpoints for NER have no rows for the markers."""
+    tokens = {"its largest token": tokenizer.text_size - 1}
+    entities = {"[MASK]": tokenizer.entity_mask_id}
+    if "types" in heads or "relations" in heads:
+        tokens["<ent>"] = tokenizer.entity_marker_id
+    if "relations" in heads:
+        tokens["<ent2>"] = tokenizer.entity_marker2_id
+        if tokenizer.entity_mask2_id is None:
+            raise CheckpointError(
+                f"{checkpoint.path}: its entity vocabulary has no [MASK2], which relations need; choose "
+                "another checkpoint for this head, or leave the head out"
+            )
+        entities["[MASK2]"] = tokenizer.entity_mask2_id
+    for kind, setting, ids in (
+        ("tokenizer", "vocab_size", tokens),
+        ("entity vocabulary", "entity_vocab_size", entities),
+    ):
+        rows = checkpoint.setting(setting)
+        for name, number in ids.items():
+            if not 0 <= number < rows:
+                raise CheckpointError(
+                    f"{checkpoint.path}: its {kind} gives {name} the id {number}, but the weights have "
+                    f"{rows} rows ({setting}); tokenizer and weights do not belong together, download both "
+                    "again"
+                )
+
+
+def _encoder_candidates(checkpoint: Checkpoint) -> Names:
+    """LukeModel name -> name in the file, without what is safely ignored."""
+    names = {name for name in checkpoint.tensors if not name.endswith(SCALE)}
+    prefixed = any(name.startswith(PREFIX) for name in names)
+    if checkpoint.multi_head:
+        names -= {f"{head}.{part}" for head in FEATURES for part in ("weight", "bias")}
+    found: Names = {}
+    for name in sorted(names):
+        plain = name.removeprefix(PREFIX) if prefixed else name
+        ignored = IGNORED.fullmatch(plain) or (not entity_aware(checkpoint) and ENTITY_AWARE.fullmatch(plain))
+        if not ignored:
+            found[plain] = name
+    return found
+
+
+def _check(checkpoint: Checkpoint, in_file: Names, shapes: Shapes) -> None:
+    tensors = checkpoint.tensors
+    misfits = [
+        f"{name} is {tensors[in_file[name]].shape} instead of {shape}"
+        for name, shape in shapes.items()
+        if in_file.get(name) in tensors and tensors[in_file[name]].shape != shape
+    ]
+    complaints = {
+        "missing": [name for name in shapes if in_file.get(name) not in tensors],
+        "unexpected": [name for name in in_file if name not in shapes],
+        "of another shape": misfits,
+    }
+    found = [f"{kind}: {_listed(names)}" for kind, names in complaints.items() if names]
+    if found:
+        raise CheckpointError(
+            f"{checkpoint.path}: its weights do not fit its config.json; {'; '.join(found)}; download or "
+            "convert it again"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:6])
+    return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
+
+
+def _check_scales(checkpoint: Checkpoint, names: Names) -> None:
+    for name in names.values():
+        facts, scale = checkpoint.tensors[name], checkpoint.tensors.get(name + SCALE)
+        if facts.dtype == "I8" and (scale is None or scale.shape != facts.shape[:1]):
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} is int8 without the row scales {name + SCALE}; write the model "
+                "again"
+            )
