@@ -7,7 +7,7 @@ import typer
 
 CORPUS = Path(__file__).parents[1] / "embedded" / "corpus.parquet"
 
-_FRAGMENT_ROWS = 12
+_FRAGMENT_ROWS = 16
 """Small fragments keep every core of a laptop busy to the end, and the progress moving."""
 
 

@@ -46,6 +46,8 @@ def connected(address: str | None) -> Generator[None]:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         settings["include_dashboard"] = False
+        # Ray runs its workers below everything else, its own bookkeeping included; here they are the work.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     elif address != "auto":
         _check_listening(address)
     _init(address, settings)
