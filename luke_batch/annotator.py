@@ -1,7 +1,6 @@
-"""The whole of the annotation on Arrow tables, in one process and without Ray: prepare -> model stages ->
-finish.
+"""The whole of the annotation on Arrow tables, in one process and without Ray: prepare -> model stages.
 
-The distributed pipeline runs the same three functions, each in its own kind of worker.
+The distributed pipeline runs the same functions, each in its own kind of worker.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,12 @@ import pyarrow as pa
 
 from luke_batch.columns import output_columns
 from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
+from luke_batch.corpus.checks import check_source
 from luke_batch.document.columns import ERROR, drop_internal, set_column
 from luke_batch.document.reading import read_documents
 from luke_batch.document.source import rename_collisions
 from luke_batch.document.writing import write_documents
+from luke_batch.errors import FragmentError, InputError
 from luke_batch.heads.build import build_head, labels_of, tasks_of
 from luke_batch.heads.run import run_head
 from luke_batch.model.checkpoint import Checkpoint, resolve, resolve_model
@@ -153,8 +154,13 @@ class Annotator:
         """`table` with its annotation columns and `error`.
 
         A row that fails keeps null annotations and says why in `error` (struct<stage, error_class,
-        message>, null elsewhere).
+        message>, null elsewhere). Raises InputError where a column that the job reads is missing or of
+        another type; ids are not read.
         """
+        try:
+            check_source(table.schema, self._config.input.model_copy(update={"id_column": None}), "the table")
+        except FragmentError as error:
+            raise InputError(str(error)) from None
         written = {*output_columns(self._config), "error"}
         annotated = self._preparation(rename_collisions(table, written))
         for stage in self._stages:

@@ -14,7 +14,7 @@ import transformers
 from luke_batch.annotator import Annotator, ModelStage, check_models, model_stages, pinned
 from luke_batch.config import JobConfig
 from luke_batch.document.source import rename_collisions, renamed_columns
-from luke_batch.errors import CheckpointError, ConfigError
+from luke_batch.errors import CheckpointError, ConfigError, InputError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.padding import pad
 from luke_batch.model.tokenizer import Tokenizer
@@ -369,6 +369,20 @@ def test_long_documents_lose_nothing_silently(multi_head_folder: Path) -> None:
     assert None not in row["mention_embeddings"]
     assert row["coverage"]["dropped"] == []
     assert row["coverage"]["spans_scored"] == 3 * len(given)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (pa.table({"id": ["a"], "body": ["x"]}), "no column 'text'"),
+        (pa.table({"id": ["a"], "text": [b"x"]}), "is binary"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(multi_head_folder: Path, rows: pa.Table, said: str) -> None:
+    """A missing or binary text column is one clear error, as it is for a corpus."""
+    annotator = Annotator.from_config(config(multi_head_folder, [{"head": "ner"}], input={}))
+    with pytest.raises(InputError, match=said):
+        annotator.annotate(rows)
 
 
 def test_heads_on_one_checkpoint_share_a_stage(multi_head_folder: Path) -> None:
