@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 START_SECONDS = 180
 MOST_UPLOADED = 128 * 2**20
-"""Bytes of a working directory that a submission may copy to every node; the embedded model is 85 MiB of them."""
+"""Bytes of a working directory that a submission may copy to every node: 85 MiB are the embedded model."""
 
 
 @dataclass(frozen=True)
