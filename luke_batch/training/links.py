@@ -1,4 +1,4 @@
-"""Rows whose entities' labels name the entity itself: Wikipedia titles, Wikidata ids, or clusters of a document."""
+"""Rows whose entities' labels name the entity itself: a Wikipedia title, a Wikidata id, a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNNAMED = frozenset({"TIME", "NUM"})
 
 
 def read_linked(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
-    """Rows with the mentions of their column `links[start,end,title,qid]`, each labelled by title or else qid."""
+    """Rows with the mentions of their column `links[start,end,title,qid]`, labelled by title or else qid."""
     rows: list[Row] = []
     for file in files:
         for row, values in zip(*_with_column(file, "links"), strict=True):
@@ -66,7 +66,8 @@ def _cluster(row: Row, number: int) -> str:
 def _with_column(file: Path, name: str) -> tuple[list[Row], list[list[Any]]]:
     """All rows of a file, faulty ones too, and the values of one more column."""
     if name not in pq.read_schema(file).names:
-        raise TrainingDataError(f"{file}: no column {name}; identities are learnt from it")
+        message = f"{file}: no column {name}; identities are learnt from it"
+        raise TrainingDataError(message)
     values = cast("list[list[Any] | None]", pq.read_table(file, columns=[name])[name].to_pylist())
     return read_rows([file], None), [item or [] for item in values]
 
