@@ -5,8 +5,8 @@ are the other mentions of an entity, and entities of the same topic to tell it f
 
 Annotation comes in two kinds. Of *linked* rows each mention has its entity (a title, a Wikidata id, a
 cluster), and all others are different ones. Of plain NER rows nothing is told: inside a document, mentions of
-one label that share a word's beginning ("Hrvatska", "Hrvatskoj"; "Ana Novak", "Novak") count as one entity, and across
-documents such pairs say nothing.
+one label that share a word's beginning ("Hrvatska", "Hrvatskoj"; "Ana Novak", "Novak") count as one entity,
+and across documents such pairs say nothing.
 """
 
 from __future__ import annotations
