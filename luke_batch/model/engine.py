@@ -49,9 +49,13 @@ def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[T
     """
     for task in tasks:
         checkpoint.require(task.head)
+    # Here, not above: a plan that finds nothing to do must not pay for torch.
     match config.engine:
+        case "fast":
+            from luke_batch.model.fast_engine import FastEngine
+
+            return FastEngine(checkpoint, tasks, device, config.max_tokens, config.precision)
         case "transformers":
-            # Here, not above: a plan that finds nothing to do must not pay for torch.
             from luke_batch.model.transformers_engine import TransformersEngine
 
             return TransformersEngine(checkpoint, tasks, device, config.max_tokens, config.precision)
