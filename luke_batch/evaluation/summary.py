@@ -17,9 +17,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Scores in percent, each with its interval where there is one; then counts and warnings."""
     scores, intervals = evaluation.scores, evaluation.intervals
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(evaluation.task)
+    table.add_column(evaluation.task, no_wrap=True)
     for name in ("precision", "recall", "F1", "support"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     micro = intervals.micro if intervals else {}
     macro = intervals.macro if intervals else {}
     table.add_row("micro", *_cells(scores.micro, micro), style="bold")
