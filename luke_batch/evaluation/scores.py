@@ -61,28 +61,30 @@ class Intervals:
 
 def score(comparison: Comparison) -> Scores:
     """The scores of all labels."""
-    total = int(comparison.gold.sum())
+    supports = comparison.gold.sum(axis=0)[:-1]
+    total = int(supports.sum())
     accuracy = comparison.accuracy
     return Scores(
-        micro=_score(*_averaged(comparison, "micro")[:3], total),
-        macro=_score(*_averaged(comparison, "macro")[:3], total),
+        micro=_score(*_averaged(comparison, "micro"), total),
+        macro=_score(*_averaged(comparison, "macro"), total),
         labels={
             label: _score(*values)
-            for label, *values in zip(comparison.labels, *_averaged(comparison, None), strict=True)
+            for label, *values in zip(comparison.labels, *_averaged(comparison, None), supports, strict=True)
         },
         accuracy=None if accuracy is None or not len(accuracy.right) else float(accuracy.right.mean()),
     )
 
 
-def _averaged(comparison: Comparison, average: str | None) -> Any:
-    """Precision, recall, F1 and support; with no average (labels,) of each."""
-    return precision_recall_fscore_support(
+def _averaged(comparison: Comparison, average: str | None) -> tuple[Any, Any, Any]:
+    """Precision, recall and F1: numbers, or without an average (labels,) of each."""
+    precision, recall, f1, _ = precision_recall_fscore_support(
         comparison.gold,
         comparison.found,
         labels=range(len(comparison.labels)),
         average=average,
         zero_division=0,  # pyright: ignore[reportArgumentType]: its types come from a docstring
     )
+    return precision, recall, f1
 
 
 def _score(precision: float, recall: float, f1: float, support: float) -> Score:

@@ -1,6 +1,7 @@
 """Expected calibration error and temperatures, on scores whose calibration is known."""
 
 import warnings
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.special import expit, softmax
 
 from luke_batch.evaluation.calibration import (
     BOUNDS,
+    Outcome,
     Temperature,
     calibrate,
     expected_calibration_error,
@@ -49,11 +51,11 @@ def test_the_error_is_the_mean_gap_of_bins_of_equal_mass(items: list[tuple[int, 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=60), st.randoms())
 def test_the_error_does_not_depend_on_the_order_of_items(
-    items: list[tuple[int, bool]], random: object
+    items: list[tuple[int, bool]], random: Random
 ) -> None:
-    """Ties included: where a bin's border falls among equal scores, no order of the items changes the error."""
+    """Also where a bin's border falls among equal scores: no order of the items changes the error."""
     shuffled = list(items)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # Hypothesis hands out a random.Random
+    random.shuffle(shuffled)
 
     def error(rows: list[tuple[int, bool]]) -> float:
         return expected_calibration_error(
@@ -67,7 +69,7 @@ def test_the_error_does_not_depend_on_the_order_of_items(
 @pytest.mark.parametrize("multi", [False, True])
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
 def test_a_scale_of_the_logits_is_undone(multi: bool, scale: float) -> None:
-    """Outcomes drawn from the scores themselves: their error is small, and logits times c need temperature c."""
+    """Outcomes drawn from the scores themselves: a small error, and logits times c need temperature c."""
     logits, chosen, right = _calibrated(0, multi=multi)
     scores = expit(log_odds(logits, chosen, 1.0, multi=multi))
     assert expected_calibration_error(scores, right) < 0.03
@@ -100,13 +102,13 @@ def test_a_larger_temperature_makes_the_best_label_less_sure() -> None:
     [([], "no item"), ([True, True, True], "all right"), ([False, False], "all wrong")],
 )
 def test_where_nothing_can_be_fitted_the_temperature_is_one(
-    right: list[bool], outcome: str, multi: bool
+    right: list[bool], outcome: Outcome, multi: bool
 ) -> None:
     """No item, or items of one outcome alone: temperature 1, and the reason."""
     logits = np.zeros((len(right), 3), np.float32)
     chosen = np.zeros(len(right), np.intp)
     found = fit_temperature(logits, chosen, np.array(right, np.bool_), multi=multi)
-    assert found == Temperature(1.0, outcome)  # type: ignore[arg-type]
+    assert found == Temperature(1.0, outcome)
     whole = calibrate(
         logits, chosen, np.array(right, np.bool_), [f"d{n}" for n in range(len(right))], multi=multi
     )
@@ -158,7 +160,7 @@ def test_a_chosen_logit_that_is_no_number_is_refused(wrong: float) -> None:
 
 @pytest.mark.parametrize("multi", [False, True])
 def test_calibration_is_reported_on_documents_that_it_was_not_fitted_on(multi: bool) -> None:
-    """Overconfident logits: the error falls on the other half, and the temperature is that of the first alone."""
+    """Overconfident logits: the error falls on one half, by a temperature of the other half alone."""
     logits, chosen, right = _calibrated(2, multi=multi)
     documents = [f"d{number // 3}" for number in range(_ITEMS)]
     found = calibrate(4 * logits, chosen, right, documents, multi=multi)

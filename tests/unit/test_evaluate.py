@@ -1,6 +1,6 @@
 """Scores of annotations against gold: equal to counting with Python sets, for every task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.errors import InputError
+from luke_batch.errors import InputError, MissingDependencyError
 from luke_batch.evaluation import libraries
 from luke_batch.evaluation.evaluate import Evaluation, evaluate
 from luke_batch.evaluation.scores import Score
@@ -51,7 +51,8 @@ def _evaluate(
 ) -> Evaluation:
     gold_file = put(folder, "gold.parquet", _table(gold, _GOLD_TYPES))
     found_file = put(folder, "found.parquet", _table(found, _FOUND_TYPES))
-    return evaluate(str(gold_file), str(found_file), task, labels, **{"resamples": 0, **options})
+    options = {"resamples": 0, **options}
+    return evaluate(str(gold_file), str(found_file), task, labels, **options)
 
 
 @st.composite
@@ -272,7 +273,7 @@ def test_a_wrong_title_lowers_precision_although_gold_has_it_nowhere(tmp_path: P
 
 
 def test_the_calibration_error_is_over_emitted_items(tmp_path: Path) -> None:
-    """Two mentions at 0.8, one right: |0.8 - 0.5|. One without a score, or of a label not scored, is left out."""
+    """Two mentions at 0.8, one right: |0.8 - 0.5|. Those without a score, or of other labels, are left out."""
     gold = [_row("a", entities=[_mention(0, 3, "PER")])]
     mentions = [
         _mention(0, 3, "PER", score=0.8),
@@ -332,7 +333,10 @@ def test_one_document_or_no_resample_has_no_intervals(tmp_path: Path, documents:
 
 def test_a_missing_library_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line with the pip command, before anything is read."""
-    absent: Callable[[str], None] = lambda _: None  # noqa: E731 - the shortest stand-in
+
+    def absent(_: str) -> None:
+        return None
+
     monkeypatch.setattr(libraries, "find_spec", absent)
-    with pytest.raises(libraries.MissingDependencyError, match="pip install scipy scikit-learn"):
+    with pytest.raises(MissingDependencyError, match="pip install scipy scikit-learn"):
         evaluate(str(tmp_path), str(tmp_path), "ner")
