@@ -273,7 +273,7 @@ def test_a_wrong_title_lowers_precision_although_gold_has_it_nowhere(tmp_path: P
 
 
 def test_the_calibration_error_is_over_emitted_items(tmp_path: Path) -> None:
-    """Two mentions at 0.8, one right: |0.8 - 0.5|. Those without a score, or of other labels, are left out."""
+    """Two mentions at 0.8, one right: |0.8 - 0.5|. Others have no score or no scored label."""
     gold = [_row("a", entities=[_mention(0, 3, "PER")])]
     mentions = [
         _mention(0, 3, "PER", score=0.8),
