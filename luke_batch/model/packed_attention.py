@@ -135,13 +135,13 @@ class PackedAttention:
 
         def joined(block: int, with_words: bool = True, with_entities: bool = True) -> Tensor:
             asking = ((words, with_words), (entities, with_entities))
-            return torch.cat([part.of(block, group, side) for side, (part, wanted) in enumerate(asking) if wanted], 2)
+            return torch.cat(
+                [part.of(block, group, side) for side, (part, wanted) in enumerate(asking) if wanted], 2
+            )
 
         queries = joined(_QUERY, from_words, from_entities)
         if not self._aware:
-            return functional.scaled_dot_product_attention(
-                queries, joined(_KEY), joined(_VALUE), scale=1.0
-            )
+            return functional.scaled_dot_product_attention(queries, joined(_KEY), joined(_VALUE), scale=1.0)
         entity_keys = entities.of(_KEY, group, 1)
         if reached is None:
             scores = joined(_ENTITY_QUERY, from_words, from_entities) @ entity_keys.mT
@@ -153,7 +153,13 @@ class PackedAttention:
         if group.words + group.entities <= _SHORT or queries.device.type != "cpu":
             scores = torch.cat([queries @ words.of(_KEY, group, 0).mT, scores], 3)
             return torch.softmax(scores, 3) @ joined(_VALUE)
-        return _merged(queries, words.of(_KEY, group, 0), words.of(_VALUE, group, 0), scores, entities.of(_VALUE, group, 1))
+        return _merged(
+            queries,
+            words.of(_KEY, group, 0),
+            words.of(_VALUE, group, 0),
+            scores,
+            entities.of(_VALUE, group, 1),
+        )
 
 
 def _reached(states: Tensor, reach: tuple[Tensor, Tensor], group: Group) -> Tensor:
@@ -167,7 +173,9 @@ def _reached(states: Tensor, reach: tuple[Tensor, Tensor], group: Group) -> Tens
 
 def _merged(queries: Tensor, keys: Tensor, values: Tensor, scores: Tensor, other_values: Tensor) -> Tensor:
     """Attention over `keys` together with other ones whose scores are known."""
-    context, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(queries, keys, values, scale=1.0)
+    context, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        queries, keys, values, scale=1.0
+    )
     other = torch.softmax(scores, 3) @ other_values
     share = torch.sigmoid(total - scores.logsumexp(3)).unsqueeze(3)
     return torch.lerp(other, context, share.to(context.dtype))
