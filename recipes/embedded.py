@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,6 +39,7 @@ from recipes.card import readme
 from recipes.dev_scores import HEAD_SETTINGS, measure
 from recipes.e5_weights import read_e5
 from recipes.embedded_data import NER_LABELS, TrainingRows, training_rows, vocabulary_texts
+from recipes.name_vectors import name_vectors
 
 log = logging.getLogger("embedded")
 
@@ -109,6 +110,7 @@ def train(options: argparse.Namespace) -> None:
     log.info("draft written to %s", out / "draft")
     if options.draft_only:
         return
+    made.model.names = _name_vectors(options, made.rows.names)
     builder = InputBuilder(Tokenizer.load(out / "draft"))
     config = LoopConfig(
         seconds=60 * options.minutes,
@@ -142,6 +144,14 @@ def train(options: argparse.Namespace) -> None:
     scores, settings = measure(made.model, options.data, builder, propose, options.measure_seconds)
     made.export(out / "final", settings, readme(made.model, progress, scores, skipped))
     log.info("finished in %.0f s: %s", time.monotonic() - begun, out / "final")
+
+
+def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor:
+    """Computed once for a folder: they take some minutes."""
+    file: Path = options.out / "names.safetensors"
+    if not file.exists():
+        save_file({"names": name_vectors(_base(options), _tokenizer_file(options), names).half()}, file)
+    return load_file(file)["names"].float()
 
 
 def _base(options: argparse.Namespace) -> Base:

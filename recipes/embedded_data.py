@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from luke_batch.training.data import Entity, Row, read_rows, relabel
-from luke_batch.training.identities import Group, guessed, linked
+from luke_batch.training.identities import Group, Names, guessed, linked
 from luke_batch.training.links import read_clusters, read_linked
 from luke_batch.training.pairs import Pair, pairs_of
 
@@ -62,6 +62,8 @@ class TrainingRows:
     pairs: list[Pair]
     identities: list[tuple[float, list[Group]]]
     """Kinds of groups, and how often a batch is drawn from each."""
+    names: list[str]
+    """All surfaces in `identities`, in the order of their places."""
     fewrel_labels: frozenset[str]
 
 
@@ -92,13 +94,16 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
     fewrel = read_rows([data / "relations/fewrel_wiki/train.parquet"], skipped)
     redocred = read_rows([data / "relations/redocred/train.parquet"], skipped)
     known = frozenset(item.label for row in fewrel for item in row.relations)
+    names: Names = {}
+    identities = _identities(data, others + english, names, skipped)
     return TrainingRows(
         ner=ner,
         ner_weights=[_weight(row) for row in ner],
         types=read_rows([data / "typing/crossner/train.parquet"], skipped)
         + crossner_dev(data, skipped, held_out=False),
         pairs=fewrel_pairs(fewrel, known) + [pair for row in redocred for pair in pairs_of(row)],
-        identities=_identities(data, others + english, skipped),
+        identities=identities,
+        names=list(names),
         fewrel_labels=known,
     )
 
@@ -109,16 +114,18 @@ def crossner_dev(data: Path, skipped: Counter[str], *, held_out: bool) -> list[R
     return [row for row in rows if (zlib.crc32(row.id.encode()) % 5 == 0) == held_out]
 
 
-def _identities(data: Path, ner: list[Row], skipped: Counter[str]) -> list[tuple[float, list[Group]]]:
+def _identities(
+    data: Path, ner: list[Row], names: Names, skipped: Counter[str]
+) -> list[tuple[float, list[Group]]]:
     wikified = read_linked([data / "links/gum/train.parquet"], skipped)
     fewrel = read_linked([data / "relations/fewrel_wiki/train.parquet"], skipped)
     clustered = read_clusters(data / "relations/redocred/train.parquet")
     named = ((f"{row.source} {row.doc_id}", row) for row in ner if row.doc_id not in ("", "None"))
     return [
-        (0.45, linked((row.doc_id, row) for row in wikified)),
-        (0.25, linked((row.doc_id, row) for row in clustered)),
-        (0.10, linked((item.label or "", row) for row in fewrel for item in row.entities)),
-        (0.20, guessed(named)),
+        (0.40, linked(((row.doc_id, row) for row in wikified), names)),
+        (0.20, linked(((row.doc_id, row) for row in clustered), names)),
+        (0.10, linked(((item.label or "", row) for row in fewrel for item in row.entities), names)),
+        (0.30, guessed(named, names)),
     ]
 
 

@@ -31,45 +31,50 @@ _KEYS = 4
 """Word beginnings of a mention that are compared; few names have more words."""
 _BEGINNING = 4
 """Letters of a word that survive most inflections."""
-TARGETS = 2 + _KEYS
-"""Columns of an example's targets: the entity, the surface, and the word beginnings (0: none)."""
+TARGETS = 3 + _KEYS
+"""Columns of an example's targets: the entity, the surface, its place among the names, and the beginnings
+of its words (0: none).
+"""
 _SENTENCES_OF_A_DOCUMENT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Mentions:
-    """A sentence and, for each of its mentions, (entity, surface, word beginnings)."""
+    """A sentence and the targets of its mentions."""
 
     text: str
     spans: IntArray
     targets: IntArray
 
 
+Names = dict[str, int]
+"""All surfaces, as written, with their places; filled while groups are made."""
+
 Group = list[Mentions]
 """Sentences of one document, or of one entity."""
 
 
-def linked(rows: Iterable[tuple[str, Row]]) -> list[Group]:
+def linked(rows: Iterable[tuple[str, Row]], names: Names) -> list[Group]:
     """Groups of rows whose entities' labels name the entity itself; `rows` come with their group's name."""
     groups: dict[str, Group] = defaultdict(list)
     for group, row in rows:
         known = [item for item in row.entities if item.label is not None]
         if known:
             identities = [_number(item.label or "") for item in known]
-            groups[group].append(_mentions(row, known, identities, keys=False))
+            groups[group].append(_mentions(row, known, identities, names, keys=False))
     return [group for group in groups.values() if _repeats(group)]
 
 
-def guessed(rows: Iterable[tuple[str, Row]]) -> list[Group]:
+def guessed(rows: Iterable[tuple[str, Row]], names: Names) -> list[Group]:
     """Groups of plain NER rows, the entities guessed by label and word beginnings inside each group."""
     documents: dict[str, list[Row]] = defaultdict(list)
     for group, row in rows:
         if any(item.label is not None for item in row.entities):
             documents[group].append(row)
-    return [group for name, members in documents.items() for group in _guessed(name, members)]
+    return [group for name, members in documents.items() for group in _guessed(name, members, names)]
 
 
-def _guessed(name: str, rows: Sequence[Row]) -> Iterator[Group]:
+def _guessed(name: str, rows: Sequence[Row], names: Names) -> Iterator[Group]:
     for start in range(0, len(rows), _SENTENCES_OF_A_DOCUMENT):
         part = rows[start : start + _SENTENCES_OF_A_DOCUMENT]
         entity_of: dict[str, str] = {}
@@ -84,7 +89,7 @@ def _guessed(name: str, rows: Sequence[Row]) -> Iterator[Group]:
                 entity_of.update(dict.fromkeys(keys, entity))
                 identities.append(_number(entity))
             if known:
-                group.append(_mentions(row, known, identities, keys=True))
+                group.append(_mentions(row, known, identities, names, keys=True))
         if _repeats(group):
             yield group
 
@@ -95,14 +100,17 @@ def _repeats(group: Group) -> bool:
     return len(np.unique(identities)) < len(identities)
 
 
-def _mentions(row: Row, entities: Sequence[Entity], identities: Sequence[int], *, keys: bool) -> Mentions:
+def _mentions(
+    row: Row, entities: Sequence[Entity], identities: Sequence[int], names: Names, *, keys: bool
+) -> Mentions:
     spans = np.array([(item.start, item.end) for item in entities], np.int32)
     targets = np.zeros((len(entities), TARGETS), np.int32)
     for place, (item, identity) in enumerate(zip(entities, identities, strict=True)):
-        surface = row.text[item.start : item.end].casefold()
-        targets[place, :2] = identity, _number(surface)
+        name = row.text[item.start : item.end]
+        surface = name.casefold()
+        targets[place, :3] = identity, _number(surface), names.setdefault(name, len(names))
         beginnings = _beginnings(surface)[:_KEYS] if keys else []
-        targets[place, 2 : 2 + len(beginnings)] = [_number(key) for key in beginnings]
+        targets[place, 3 : 3 + len(beginnings)] = [_number(key) for key in beginnings]
     return Mentions(row.text, spans, targets)
 
 

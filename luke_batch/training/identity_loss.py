@@ -1,5 +1,6 @@
-"""The contrastive loss of mention vectors: some mention of the same entity must be nearer than all others.
+"""The losses of mention vectors.
 
+Contrastive: some mention of the same entity must be nearer than all others.
 InfoNCE over cosines (van den Oord et al. 2018) with the positives summed inside the logarithm, as in MIL-NCE
 (Miech et al. 2020): a mention has to find one of its entity's others, not all of them.
 """
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 _TEMPERATURE = 0.05
+_OTHER_NAMES = 512
+"""Names beside those of the batch that a mention is compared with."""
 
 
 def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:
@@ -21,14 +24,14 @@ def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         vectors: (n, d) float32, of any length.
-        targets: (n, columns) int64: the entity, the surface, and word beginnings (0: none).
+        targets: (n, columns) int64, see `identities.TARGETS`.
     """
     cosines = torch.nn.functional.normalize(vectors, dim=-1)
     scores = cosines @ cosines.mT / _TEMPERATURE
     same = targets[:, :1] == targets[:, 0]
     alike = targets[:, 1:2] == targets[:, 1]
     other = ~torch.eye(len(targets), dtype=torch.bool, device=vectors.device)
-    keys = targets[:, 2:]
+    keys = targets[:, 3:]
     begun = (
         ((keys[:, None, :, None] == keys[None, :, None, :]) & (keys[:, None, :, None] != 0)).any(-1).any(-1)
     )
@@ -42,3 +45,21 @@ def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:
     wanted = scores.masked_fill(~positive, hidden)[anchors].logsumexp(1)
     all_of_them = scores.masked_fill(~(positive | negative), hidden)[anchors].logsumexp(1)
     return (all_of_them - wanted).mean()
+
+
+def name_loss(vectors: Tensor, places: Tensor, names: Tensor) -> Tensor:
+    """How far a mention's vector compares with the names' vectors otherwise than its own name's does.
+
+    Distillation (Hinton et al. 2015) of a sentence encoder's vectors of the bare names: the cross-entropy of
+    two softmaxes over cosines with the names of the batch and some others, drawn with torch's generator.
+
+    Args:
+        vectors: (n, d) float32.
+        places: (n,) int64, the name of each mention.
+        names: (m, d) float32 of unit length.
+    """
+    drawn = torch.randint(len(names), (_OTHER_NAMES,))
+    candidates = names[torch.unique(torch.cat([places, drawn]))]
+    wanted = torch.softmax(names[places] @ candidates.mT / _TEMPERATURE, -1)
+    cosines = torch.nn.functional.normalize(vectors, dim=-1) @ candidates.mT
+    return -(wanted * torch.log_softmax(cosines / _TEMPERATURE, -1)).sum(-1).mean()

@@ -129,7 +129,7 @@ class Trainer:
         self.model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logits = self.model(name, inputs)
-        loss = loss_of(logits, targets, known)
+        loss = loss_of(logits, targets, known, self.model.names)
         loss.backward()
         trained = [item for item in self.model.parameters() if item.grad is not None]
         nn.utils.clip_grad_norm_(trained, self.config.clip)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
-from luke_batch.training.identity_loss import identity_loss
+from luke_batch.training.identity_loss import identity_loss, name_loss
 from luke_batch.training.sampling import Example
 
 Feature = Literal["span", "entity", "pair", "vector"]
@@ -46,6 +46,8 @@ class MultiTaskModel(nn.Module):
         # Frozen: the rows are stored with 8 bits, and few of them occur in the training data.
         self.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
+        self.names: Tensor | None = None
+        """(m, hidden) unit vectors of the names that vectors learn from; see `identity_loss.name_loss`."""
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.feature == "vector":
@@ -121,7 +123,7 @@ def collate(
     return inputs, torch.from_numpy(labels), None
 
 
-def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, names: Tensor | None = None) -> Tensor:
     """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels; of
     vectors (targets of several columns) the contrastive one.
 
@@ -129,7 +131,9 @@ def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
     """
     if targets.ndim == 3:
         present = targets[..., 0] != _IGNORED
-        return identity_loss(logits[present], targets[present])
+        vectors, targets = logits[present], targets[present]
+        loss = identity_loss(vectors, targets)
+        return loss if names is None else loss + name_loss(vectors, targets[:, 2], names)
     if known is None:
         return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=_IGNORED)
     each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -133,9 +133,7 @@ def _batches(
     """All sentences once, those of similar length together; in random order where there is a generator."""
     order = np.arange(len(data)) if rng is None else rng.permutation(len(data))
     for start in range(0, len(order), _POOL):
-        pool = sorted(
-            (data[place] for place in order[start : start + _POOL]), key=lambda it: len(it.token_ids)
-        )
+        pool = sorted((data[place] for place in order[start : start + _POOL]), key=_length)
         batches: list[list[Sentence]] = [[]]
         for sentence in pool:
             if batches[-1] and (len(batches[-1]) + 1) * len(sentence.token_ids) > tokens:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from luke_batch.training.data import Entity, Row, TrainingDataError
 from luke_batch.training.identities import TARGETS, guessed, linked
-from luke_batch.training.identity_loss import identity_loss
+from luke_batch.training.identity_loss import identity_loss, name_loss
 from luke_batch.training.links import read_clusters, read_linked
 
 
@@ -35,7 +35,7 @@ def identities(groups: list[list[np.ndarray]]) -> list[int]:
 
 def targets_of(rows: list[tuple[str, Row]], *, guess: bool) -> list[int]:
     """The entity of every mention of the groups that are made of `rows`."""
-    groups = guessed(rows) if guess else linked(rows)
+    groups = guessed(rows, {}) if guess else linked(rows, {})
     return identities([[item.targets for item in group] for group in groups])
 
 
@@ -48,6 +48,15 @@ def test_a_linked_mention_is_its_title() -> None:
     ]
     bonn, city, rome = targets_of(rows, guess=False)
     assert bonn == city != rome
+
+
+def test_every_surface_has_its_place_among_the_names() -> None:
+    """Spelling counts, sentences do not; the targets point into the names in the order of their places."""
+    names: dict[str, int] = {}
+    rows = [("a", row("Bonn or BONN", ("Bonn", "B"), ("BONN", "B"))), ("a", row("in Bonn", ("Bonn", "B")))]
+    (group,) = linked(rows, names)
+    assert list(names) == ["Bonn", "BONN"]
+    assert [item.targets[:, 2].tolist() for item in group] == [[0, 1], [0]]
 
 
 def test_plain_names_are_one_entity_where_words_begin_alike() -> None:
@@ -132,7 +141,7 @@ def test_equal_surfaces_of_two_entities_say_nothing() -> None:
     vectors = torch.tensor([[1.0, 0], [1, 0]])
     assert identity_loss(vectors, targets((1, 7), (2, 7))) == 0
     begun = targets((1, 1), (1, 2), (2, 3))
-    begun[:, 2] = torch.tensor([5, 6, 5])
+    begun[:, 3] = torch.tensor([5, 6, 5])
     vectors = torch.tensor([[1.0, 0], [0, 1], [1, 0]])
     alone = identity_loss(vectors, targets((1, 1), (1, 2), (2, 3)))
     assert identity_loss(vectors, begun) < alone
@@ -155,3 +164,18 @@ def test_the_loss_ignores_lengths_and_order(count: int, seed: int) -> None:
     loss.backward()
     assert vectors.grad is not None
     assert vectors.grad.isfinite().all()
+
+
+def test_a_mention_learns_to_compare_as_its_name_does() -> None:
+    """A vector that is its name's has the least loss; the farther from it, the more."""
+    names = torch.nn.functional.normalize(
+        torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    places = torch.tensor([3, 7, 3])
+    losses: list[float] = []
+    for share in (0.0, 0.3, 0.9):
+        torch.manual_seed(1)
+        vectors = (1 - share) * names[places] + share * names[places + 1]
+        losses.append(float(name_loss(vectors, places, names)))
+    assert losses == sorted(losses)
+    assert losses[0] < losses[1] - 1e-3
