@@ -2,8 +2,8 @@
 
 Equal to transformers' in exact arithmetic. Linear maps and norms see the rows that exist: words and entities
 side by side, without padding. The position of an entity is the mean of the position rows of its span, a
-difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys and
-values are those of all rows.
+difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys
+and values are those of all rows.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ class PackedEncoder:
         activation = checkpoint.config.get("hidden_act", "gelu")
         if activation != "gelu":
             raise CheckpointError(
-                f"{checkpoint.path}: its hidden_act is {activation!r}, and `engine: fast` computes gelu only; "
-                "set `engine: transformers` for this model"
+                f"{checkpoint.path}: its hidden_act is {activation!r}, but `engine: fast` computes gelu "
+                "only; set `engine: transformers` for this model"
             )
         state = layer_state(checkpoint)
         self._embeddings = _Embeddings(checkpoint, state, device)
