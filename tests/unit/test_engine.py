@@ -18,8 +18,8 @@ from luke_batch.model.device import pick_device
 from luke_batch.model.engine import Task, load_engine
 from luke_batch.model.weights import encoder_state
 from luke_batch.model.windows import Window
-from tests.references import assert_close, reference
 from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
+from tests.references import assert_close, reference
 
 Folders = Callable[[Recipe], Path]
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import Checkpoint, resolve
+from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task
 from luke_batch.model.fast_engine import FastEngine
-from luke_batch.model.transformers_engine import TransformersEngine
 from luke_batch.model.weights import ENTITY_TABLE
 from luke_batch.model.windows import Window
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
@@ -79,3 +76,60 @@ def test_equals_transformers(
             assert len(found) == 0
         else:
             assert_close(found, reference(model, task, window))
+
+
+@pytest.fixture
+def rewritten(checkpoint_folder: Folders, tmp_path: Path) -> Callable[[dict[str, object]], Path]:
+    """A function that copies a checkpoint with other settings in its config.json."""
+
+    def rewrite(settings: dict[str, object]) -> Path:
+        folder = shutil.copytree(checkpoint_folder(Recipe()), tmp_path / "model")
+        config = json.loads((folder / "config.json").read_text()) | settings
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return rewrite
+
+
+def test_another_activation_is_refused(rewritten: Callable[[dict[str, object]], Path]) -> None:
+    """What the engine would compute wrongly it does not compute, and the message names the cure."""
+    checkpoint = resolve(str(rewritten({"hidden_act": "relu"})))
+    with pytest.raises(CheckpointError, match=r"hidden_act is 'relu'.*set `engine: transformers`"):
+        FastEngine(checkpoint, [Task.TEXT], "cpu", 512)
+
+
+def memory_of_this_process() -> tuple[int, int]:
+    """Bytes of its own and of mapped files, both resident."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in status if line.startswith(("RssAnon", "RssFile")))
+    anonymous, mapped = (int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile"))
+    return anonymous, mapped
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no resident memory")
+def test_an_entity_table_is_read_where_it_is_looked_up(
+    rewritten: Callable[[dict[str, object]], Path],
+) -> None:
+    """Of a large table neither loading nor mentions take memory; its last row is there when it is asked."""
+    rows = 2_000_000
+    folder = rewritten({"entity_vocab_size": rows})
+    state = load_file(folder / "model.safetensors")
+    table = torch.zeros(rows, 16)
+    table[:4], table[-1] = state[ENTITY_TABLE][:4], torch.arange(16) / 10
+    save_file(state | {ENTITY_TABLE: table}, folder / "model.safetensors", metadata={"format": "pt"})
+    size = table.numel() * 4
+    del table, state
+    checkpoint = resolve(str(folder))
+    inputs = [
+        Window(np.arange(4, 13, dtype=np.int32), np.array(ids, np.int32), np.array([[1, 3]], np.int32))
+        for ids in ([2], [rows - 1])
+    ]
+    before = memory_of_this_process()
+    engine = FastEngine(checkpoint, [Task.MENTIONS], "cpu", 512)
+    found = engine.run(Task.MENTIONS, inputs)
+    growth = [now - then for now, then in zip(memory_of_this_process(), before, strict=True)]
+    assert max(growth) < size / 4
+    model = transformers.LukeModel.from_pretrained(folder).eval()
+    for vector, window in zip(found, inputs, strict=True):
+        assert_close(vector, reference(model, Task.MENTIONS, window))
+    assert np.abs(found[0] - found[1]).max() > 0.1
