@@ -29,13 +29,9 @@ def heading(rounds: int) -> str:
 
 def table(title: str, rows: Sequence[Row]) -> str:
     """One model's rows under its title."""
-    lines = [
-        f"### {title}",
-        "",
-        "| task (an item) | way | ms an item | times faster | max. difference | agreement | no padding "
-        "| rate |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("task (an item)", "way", "ms an item", "times faster", "max. difference", "agreement")
+    columns = (*columns, "no padding", "rate")
+    lines = [f"### {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
         agreement = "–" if row.task is Task.MENTIONS else f"{row.agreement:.2%}"
         lines.append(
