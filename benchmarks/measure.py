@@ -8,6 +8,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from benchmarks.inputs import TASKS
 from benchmarks.work import useful_flops
 from luke_batch.arrays import FloatArray
 from luke_batch.config import ModelConfig, Precision
@@ -62,7 +63,7 @@ def arms(checkpoint: Checkpoint, precisions: Sequence[Precision]) -> list[Arm]:
 
     def load(engine: str, precision: Precision) -> Engine:
         config = ModelConfig.model_validate({"engine": engine, "precision": precision})
-        return load_engine(config, checkpoint, list(Task), "cpu")
+        return load_engine(config, checkpoint, TASKS, "cpu")
 
     found = [Arm("transformers, one item a call, float32", load("transformers", "float32"), one_a_call=True)]
     for precision in precisions:

@@ -7,6 +7,9 @@ from luke_batch.arrays import FloatArray
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import Window
 
+FORWARD_TASKS = tuple(task for task in Task if task is not Task.BOUNDS)
+"""Those of LUKE itself: the span scorer is no part of transformers."""
+
 
 def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
     """What transformers' class gives for one window alone, its inputs built here and not by the engine."""

@@ -12,7 +12,7 @@ from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.model.batching import run_halving
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
-from luke_batch.model.head_facts import FEATURES
+from luke_batch.model.span_scorer import SpanScorer
 from luke_batch.model.windows import Window
 
 ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
@@ -28,6 +28,7 @@ class BatchedEngine(ABC):
         self._device = device
         self._max_tokens = max_tokens
         self._pad_id = checkpoint.setting("pad_token_id")
+        self._scorer = SpanScorer(checkpoint) if Task.BOUNDS in tasks else None
 
     @abstractmethod
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
@@ -42,7 +43,7 @@ class BatchedEngine(ABC):
 
         Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
         """
-        if task.head in FEATURES and task not in self._tasks:
+        if task.head != "embeddings" and task not in self._tasks:
             raise ValueError(f"the engine was not loaded for the task {task.value}")
         self._check(task, windows)
         words = np.array([len(window.token_ids) for window in windows], np.int32)
@@ -51,12 +52,18 @@ class BatchedEngine(ABC):
         for rows in self._batches(words, entities):
             batch = [windows[row] for row in rows]
             try:
-                outputs = run_halving(partial(self._forward, task), batch, self._is_out_of_memory)
+                outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)
             except RuntimeError as error:
                 self._check_device(error)
                 raise
             results.update(zip(rows.tolist(), outputs, strict=True))
         return [results[row] for row in range(len(windows))]
+
+    def _outputs(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        if task is not Task.BOUNDS:
+            return self._forward(task, windows)
+        assert self._scorer is not None, "checked in run"
+        return self._scorer(windows)
 
     def _check(self, task: Task, windows: Sequence[Window]) -> None:
         """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""

@@ -13,6 +13,8 @@ from luke_batch.model.windows import Window
 class Task(StrEnum):
     """What is computed for a window; its value is the name of the head that it needs, where it needs one."""
 
+    BOUNDS = "spans"
+    """(t, 2) probabilities that a mention begins and ends at each token, by the checkpoint's span scorer."""
     SPANS = "ner"
     """(e, labels) logits of each entity's span, from [h_start; h_end; h_entity]."""
     ENTITY = "types"

@@ -57,6 +57,8 @@ class FastEngine(BatchedEngine):
                 return _cut(self._encoder(batch, Asking.ENTITIES), batch.first_entities)
             case Task.TEXT:
                 return _cut(self._encoder(batch, Asking.WORDS), batch.first_words)
+            case Task.BOUNDS:
+                raise AssertionError("the span scorer answers it")
 
     def _span_logits(self, batch: PackedWindows) -> Tensor:
         """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each word once."""

@@ -83,6 +83,8 @@ class TransformersEngine(BatchedEngine):
                 return _cut(outputs.entity_last_hidden_state, counts)
             case Task.TEXT:
                 return _cut(outputs.last_hidden_state, [len(window.token_ids) for window in windows])
+            case Task.BOUNDS:
+                raise AssertionError("the span scorer answers it")
 
     def _inputs(self, batch: PaddedWindows, spans: bool) -> dict[str, Tensor]:
         # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.
