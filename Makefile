@@ -37,6 +37,14 @@ test-unit: $(STAMP) ## run the fast tests of single modules
 test-integration: $(STAMP) ## run the tests of whole jobs on local Ray
 	$(BIN)/pytest tests/integration
 
+.PHONY: bench
+bench: $(STAMP) ## time the engines and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+.PHONY: bench-smoke
+bench-smoke: $(STAMP) ## time the embedded model on few items
+	$(BIN)/python -m benchmarks --smoke
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -105,7 +105,7 @@ class ModelConfig(Section):
     the reference, and runs activations other than gelu.
     """
     precision: Annotated[Precision, AfterValidator(_resolved)] = "float32"
-    """auto: float32. bfloat16: twice as fast on CPUs with AVX512-BF16 or AMX; scores differ by about 0.01."""
+    """auto: float32. bfloat16: faster on CPUs with AVX512-BF16 or AMX; scores differ by about 0.01."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU that Ray assigned to the actor, else the CPU."""
     max_tokens: int = Field(default=1024, ge=512)

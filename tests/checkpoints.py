@@ -54,6 +54,9 @@ class Recipe:
     """v4: as the hub has them; v5: as transformers 5 saves them (LUKE only: it would shift mLUKE's ids)."""
     entity_aware: bool = True
     entity_emb_size: int = 16
+    hidden: int = HIDDEN
+    layers: int = 2
+    heads: int = 4
     lite: bool = False
     problem_type: Literal["single_label_classification", "multi_label_classification"] | None = None
     seed: int = 0
@@ -129,11 +132,11 @@ def _config(recipe: Recipe) -> LukeConfig:
     return LukeConfig(
         vocab_size=tokenizer.vocab_size,
         entity_vocab_size=1 + max(entities.values()),
-        hidden_size=HIDDEN,
+        hidden_size=recipe.hidden,
         entity_emb_size=recipe.entity_emb_size,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=2 * recipe.hidden,
         max_position_embeddings=514,
         type_vocab_size=1,
         initializer_range=0.3,  # with the usual 0.02 all spans get nearly the same logits

@@ -5,12 +5,9 @@ The projections of a layer are one product for the words, [q_w2w | k | v | q_w2e
 out, for a range of a weight's rows is no copy. Windows of equal shape are neighbours and attend together,
 without padding and without a mask.
 
-Where words have few entities to look at, q_w2e is not computed: (W x + b) · k = x · (Wᵀ k) + b · k costs one
-product for each entity instead of one for each word. The sums are the same, in another order.
-
-With entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes. Short windows use
-plain products. Long ones (on CPUs) take the context of the words from the fused kernel and merge it with that
-of the entities by their log-sum-exp, as blocks of flash attention are merged (Dao et al. 2022).
+With entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes. Short windows
+use plain products. Long ones (on CPUs) attend to words and to entities apart, each in a fused kernel, and
+merge the two by their log-sum-exp, as flash attention merges its blocks (Dao et al. 2022).
 """
 
 from collections.abc import Mapping
@@ -28,7 +25,10 @@ _QUERY, _KEY, _VALUE, _ENTITY_QUERY, _END = range(5)
 """Blocks of a projection. `_QUERY` looks at words, and without entity-aware attention at everything."""
 
 _SHORT = 128
-"""Rows of a window up to which products are faster than the fused kernel."""
+"""Rows of a window up to which products are at least as fast as the fused kernel."""
+
+# scaled_dot_product_attention's own kernel on CPUs; the public function keeps the log-sum-exp to itself.
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
 
 
 class Asking(StrEnum):
@@ -37,6 +37,16 @@ class Asking(StrEnum):
     ALL = "all"
     WORDS = "words"
     ENTITIES = "entities"
+
+    @property
+    def words(self) -> bool:
+        """Those of words are."""
+        return self is not Asking.ENTITIES
+
+    @property
+    def entities(self) -> bool:
+        """Those of entities are."""
+        return self is not Asking.WORDS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +57,9 @@ class _Side:
     """(rows, blocks, heads, size): the blocks from `first` on."""
     first: int
 
-    def of(self, block: int, group: Group, side: int) -> Tensor:
-        """(windows, heads, rows of each, size), a view; `side`: 0 words, 1 entities."""
-        rows = self.blocks[group.rows[side], block - self.first]
-        return rows.unflatten(0, (group.windows, -1)).transpose(1, 2)
+    def of(self, block: int, rows: slice, windows: int) -> Tensor:
+        """(windows, heads, rows of each window, size) of the rows of a group; a view."""
+        return self.blocks[rows, block - self.first].unflatten(0, (windows, -1)).transpose(1, 2)
 
 
 class PackedAttention:
@@ -84,98 +93,66 @@ class PackedAttention:
 
     def __call__(self, states: Tensor, batch: PackedWindows, asking: Asking) -> Tensor:
         """(asking rows, hidden) contexts of (w + e, hidden) `states`, words before entities."""
-        words_ask, entities_ask = asking is not Asking.ENTITIES, asking is not Asking.WORDS
-        states = states.to(self._words.weight.dtype)
-        word_states, entity_states = states[: batch.words], states[batch.words :]
         aware = self._aware and batch.entities > 0
-        few = aware and words_ask and self._few_entities(batch)
-        words = self._project(self._words, word_states, words_ask, aware and not few)
-        entities = self._project(self._entities, entity_states, entities_ask, aware)
-        reach = self._reach(entities) if few else None
-        asking_words = batch.words if words_ask else 0
-        asking_entities = batch.entities if entities_ask else 0
-        context = words.blocks.new_empty(asking_words + asking_entities, *words.blocks.shape[2:])
+        words = self._project(self._words, states[: batch.words], asking.words, aware)
+        entities = self._project(self._entities, states[batch.words :], asking.entities, aware)
+        asking_words = batch.words if asking.words else 0
+        asking_rows = asking_words + (batch.entities if asking.entities else 0)
+        context = words.blocks.new_empty(asking_rows, self._heads, self._hidden // self._heads)
         for group in batch.groups:
-            asked = [group.words if words_ask else 0, group.entities if entities_ask else 0]
+            asked = [group.words if asking.words else 0, group.entities if asking.entities else 0]
             if not any(asked):
                 continue
-            reached = _reached(word_states, reach, group) if reach and group.entities else None
-            found = self._attend(group, words, entities, asked, reached).transpose(1, 2).split(asked, 1)
-            for part, offset, rows in zip(found, (0, asking_words), group.rows, strict=True):
+            found = self._attend(group, words, entities, asking).transpose(1, 2).split(asked, 1)
+            places = (context[group.word_rows], context[asking_words:][group.entity_rows])
+            for part, place in zip(found, places, strict=True):
                 if part.shape[1]:
-                    context[offset:][rows].unflatten(0, part.shape[:2]).copy_(part)
+                    place.unflatten(0, part.shape[:2]).copy_(part)
         return context.flatten(1)
 
-    def _project(self, projection: Linear, states: Tensor, asking: bool, entity_query: bool) -> _Side:
+    def _project(self, projection: Linear, states: Tensor, asking: bool, aware: bool) -> _Side:
         first = _QUERY if asking else _KEY
-        end = _END if asking and entity_query else _ENTITY_QUERY
+        end = _END if asking and aware else _ENTITY_QUERY
         blocks = projection.outputs(first * self._hidden, end * self._hidden)(states)
         return _Side(blocks.unflatten(1, (end - first, self._heads, -1)), first)
 
-    def _few_entities(self, batch: PackedWindows) -> bool:
-        """Whether `_reach` and `_reached` multiply less than q_w2e would."""
-        pairs = sum(group.windows * group.words * group.entities for group in batch.groups)
-        return batch.entities * self._hidden + pairs * self._heads < batch.words * self._hidden
+    def _attend(self, group: Group, words: _Side, entities: _Side, asking: Asking) -> Tensor:
+        """(windows, heads, asking rows of a window, size) contexts of a group."""
 
-    def _reach(self, entities: _Side) -> tuple[Tensor, Tensor]:
-        """(heads, e, hidden) Wᵀ k and (heads, e) b · k of all entities, for W and b of q_w2e."""
-        query = self._words.outputs(_ENTITY_QUERY * self._hidden, _END * self._hidden)
-        keys = entities.blocks[:, _KEY - entities.first].transpose(0, 1)
-        bias = query.bias.view(self._heads, -1, 1)
-        return keys @ query.weight.view(self._heads, -1, self._hidden), (keys @ bias).squeeze(2)
+        def of_words(block: int) -> Tensor:
+            return words.of(block, group.word_rows, group.windows)
 
-    def _attend(
-        self, group: Group, words: _Side, entities: _Side, asked: list[int], reached: Tensor | None
-    ) -> Tensor:
-        """(windows, heads, rows that ask, size) contexts of a group; `reached` as from `_reached`."""
-        from_words, from_entities = (rows > 0 for rows in asked)
+        def of_entities(block: int) -> Tensor:
+            return entities.of(block, group.entity_rows, group.windows)
+
+        def joined(block: int) -> Tensor:
+            return torch.cat([of_words(block), of_entities(block)], 2)
+
+        def asked(block: int) -> Tensor:
+            if asking is Asking.ALL:
+                return joined(block)
+            return of_words(block) if asking.words else of_entities(block)
+
         if not group.entities:
-            blocks = (words.of(block, group, 0) for block in (_QUERY, _KEY, _VALUE))
-            return functional.scaled_dot_product_attention(*blocks, scale=1.0)
-
-        def joined(block: int, with_words: bool = True, with_entities: bool = True) -> Tensor:
-            asking = ((words, with_words), (entities, with_entities))
-            return torch.cat(
-                [part.of(block, group, side) for side, (part, wanted) in enumerate(asking) if wanted], 2
-            )
-
-        queries = joined(_QUERY, from_words, from_entities)
+            return _attention(of_words(_QUERY), of_words(_KEY), of_words(_VALUE))
         if not self._aware:
-            return functional.scaled_dot_product_attention(queries, joined(_KEY), joined(_VALUE), scale=1.0)
-        entity_keys = entities.of(_KEY, group, 1)
-        if reached is None:
-            scores = joined(_ENTITY_QUERY, from_words, from_entities) @ entity_keys.mT
-        else:
-            scores = reached
-            if from_entities:
-                own = entities.of(_ENTITY_QUERY, group, 1) @ entity_keys.mT
-                scores = torch.cat([reached, own], 2)
-        if group.words + group.entities <= _SHORT or queries.device.type != "cpu":
-            scores = torch.cat([queries @ words.of(_KEY, group, 0).mT, scores], 3)
-            return torch.softmax(scores, 3) @ joined(_VALUE)
-        return _merged(
-            queries,
-            words.of(_KEY, group, 0),
-            words.of(_VALUE, group, 0),
-            scores,
-            entities.of(_VALUE, group, 1),
-        )
+            return _attention(asked(_QUERY), joined(_KEY), joined(_VALUE))
+        if group.words + group.entities > _SHORT and words.blocks.device.type == "cpu":
+            return _merged(
+                _fused(asked(_QUERY), of_words(_KEY), of_words(_VALUE), scale=1.0),
+                _fused(asked(_ENTITY_QUERY), of_entities(_KEY), of_entities(_VALUE), scale=1.0),
+            )
+        to_words = asked(_QUERY) @ of_words(_KEY).mT
+        to_entities = asked(_ENTITY_QUERY) @ of_entities(_KEY).mT
+        return torch.softmax(torch.cat([to_words, to_entities], 3), 3) @ joined(_VALUE)
 
 
-def _reached(states: Tensor, reach: tuple[Tensor, Tensor], group: Group) -> Tensor:
-    """(windows, heads, words, entities) scores of words at entities, from (w, hidden) states of all words."""
-    shape = (group.windows, group.entities)
-    keys, bias = (part[:, group.rows[1]].unflatten(1, shape).transpose(0, 1) for part in reach)
-    own = states[group.rows[0]].unflatten(0, (group.windows, group.words))
-    scores = own @ keys.flatten(1, 2).mT
-    return scores.unflatten(2, (-1, group.entities)).transpose(1, 2) + bias.unsqueeze(2)
+def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return functional.scaled_dot_product_attention(queries, keys, values, scale=1.0)
 
 
-def _merged(queries: Tensor, keys: Tensor, values: Tensor, scores: Tensor, other_values: Tensor) -> Tensor:
-    """Attention over `keys` together with other ones whose scores are known."""
-    context, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        queries, keys, values, scale=1.0
-    )
-    other = torch.softmax(scores, 3) @ other_values
-    share = torch.sigmoid(total - scores.logsumexp(3)).unsqueeze(3)
-    return torch.lerp(other, context, share.to(context.dtype))
+def _merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """Attention over the keys of both, of which each comes as (context, log-sum-exp of the scores)."""
+    (context, total), (other_context, other_total) = one, other
+    share = torch.sigmoid(total - other_total).unsqueeze(3).to(context.dtype)
+    return torch.lerp(other_context, context, share)

@@ -2,8 +2,8 @@
 
 Equal to transformers' in exact arithmetic. Linear maps and norms see the rows that exist: words and entities
 side by side, without padding. The position of an entity is the mean of the position rows of its span, a
-difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys and
-values are those of all rows.
+difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys
+and values are those of all rows.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ class PackedEncoder:
         activation = checkpoint.config.get("hidden_act", "gelu")
         if activation != "gelu":
             raise CheckpointError(
-                f"{checkpoint.path}: its hidden_act is {activation!r}, and `engine: fast` computes gelu only; "
-                "set `engine: transformers` for this model"
+                f"{checkpoint.path}: its hidden_act is {activation!r}, but `engine: fast` computes gelu "
+                "only; set `engine: transformers` for this model"
             )
         state = layer_state(checkpoint)
         self._embeddings = _Embeddings(checkpoint, state, device)
@@ -134,7 +134,9 @@ class _Layer:
             chosen = torch.from_numpy(rows).to(states.device)
             context, states = context[chosen], states[chosen]
         states = self._context_norm(states + self._context(context))
-        return self._outer_norm(states + self._outer(functional.gelu(self._inner(states))))
+        # In place: fresh memory of that size costs page faults, 6% of the time of short windows.
+        inner = torch.ops.aten.gelu_(self._inner(states))
+        return self._outer_norm(states + self._outer(inner))
 
 
 def _epsilon(checkpoint: Checkpoint) -> float:

@@ -27,12 +27,14 @@ class Group:
     """Row of the first window's first entity among all entities."""
 
     @property
-    def rows(self) -> tuple[slice, slice]:
-        """The group's rows among all words, and among all entities."""
-        return (
-            slice(self.first_word, self.first_word + self.windows * self.words),
-            slice(self.first_entity, self.first_entity + self.windows * self.entities),
-        )
+    def word_rows(self) -> slice:
+        """The group's rows among all words."""
+        return slice(self.first_word, self.first_word + self.windows * self.words)
+
+    @property
+    def entity_rows(self) -> slice:
+        """The group's rows among all entities."""
+        return slice(self.first_entity, self.first_entity + self.windows * self.entities)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,6 @@ from torch import Tensor
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.fit import SCALE, Names, encoder_names, head_names
 
-
 WORD_TABLE = "embeddings.word_embeddings.weight"
 ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
 TABLES = (WORD_TABLE, ENTITY_TABLE)

@@ -1,13 +1,14 @@
 """Batches: what goes together, and what happens when it does not fit in memory."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.model.batching import length_sorted, run_halving
+from luke_batch.model.batching import length_sorted, packed, run_halving
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 512), st.integers(0, 128)), max_size=60)
 
@@ -39,6 +40,18 @@ def test_longest_first_and_stable(lengths: list[tuple[int, int]]) -> None:
 def test_rows_fill_the_budget() -> None:
     """Rows of equal length are packed as tightly as the budget allows."""
     assert [len(rows) for rows in batches([(30, 2)] * 10, 128)] == [4, 4, 2]
+
+
+@given(LENGTHS, st.integers(64, 4096))
+def test_packed_batches_are_filled_within_the_budget(lengths: list[tuple[int, int]], max_rows: int) -> None:
+    """Longest first, each window once; a batch ends only where the next window would not fit."""
+    words, entities = np.array(lengths, np.int32).reshape(-1, 2).T
+    found = [rows.tolist() for rows in packed(words, entities, max_rows)]
+    order = [row for rows in found for row in rows]
+    assert order == [row for rows in batches(lengths, max_rows) for row in rows]
+    costs = [[sum(lengths[row]) for row in rows] for rows in found]
+    assert all(sum(cost) <= max_rows or len(cost) == 1 for cost in costs)
+    assert all(sum(cost) + following[0] > max_rows for cost, following in pairwise(costs))
 
 
 class Runner:

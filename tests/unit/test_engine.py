@@ -1,8 +1,8 @@
-"""`engine: transformers` gives what transformers' own classes give for one window at a time."""
+"""Each engine gives what transformers' own classes give for one window at a time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import pytest
@@ -10,14 +10,16 @@ import torch
 import transformers
 
 from luke_batch.arrays import FloatArray
-from luke_batch.config import ModelConfig
+from luke_batch.config import ModelConfig, Precision
 from luke_batch.errors import CheckpointError, DeviceError, ResourceError
+from luke_batch.model.batched_engine import BatchedEngine
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.device import pick_device
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.model.transformers_engine import TransformersEngine
+from luke_batch.model.engine import Task, load_engine
+from luke_batch.model.weights import encoder_state
 from luke_batch.model.windows import Window
 from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
+from tests.references import FORWARD_TASKS, assert_close, reference
 
 Folders = Callable[[Recipe], Path]
 
@@ -28,7 +30,6 @@ VARIANTS = {
     "mluke": Recipe(kind="mluke", entity_aware=False),
     "mluke-aware": Recipe(kind="mluke", entity_emb_size=HIDDEN),
 }
-ENGINE = __import__("os").environ.get("ENG", "transformers")
 TASKS = {Task.SPANS: "ner", Task.ENTITY: "types", Task.PAIR: "relations"}
 
 
@@ -49,42 +50,34 @@ def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
     return made
 
 
-def engine(folder: Path, *tasks: Task, max_tokens: int = 512) -> Engine:
-    """The engine under test, on the CPU."""
-    return load_engine(ModelConfig(engine=ENGINE, max_tokens=max_tokens), resolve(str(folder)), tasks, "cpu")
+class Load(Protocol):
+    """Loads the engine under test on the CPU."""
+
+    def __call__(
+        self, folder: Path, *tasks: Task, max_tokens: int = 512, precision: Precision = "float32"
+    ) -> BatchedEngine:
+        """The checkpoint in `folder`, for `tasks`."""
+        ...
 
 
-def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
-    """What transformers' class gives for one window alone, its inputs built here and not by the engine."""
-    words, spans = window.token_ids.tolist(), window.entity_spans.tolist()
-    fields = {"input_ids": words, "attention_mask": [1] * len(words)}
-    if spans:
-        positions = [[*range(start, end), *[-1] * 30][:30] for start, end in spans]
-        fields |= {"entity_ids": window.entity_ids.tolist(), "entity_attention_mask": [1] * len(spans)}
-        fields |= {"entity_position_ids": positions}
-    if task is Task.SPANS:
-        fields |= {"entity_start_positions": [start for start, _ in spans]}
-        fields |= {"entity_end_positions": [end - 1 for _, end in spans]}
-    with torch.inference_mode():
-        output = model(**{name: torch.tensor([value]) for name, value in fields.items()})
-    if task is Task.TEXT:
-        return output.last_hidden_state[0].numpy()
-    if task is Task.MENTIONS:
-        return output.entity_last_hidden_state[0].numpy()
-    return output.logits[0].numpy()
+@pytest.fixture(params=get_args(ModelConfig.model_fields["engine"].annotation))
+def engine(request: pytest.FixtureRequest) -> Load:
+    """Every engine that `models.*.engine` accepts."""
 
+    def load(
+        folder: Path, *tasks: Task, max_tokens: int = 512, precision: Precision = "float32"
+    ) -> BatchedEngine:
+        config = ModelConfig(engine=request.param, max_tokens=max_tokens, precision=precision)
+        loaded = load_engine(config, resolve(str(folder)), tasks, "cpu")
+        assert isinstance(loaded, BatchedEngine)
+        return loaded
 
-def assert_close(found: FloatArray, wanted: FloatArray) -> None:
-    """The tolerance that the project promises against transformers."""
-    assert found.shape == wanted.shape
-    assert found.dtype == np.float32
-    rms = float(np.sqrt(np.mean(np.square(wanted)))) if wanted.size else 0.0
-    assert np.abs(found - wanted).max(initial=0) <= 1e-4 * max(1.0, rms)
+    return load
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("task", TASKS)
-def test_heads_equal_transformers(checkpoint_folder: Folders, task: Task, variant: str) -> None:
+def test_heads_equal_transformers(engine: Load, checkpoint_folder: Folders, task: Task, variant: str) -> None:
     """Logits of each head are those of transformers' own class on the same checkpoint and inputs."""
     recipe = with_head(TASKS[task], VARIANTS[variant])
     folder = checkpoint_folder(recipe)
@@ -101,7 +94,7 @@ def test_heads_equal_transformers(checkpoint_folder: Folders, task: Task, varian
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_states_equal_transformers(checkpoint_folder: Folders, variant: str) -> None:
+def test_states_equal_transformers(engine: Load, checkpoint_folder: Folders, variant: str) -> None:
     """Mention and text states are LukeModel's, also from a window without entities."""
     recipe = VARIANTS[variant]
     folder = checkpoint_folder(recipe)
@@ -117,7 +110,7 @@ def test_states_equal_transformers(checkpoint_folder: Folders, variant: str) -> 
             assert entities.shape == (0, HIDDEN)
 
 
-def test_every_checkpoint_embeds(checkpoint_folder: Folders) -> None:
+def test_every_checkpoint_embeds(engine: Load, checkpoint_folder: Folders) -> None:
     """A checkpoint with a head gives the states of its encoder."""
     folder = checkpoint_folder(with_head("ner", Recipe()))
     model = transformers.LukeForEntitySpanClassification.from_pretrained(folder).luke.eval()
@@ -127,15 +120,13 @@ def test_every_checkpoint_embeds(checkpoint_folder: Folders) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_multi_head_folder_equals_one_class_a_head(multi_head_folder: Path, task: Task) -> None:
+def test_multi_head_folder_equals_one_class_a_head(engine: Load, multi_head_folder: Path, task: Task) -> None:
     """Heads that share an encoder give what transformers' class gives with the dequantised weights."""
-    checkpoint = resolve(str(multi_head_folder))
-    shared = load_engine(ModelConfig(engine="transformers"), checkpoint, list(Task), "cpu")
-    assert isinstance(shared, TransformersEngine)
+    shared = engine(multi_head_folder, *FORWARD_TASKS)
     head = TASKS[task]
     config = transformers.LukeConfig.from_pretrained(multi_head_folder, num_labels=len(LABELS[head]))
     model = getattr(transformers, HEADS[head])(config).eval()
-    model.luke.load_state_dict(shared._encoder.state_dict(), strict=False)
+    model.luke.load_state_dict(encoder_state(resolve(str(multi_head_folder))), strict=False)
     weights = multi_head_weights(0)
     model.classifier.load_state_dict(
         {name.partition(".")[2]: value for name, value in weights.items() if name.startswith(head)}
@@ -146,8 +137,8 @@ def test_multi_head_folder_equals_one_class_a_head(multi_head_folder: Path, task
             assert_close(found, reference(model, task, window))
 
 
-@pytest.mark.parametrize("task", list(Task))
-def test_order_and_company_do_not_matter(multi_head_folder: Path, task: Task) -> None:
+@pytest.mark.parametrize("task", FORWARD_TASKS)
+def test_order_and_company_do_not_matter(engine: Load, multi_head_folder: Path, task: Task) -> None:
     """Each window gets the same output in another order, in other batches and alone."""
     inputs = windows(task)
     loaded = engine(multi_head_folder, task)
@@ -158,12 +149,12 @@ def test_order_and_company_do_not_matter(multi_head_folder: Path, task: Task) ->
         assert_close(loaded.run(task, [window])[0], expected)
 
 
-def test_no_windows_no_outputs(multi_head_folder: Path) -> None:
+def test_no_windows_no_outputs(engine: Load, multi_head_folder: Path) -> None:
     """An empty list is no special case for the caller."""
     assert engine(multi_head_folder, Task.SPANS).run(Task.SPANS, []) == []
 
 
-def test_a_task_without_its_head_is_refused(checkpoint_folder: Folders) -> None:
+def test_a_task_without_its_head_is_refused(engine: Load, checkpoint_folder: Folders) -> None:
     """The message names the head that is missing and those that exist."""
     folder = checkpoint_folder(with_head("types", Recipe()))
     with pytest.raises(
@@ -172,7 +163,7 @@ def test_a_task_without_its_head_is_refused(checkpoint_folder: Folders) -> None:
         engine(folder, Task.SPANS)
 
 
-def test_a_task_that_was_not_loaded_is_an_error(multi_head_folder: Path) -> None:
+def test_a_task_that_was_not_loaded_is_an_error(engine: Load, multi_head_folder: Path) -> None:
     """An engine loaded for one head does not quietly run another."""
     with pytest.raises(ValueError, match="not loaded for the task types"):
         engine(multi_head_folder, Task.SPANS).run(Task.ENTITY, windows(Task.ENTITY))
@@ -182,7 +173,7 @@ def test_a_task_that_was_not_loaded_is_an_error(multi_head_folder: Path) -> None
     ("token", "entity", "kind"), [(9999, 0, "token"), (5, 9999, "entity"), (-1, 0, "token")]
 )
 def test_ids_outside_of_the_tables_are_refused(
-    multi_head_folder: Path, token: int, entity: int, kind: str
+    engine: Load, multi_head_folder: Path, token: int, entity: int, kind: str
 ) -> None:
     """On a GPU such an id would end the process: it is refused before the forward pass."""
     window = Window(
@@ -192,7 +183,7 @@ def test_ids_outside_of_the_tables_are_refused(
         engine(multi_head_folder, Task.TEXT).run(Task.TEXT, [window])
 
 
-def test_a_window_beyond_the_model_is_an_error(multi_head_folder: Path) -> None:
+def test_a_window_beyond_the_model_is_an_error(engine: Load, multi_head_folder: Path) -> None:
     """513 tokens have no position; a full window of 512 has."""
     loaded = engine(multi_head_folder, Task.TEXT)
     none = np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
@@ -201,10 +192,11 @@ def test_a_window_beyond_the_model_is_an_error(multi_head_folder: Path) -> None:
         loaded.run(Task.TEXT, [Window(np.full(513, 7, np.int32), *none)])
 
 
-def test_out_of_memory_is_survived(multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_survived(
+    engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where one window fits in memory, outputs are those of whole batches; where none fits, it raises."""
     loaded = engine(multi_head_folder, Task.SPANS, max_tokens=4096)
-    assert isinstance(loaded, TransformersEngine)
     inputs = windows(Task.SPANS)
     wanted = loaded.run(Task.SPANS, inputs)
     forward, limit = loaded._forward, 1
@@ -222,10 +214,11 @@ def test_out_of_memory_is_survived(multi_head_folder: Path, monkeypatch: pytest.
         loaded.run(Task.SPANS, inputs)
 
 
-def test_a_lost_gpu_is_no_error_of_a_batch(multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_gpu_is_no_error_of_a_batch(
+    engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error that CUDA repeats whatever it is asked ends the process; one that passes is the batch's."""
     loaded = engine(multi_head_folder, Task.SPANS)
-    assert isinstance(loaded, TransformersEngine)
 
     def failing(*_: object) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered\nand much advice")
@@ -253,23 +246,14 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto", gpu_assigned=True) == "cuda"
 
 
-def test_every_engine_of_the_configuration_loads(multi_head_folder: Path) -> None:
-    """`load_engine` knows each name that `models.*.engine` accepts."""
-    for name in get_args(ModelConfig.model_fields["engine"].annotation):
-        config = ModelConfig(engine=name)
-        assert load_engine(config, resolve(str(multi_head_folder)), [Task.TEXT], "cpu")
-
-
 @pytest.mark.parametrize("task", list(TASKS))
 def test_bfloat16_agrees_with_float32_and_comes_out_as_float32(
-    task: Task, checkpoint_folder: Folders
+    engine: Load, task: Task, checkpoint_folder: Folders
 ) -> None:
     """Half precision changes the logits by a few hundredths of their size, and not their type."""
-    checkpoint = resolve(str(checkpoint_folder(with_head(TASKS[task], Recipe()))))
-    exact, half = (
-        load_engine(ModelConfig(precision=precision), checkpoint, [task], "cpu").run(task, windows(task))
-        for precision in ("float32", "bfloat16")
-    )
+    folder = checkpoint_folder(with_head(TASKS[task], Recipe()))
+    exact = engine(folder, task).run(task, windows(task))
+    half = engine(folder, task, precision="bfloat16").run(task, windows(task))
     for one, other in zip(exact, half, strict=True):
         assert other.dtype == np.float32
         assert np.abs(one - other).max(initial=0) <= 0.1 * max(1, np.sqrt(np.mean(one**2)) if one.size else 0)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import resolve
-from luke_batch.model.weights import encoder_state, head_state
+from luke_batch.model.weights import ENTITY_TABLE, WORD_TABLE, encoder_state, encoder_tables, head_state
 from tests.checkpoints import LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -151,3 +151,14 @@ def test_a_missing_bias_is_refused(rewritten: Rewrite) -> None:
     folder = rewritten(with_head("ner", Recipe()), change)
     with pytest.raises(CheckpointError, match=r"missing: classifier\.bias"):
         head_state(resolve(str(folder)), "ner")
+
+
+def test_tables_are_looked_up_as_they_are_stored(multi_head_folder: Path) -> None:
+    """A row of a table is that of the whole converted tensor, and int8 stays int8 until it is looked up."""
+    checkpoint = resolve(str(multi_head_folder))
+    state = encoder_state(checkpoint)
+    ids = torch.tensor([3, 0, 3, 1])
+    words, entities = encoder_tables(checkpoint)
+    assert (words.stored.dtype, entities.stored.dtype) == (torch.int8, torch.float16)
+    assert torch.equal(words.rows(ids), state[WORD_TABLE][ids])
+    assert torch.equal(entities.rows(ids), state[ENTITY_TABLE][ids])

@@ -1,0 +1,1 @@
+"""How fast the engines are, on one thread and on real text: `python -m benchmarks`."""

@@ -1,0 +1,41 @@
+"""Packed batches: every word and entity once, and groups that lie as dense tensors."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luke_batch.model.packing import pack
+from luke_batch.model.windows import Window
+
+
+def window(words: int, entities: int, number: int) -> Window:
+    """Ids that tell the window; the span of an entity is its own."""
+    spans = np.stack([np.zeros(entities), np.arange(1, entities + 1)], axis=1).astype(np.int32)
+    return Window(np.full(words, number, np.int32), np.full(entities, 100 + number, np.int32), spans)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12))
+def test_rows_lie_where_the_offsets_say(shapes: list[tuple[int, int]]) -> None:
+    """The rows of each window are those between its offsets, with positions that begin anew."""
+    batch = pack([window(*shape, number) for number, shape in enumerate(shapes)])
+    assert (batch.words, batch.entities) == tuple(np.sum(shapes, axis=0))
+    for number, (words, entities) in enumerate(shapes):
+        own_words = slice(*batch.first_words[number : number + 2].tolist())
+        own_entities = slice(*batch.first_entities[number : number + 2].tolist())
+        assert batch.token_ids[own_words].tolist() == [number] * words
+        assert batch.token_positions[own_words].tolist() == list(range(words))
+        assert batch.entity_ids[own_entities].tolist() == [100 + number] * entities
+        assert batch.entity_windows[own_entities].tolist() == [number] * entities
+        assert batch.entity_spans[own_entities, 1].tolist() == list(range(1, entities + 1))
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1)), min_size=1, max_size=12))
+def test_groups_are_runs_of_equal_shapes(shapes: list[tuple[int, int]]) -> None:
+    """The groups make up the batch in order, each as long as the shape stays the same."""
+    batch = pack([window(*shape, number) for number, shape in enumerate(shapes)])
+    listed = [(group.words, group.entities) for group in batch.groups for _ in range(group.windows)]
+    assert listed == shapes
+    for group, following in zip(batch.groups, batch.groups[1:], strict=False):
+        assert (group.words, group.entities) != (following.words, following.entities)
+        assert group.word_rows.stop == following.word_rows.start
+        assert group.entity_rows.stop == following.entity_rows.start
