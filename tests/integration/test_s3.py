@@ -22,10 +22,10 @@ from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
 from luke_batch.errors import InputError
 from tests.corpora import FINGERPRINT, context, documents, job, run
 from tests.unit.test_outcome import NOW
+from tests.unit.test_plan import sweep
 
 
 @pytest.fixture(scope="module", autouse=True)

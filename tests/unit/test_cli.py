@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,10 +32,17 @@ class _FakeRun:
         self.report: dict[str, Any] = {}
 
     def __call__(
-        self, input: str, output: str, config: JobConfig, address: str | None, *, quiet: bool = False
+        self,
+        input: str,
+        output: str,
+        config: JobConfig,
+        address: str | None,
+        *,
+        where: Sequence[str] = (),
+        quiet: bool = False,
     ) -> SimpleNamespace:
         """As the real one."""
-        self.called_with = (input, output, config, address, quiet)
+        self.called_with = (input, output, config, address, quiet, *where)
         if self.error is not None:
             raise self.error
         return _report(**self.report)

@@ -12,7 +12,7 @@ from luke_batch.corpus.ranges import covers, gaps
 from luke_batch.corpus.sources import SourceFile
 from tests.corpora import documents
 
-SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v")
+SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v", 0.0)
 GROUPS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5000)), max_size=12)
 RANGES = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=6

@@ -8,7 +8,7 @@ import pytest
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, State, make_plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
+from luke_batch.corpus.sweep import find_leftovers, remove
 from luke_batch.errors import InputError, OutputError
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
@@ -32,6 +32,13 @@ def finish(plan: Plan, fingerprint: str = FINGERPRINT) -> list[str]:
     report_bad_files(plan, "run1")
     run(plan, context(fingerprint=fingerprint))
     return sweep(plan)
+
+
+def sweep(plan: Plan, run_id: str = "run1") -> list[str]:
+    """Remove what is superseded; the removed paths."""
+    leftovers = find_leftovers(plan, reconcile(plan, run_id))
+    remove(plan.output, leftovers)
+    return leftovers.removable
 
 
 def rows(plan: Plan) -> dict[State, int]:
