@@ -20,7 +20,7 @@ from luke_batch.corpus.dead_letters import (
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.lease import is_overtaken
-from luke_batch.corpus.output_file import to_parquet
+from luke_batch.corpus.output_file import VECTORS, to_parquet
 from luke_batch.corpus.pandas_index import for_rows
 from luke_batch.corpus.partition_columns import is_from_partition
 from luke_batch.corpus.read import ReadFailure
@@ -31,8 +31,6 @@ from luke_batch.document.source import renamed_columns, source_column
 from luke_batch.document.texts import readable, texts_of
 from luke_batch.errors import ContractError, LeaseError
 from luke_batch.schemas import load_contract
-
-_VECTORS = ("mention_embeddings", "text_embedding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +205,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     key = ready.fragment.key(context.fingerprint)
-    content = to_parquet(ready.table, _VECTORS, context.compression)
+    content = to_parquet(ready.table, VECTORS, context.compression)
     if ready.dead:
         write_dead_letters(output, key, ready.dead, context.run_id)
     else:
