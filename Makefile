@@ -37,6 +37,10 @@ test-unit: $(STAMP) ## run the fast tests of single modules
 test-integration: $(STAMP) ## run the tests of whole jobs on local Ray
 	$(BIN)/pytest tests/integration
 
+.PHONY: bench-plan
+bench-plan: $(STAMP) ## time planning over 10,000 files
+	$(BIN)/python -m benchmarks.planning
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

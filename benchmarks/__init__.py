@@ -1,0 +1,1 @@
+"""Benchmarks that print ratios and figures; each runs on its own."""
