@@ -59,9 +59,18 @@ def list_data(output: Storage) -> DataListing:
     return DataListing(dict(found), tuple(torn), tuple(foreign))
 
 
-def list_committed(output: Storage) -> dict[str, list[CommittedFile]]:
-    """Committed fragments by `path_hash` of their source, sorted by path, without foreign and torn files."""
-    return list_data(output).committed
+@dataclass(frozen=True, slots=True)
+class OutputListing:
+    """What OUTPUT held at one moment."""
+
+    data: DataListing
+    letters: dict[str, list[CommittedFile]]
+    """Dead-letter files, see `list_dead_letters`."""
+
+
+def list_output(output: Storage) -> OutputListing:
+    """List OUTPUT."""
+    return OutputListing(list_data(output), list_dead_letters(output))
 
 
 def list_dead_letters(output: Storage) -> dict[str, list[CommittedFile]]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from luke_batch.corpus.committed import (
     CommittedFile,
-    list_committed,
-    list_dead_letters,
+    OutputListing,
+    list_output,
     of_generation,
     ranges_of,
 )
@@ -51,13 +51,14 @@ def report_bad_files(plan: Plan, run_id: str) -> None:
             write_file_dead_letter(plan.output, letter, bad.content_id, plan.fingerprint, run_id)
 
 
-def reconcile(plan: Plan, run_id: str) -> Outcome:
-    """Compare the plan with OUTPUT as it is now.
+def reconcile(plan: Plan, run_id: str, found: OutputListing | None = None) -> Outcome:
+    """Compare the plan with OUTPUT as it is now; `found` is a listing from after the work.
 
     A file that could not be read while it was worked on counts as accounted for only by a letter of this very
     run; the letters of earlier runs may speak of a disturbance that is over.
     """
-    committed, letters = list_committed(plan.output), list_dead_letters(plan.output)
+    found = found or list_output(plan.output)
+    committed, letters = found.data.committed, found.letters
     fingerprint = short_fingerprint(plan.fingerprint)
     fragments, missing, unreadable = 0, list[str](), list[str]()
     wanted: list[CommittedFile] = []

@@ -19,8 +19,7 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.corpus.committed import (
     CommittedFile,
-    list_data,
-    list_dead_letters,
+    list_output,
     of_generation,
     ranges_of,
 )
@@ -144,11 +143,11 @@ def make_plan(
     _check_apart(sources, output)
     files = where.select(sources.files)
     try:
-        data, letters = list_data(output), list_dead_letters(output)
+        found = list_output(output)
     except OSError as error:
         raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
-    reported = {str(letter.key) for found in letters.values() for letter in found}
-    known, committed = read_known_footers(output), data.committed
+    reported = {str(letter.key) for letters in found.letters.values() for letter in letters}
+    known, committed = read_known_footers(output), found.data.committed
     draft = _Draft(config, fingerprint)
     if where:
         draft.known.update(known)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from luke_batch.corpus.committed import (
     CommittedFile,
-    DataListing,
-    list_data,
-    list_dead_letters,
+    OutputListing,
+    list_output,
     of_generation,
     ranges_of,
 )
@@ -43,8 +42,8 @@ class Leftovers:
         return bool(self.removable or self.foreign)
 
 
-def find_leftovers(plan: Plan, outcome: Outcome) -> Leftovers:
-    """Judge a fresh listing of OUTPUT.
+def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = None) -> Leftovers:
+    """Judge OUTPUT as it is now; `listed` is a listing from after the work.
 
     A source file of which something is missing keeps everything. One with a fragment that cannot be read is
     replaced by its readable ones, unless complete outputs of the same content are there from before: then
@@ -52,11 +51,12 @@ def find_leftovers(plan: Plan, outcome: Outcome) -> Leftovers:
     ones lose it under `on_vanished: prune`, at the end of a complete run. Nothing outside of `plan.where` is
     touched.
     """
-    data, letters = list_data(plan.output), list_dead_letters(plan.output)
+    listed = listed or list_output(plan.output)
+    data, committed, letters = listed.data, dict(listed.data.committed), dict(listed.letters)
     found = Leftovers(foreign=[file.path for file in data.foreign])
     for file in plan.files:
         source = path_hash(file.path)
-        outputs, mine = data.committed.pop(source, []), letters.pop(source, [])
+        outputs, mine = committed.pop(source, []), letters.pop(source, [])
         kept = _kept(plan, file, outputs, outcome)
         if kept is not None:
             current = {found.key for found in kept}
@@ -65,12 +65,12 @@ def find_leftovers(plan: Plan, outcome: Outcome) -> Leftovers:
             found.removable += _others(outputs, current) + _others(mine, current)
     for bad in plan.bad:
         source = path_hash(bad.path)
-        outputs, mine = data.committed.pop(source, []), letters.pop(source, [])
+        outputs, mine = committed.pop(source, []), letters.pop(source, [])
         current = {each.key for each in shown(plan.output, outputs)} if outputs else set[Key]()
         current.add(_file_key(source, bad.content_id, plan))
         found.removable += _others(outputs, current) + _others(mine, current)
     if outcome.complete:
-        _add_vanished(found, plan, data, letters)
+        _add_vanished(found, plan, committed, letters)
     found.removable += [file.path for file in data.torn]
     oldest = time.time() - _ABANDONED_SECONDS
     found.removable += [f.path for f in plan.output.list(".part", under=TEMPORARY) if f.modified < oldest]
@@ -101,11 +101,14 @@ def _kept(plan: Plan, file: PlannedFile, outputs: _Files, outcome: Outcome) -> _
 
 
 def _add_vanished(
-    found: Leftovers, plan: Plan, data: DataListing, letters: dict[str, list[CommittedFile]]
+    found: Leftovers,
+    plan: Plan,
+    vanished: dict[str, list[CommittedFile]],
+    letters: dict[str, list[CommittedFile]],
 ) -> None:
     """Add what goes of source files that are not in INPUT, as far as the plan is about their partition."""
     prune = plan.on_vanished == "prune"
-    for source, outputs in data.committed.items():
+    for source, outputs in vanished.items():
         mine = letters.pop(source, [])
         if not plan.where.matches(outputs[0].partition):
             continue

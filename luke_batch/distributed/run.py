@@ -18,6 +18,7 @@ from luke_batch.annotator import model_stages, pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
+from luke_batch.corpus.committed import list_output
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.layout import FOREIGN
 from luke_batch.corpus.lease import Lease
@@ -25,7 +26,7 @@ from luke_batch.corpus.manifest import RunManifest, new_run_id, write_manifest
 from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import find_leftovers, remove
+from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
 from luke_batch.distributed.locations import check_reachable, with_absolute_gazetteer
 from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.resources import plan_pools
@@ -156,8 +157,9 @@ def annotate(
             lease.check()
             report_bad_files(plan, run_id)
         worked = time.monotonic()
-        outcome = reconcile(plan, run_id)
-        foreign = _tidy(plan, outcome, lease)
+        listed = list_output(plan.output)
+        outcome = reconcile(plan, run_id, listed)
+        foreign = _tidy(plan, find_leftovers(plan, outcome, listed), lease)
         code = exit_code(outcome, config.output.error_budget)
         if not plan.nothing_to_do:
             durations = {"plan": planned - started, "annotate": worked - planned}
@@ -173,9 +175,8 @@ def _manifest(input: str, config: JobConfig, prepared: Prepared, run_id: str, no
     return replace(manifest, models=_provenance(prepared.checkpoints), versions=versions)
 
 
-def _tidy(plan: Plan, outcome: Outcome, lease: Lease) -> list[str]:
+def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
     """Remove what is superseded and note the footers; the foreign files that were moved aside."""
-    leftovers = find_leftovers(plan, outcome)
     if leftovers:
         lease.take()
         lease.check()
