@@ -88,9 +88,14 @@ def read_manifests(output: Storage) -> list[RunManifest]:
 
 
 def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> RunManifest | None:
-    """The newest run of OUTPUT that is `wanted`; manifests are read until it is found."""
+    """The newest run of OUTPUT that is `wanted`; manifests are read until it is found. One that cannot be
+    read, such as that of another version, is passed over.
+    """
     for file in reversed(output.list(".json", under=RUNS)):
-        manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
+        try:
+            manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
+        except (OSError, TypeError, ValueError):
+            continue
         if wanted(manifest):
             return manifest
     return None

@@ -22,6 +22,7 @@ from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan, PlannedFile
 from luke_batch.corpus.ranges import covers
 from luke_batch.corpus.storage import Storage
+from luke_batch.errors import FragmentError
 
 _ABANDONED_SECONDS = 3600.0
 """Age of a temporary file that no living writer still has."""
@@ -66,7 +67,7 @@ def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = 
     for bad in plan.bad:
         source = path_hash(bad.path)
         outputs, mine = committed.pop(source, []), letters.pop(source, [])
-        current = {each.key for each in shown(plan.output, outputs)} if outputs else set[Key]()
+        current = {each.key for each in _shown(plan.output, outputs)}
         current.add(_file_key(source, bad.content_id, plan))
         found.removable += _others(outputs, current) + _others(mine, current)
     if outcome.complete:
@@ -96,8 +97,8 @@ def _kept(plan: Plan, file: PlannedFile, outputs: _Files, outcome: Outcome) -> _
     of_content = [each for each in outputs if each.key.content_id == file.content_id]
     for generation in {each.key.generation for each in of_content}:
         if covers(ranges_of(of_content, generation), file.rows):
-            return shown(plan.output, of_content)
-    return current or (shown(plan.output, outputs) if outputs else [])
+            return _shown(plan.output, of_content)
+    return current or _shown(plan.output, outputs)
 
 
 def _add_vanished(
@@ -112,11 +113,19 @@ def _add_vanished(
         mine = letters.pop(source, [])
         if not plan.where.matches(outputs[0].partition):
             continue
-        current = set[Key]() if prune else {each.key for each in shown(plan.output, outputs)}
+        current = set[Key]() if prune else {each.key for each in _shown(plan.output, outputs)}
         found.removable += _others(outputs, current)
         found.removable += _others((each for each in mine if each.key.rows is not None or prune), current)
     if prune and not plan.where:  # letters of files that never had an output; they tell no partition
         found.removable += [letter.file.path for mine in letters.values() for letter in mine]
+
+
+def _shown(output: Storage, files: _Files) -> _Files:
+    """What a reader shows; all of it where an output is damaged, so that nobody can tell."""
+    try:
+        return shown(output, files) if files else files
+    except FragmentError:
+        return files
 
 
 def _file_key(source: str, content_id: str, plan: Plan) -> Key:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -182,7 +182,8 @@ def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
         lease.check()
         remove(plan.output, leftovers)
     if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS:
-        write_known_footers(plan.output, plan.known)
+        with suppress(OSError):  # they only save time
+            write_known_footers(plan.output, plan.known)
     return leftovers.foreign
 
 
