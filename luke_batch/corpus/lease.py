@@ -109,7 +109,8 @@ class Lease:
         if self._number is None:
             return
         self._ended.set()
-        self._renewing.join()
+        if self._renewing.ident is not None:  # it was started
+            self._renewing.join()
         with suppress(OSError):  # it expires by itself
             self._write(replace(self._mine, released=True))
 
@@ -118,24 +119,16 @@ class Lease:
 
         Raises:
             LeaseError: another run has it.
+            OutputError: nothing can be written to OUTPUT.
         """
-        for _ in range(_ATTEMPTS if self._number is None else 0):
-            latest = _latest(self._output)
-            self._refuse(latest)
-            number = 1 if latest is None else latest.number + 1
-            self._output.create(_path(number), _content(self._mine))
-            if not self._output.is_local:
-                time.sleep(_SETTLE_SECONDS)
-            latest = _latest(self._output)
-            if latest is not None and latest.number == number and latest.holder == self._mine:
-                self._number = number
-                self._remove_older()
-                self._renewing.start()
-                return
-        if self._number is None:
-            raise LeaseError(
-                f"OUTPUT {self._output.url}: several runs start at once; start one of them again"
-            )
+        if self._number is not None:
+            return
+        try:
+            self._number = self._create()
+            self._remove_older(self._number)
+        except OSError as error:
+            raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
+        self._renewing.start()
 
     def check(self) -> None:
         """Raise IncompleteError where another run has taken the lease since."""
@@ -144,6 +137,21 @@ class Lease:
                 f"another run has taken over OUTPUT {self._output.url}, as this one gave no sign of life for"
                 f" {self._mine.seconds:g} s (output.lease_seconds); it stops, and the other goes on"
             )
+
+    def _create(self) -> int:
+        """Create the next lease; its number."""
+        url = self._output.url
+        for _ in range(_ATTEMPTS):
+            latest = _latest(self._output)
+            self._refuse(latest)
+            number = 1 if latest is None else latest.number + 1
+            self._output.create(_path(number), _content(self._mine))
+            if not self._output.is_local:
+                time.sleep(_SETTLE_SECONDS)
+            latest = _latest(self._output)
+            if latest is not None and latest.number == number and latest.holder == self._mine:
+                return number
+        raise LeaseError(f"OUTPUT {url}: several runs start at once; start one of them again")
 
     def _refuse(self, latest: _Found | None) -> None:
         """Raise LeaseError where `latest` is the lease of another run that may be alive."""
@@ -172,9 +180,9 @@ class Lease:
         assert self._number is not None
         self._output.write_atomic(_path(self._number), _content(holder))
 
-    def _remove_older(self) -> None:
+    def _remove_older(self, than: int) -> None:
         for number, file in _numbered(self._output):
-            if self._number is not None and number < self._number:
+            if number < than:
                 self._output.remove(file)
 
 

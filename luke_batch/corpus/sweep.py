@@ -13,6 +13,7 @@ from luke_batch.corpus.committed import (
     OutputListing,
     list_output,
     of_generation,
+    partition_of,
     ranges_of,
 )
 from luke_batch.corpus.generations import shown
@@ -21,7 +22,7 @@ from luke_batch.corpus.layout import DATA, FOREIGN, TEMPORARY, join
 from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan, PlannedFile
 from luke_batch.corpus.ranges import covers
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import Storage, StoredFile
 from luke_batch.errors import FragmentError
 
 _ABANDONED_SECONDS = 3600.0
@@ -54,7 +55,7 @@ def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = 
     """
     listed = listed or list_output(plan.output)
     data, committed, letters = listed.data, dict(listed.data.committed), dict(listed.letters)
-    found = Leftovers(foreign=[file.path for file in data.foreign])
+    found = Leftovers(foreign=_meant(plan, data.foreign))
     for file in plan.files:
         source = path_hash(file.path)
         outputs, mine = committed.pop(source, []), letters.pop(source, [])
@@ -72,7 +73,7 @@ def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = 
         found.removable += _others(outputs, current) + _others(mine, current)
     if outcome.complete:
         _add_vanished(found, plan, committed, letters)
-    found.removable += [file.path for file in data.torn]
+    found.removable += _meant(plan, data.torn)
     oldest = time.time() - _ABANDONED_SECONDS
     found.removable += [f.path for f in plan.output.list(".part", under=TEMPORARY) if f.modified < oldest]
     return found
@@ -126,6 +127,10 @@ def _shown(output: Storage, files: _Files) -> _Files:
         return shown(output, files) if files else files
     except FragmentError:
         return files
+
+
+def _meant(plan: Plan, files: Iterable[StoredFile]) -> list[str]:
+    return [file.path for file in files if plan.where.matches(partition_of(file.path))]
 
 
 def _file_key(source: str, content_id: str, plan: Plan) -> Key:
