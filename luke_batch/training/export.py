@@ -106,6 +106,8 @@ def load_encoder_state(folder: Path) -> dict[str, Tensor]:
 def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
     described: dict[str, dict[str, Any]] = {}
     for name, spec in model.specs.items():
+        if spec.feature == "vector":
+            continue
         described[name] = {
             "labels": list(spec.labels),
             "none_label": spec.none_label,

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
 from luke_batch.training.optimizer import optimizer_of
-from luke_batch.training.sampling import BatchSource
+from luke_batch.training.sampling import Batches
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class LoopConfig:
     warm_up: float = 0.04
     """The share of the budget in which the rate rises."""
     clip: float = 1.0
-    bfloat16: bool = True
+    bfloat16: bool = field(default_factory=multiplies_bfloat16)
     checkpoint_every: float = 300.0
     snapshot_every: float = 900.0
     log_every: int = 25
@@ -69,7 +70,7 @@ class Trainer:
     def __init__(
         self,
         model: MultiTaskModel,
-        sources: dict[str, BatchSource],
+        sources: dict[str, Batches],
         shares: dict[str, float],
         pad_id: int,
         config: LoopConfig,

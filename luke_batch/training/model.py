@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.training.identity_loss import identity_loss
 from luke_batch.training.sampling import Example
 
-Feature = Literal["span", "entity", "pair"]
-"""What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or [h_head; h_tail]."""
+Feature = Literal["span", "entity", "pair", "vector"]
+"""What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or [h_head; h_tail]. A vector
+is h_entity itself: there is nothing to predict, and the encoder alone learns.
+"""
 
 _WIDTH: dict[Feature, int] = {"span": 3, "entity": 1, "pair": 2}
 _IGNORED = -100
@@ -45,6 +48,8 @@ class MultiTaskModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
+            if spec.feature == "vector":
+                continue
             # As in transformers, where the classifier of pairs has no bias.
             biased = spec.feature != "pair"
             head = nn.Linear(_WIDTH[spec.feature] * config.hidden_size, len(spec.labels), bias=biased)
@@ -59,8 +64,12 @@ class MultiTaskModel(nn.Module):
         return _features(self.specs[name].feature, words, entities, batch.entity_spans).float()
 
     def forward(self, name: str, batch: EncoderInput) -> Tensor:
-        """Logits in float32: (batch, entities, labels), for pairs (batch, labels)."""
+        """Logits in float32: (batch, entities, labels), for pairs (batch, labels), for vectors themselves
+        (batch, entities, hidden).
+        """
         features = self.dropout(self.features(name, batch))
+        if self.specs[name].feature == "vector":
+            return features
         # Heads decide by small margins, and are too small for half precision to be any faster.
         with torch.autocast(features.device.type, enabled=False):
             return self.heads[name](features)
@@ -76,7 +85,7 @@ def start_rare(model: MultiTaskModel, name: str, batch: EncoderInput) -> None:
 
 
 def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) -> Tensor:
-    if feature == "entity":
+    if feature in ("entity", "vector"):
         return entities
     if feature == "pair":
         return entities[:, :2].flatten(1)
@@ -106,17 +115,21 @@ def collate(
         targets = np.stack([example.targets for example in examples])
         known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
         return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
-    labels = np.full((count, entities), _IGNORED, np.int64)
+    labels = np.full((count, entities, *examples[0].targets.shape[1:]), _IGNORED, np.int64)
     for place, example in enumerate(examples):
         labels[place, : len(example.targets)] = example.targets
     return inputs, torch.from_numpy(labels), None
 
 
 def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
-    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels.
+    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels; of
+    vectors (targets of several columns) the contrastive one.
 
     Where a pair's annotation knows only some labels, one of which holds, the choice among them is learnt too.
     """
+    if targets.ndim == 3:
+        present = targets[..., 0] != _IGNORED
+        return identity_loss(logits[present], targets[present])
     if known is None:
         return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=_IGNORED)
     each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")

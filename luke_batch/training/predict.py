@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
 from luke_batch.training.model import MultiTaskModel, collate
@@ -27,7 +28,7 @@ def logits_of(model: MultiTaskModel, name: str, examples: Sequence[Example], pad
     model.eval()
     spec = model.specs[name]
     found: dict[int, FloatArray] = {}
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
         for batch in cut_into_batches(examples, _BATCH_TOKENS):
             inputs, _, _ = collate(batch, pad_id, spec.multi_label)
             logits = model(name, inputs).float().numpy()

@@ -119,8 +119,24 @@ def cut_into_batches(examples: Sequence[Example], tokens: int) -> list[list[Exam
     return [*batches, batch] if batch else batches
 
 
+class Batches(Protocol):
+    """Endless batches of one task, whose state can be stored and restored."""
+
+    def next(self, share: float = 0.0) -> list[Example]:
+        """The next batch, after this share of the run."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, as plain values."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        ...
+
+
 class BatchSource:
-    """Endless batches of one task, from pools sorted by length; its state can be stored and restored."""
+    """`Batches` from pools sorted by length."""
 
     def __init__(self, task: Task, tokens: int, pool: int, seed: int) -> None:
         self.task = task

@@ -1,0 +1,175 @@
+"""Mentions that say which entity they are: what teaches mention vectors to place one entity's together.
+
+Vectors are compared inside a batch, so a batch holds a few documents with several sentences of each: there
+are the other mentions of an entity, and entities of the same topic to tell it from.
+
+Annotation comes in two kinds. Of *linked* rows each mention has its entity (a title, a Wikidata id, a
+cluster), and all others are different ones. Of plain NER rows nothing is told: inside a document, mentions of
+one label that share a word's beginning ("Hrvatska", "Hrvatskoj"; "Ana Novak", "Novak") count as one entity,
+and across documents such pairs say nothing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from luke_batch.arrays import IntArray
+from luke_batch.model.windows import InputBuilder
+from luke_batch.training.data import Entity, Row
+from luke_batch.training.sampling import Example
+from luke_batch.training.tasks import NOTHING, TOO_LONG, Draws
+
+_KEYS = 4
+"""Word beginnings of a mention that are compared; few names have more words."""
+_BEGINNING = 4
+"""Letters of a word that survive most inflections."""
+TARGETS = 2 + _KEYS
+"""Columns of an example's targets: the entity, the surface, and the word beginnings (0: none)."""
+_SENTENCES_OF_A_DOCUMENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """A sentence and, for each of its mentions, (entity, surface, word beginnings)."""
+
+    text: str
+    spans: IntArray
+    targets: IntArray
+
+
+Group = list[Mentions]
+"""Sentences of one document, or of one entity."""
+
+
+def linked(rows: Iterable[tuple[str, Row]]) -> list[Group]:
+    """Groups of rows whose entities' labels name the entity itself; `rows` come with their group's name."""
+    groups: dict[str, Group] = defaultdict(list)
+    for group, row in rows:
+        known = [item for item in row.entities if item.label is not None]
+        if known:
+            identities = [_number(item.label or "") for item in known]
+            groups[group].append(_mentions(row, known, identities, keys=False))
+    return [group for group in groups.values() if _repeats(group)]
+
+
+def guessed(rows: Iterable[tuple[str, Row]]) -> list[Group]:
+    """Groups of plain NER rows, the entities guessed by label and word beginnings inside each group."""
+    documents: dict[str, list[Row]] = defaultdict(list)
+    for group, row in rows:
+        if any(item.label is not None for item in row.entities):
+            documents[group].append(row)
+    return [group for name, members in documents.items() for group in _guessed(name, members)]
+
+
+def _guessed(name: str, rows: Sequence[Row]) -> Iterator[Group]:
+    for start in range(0, len(rows), _SENTENCES_OF_A_DOCUMENT):
+        part = rows[start : start + _SENTENCES_OF_A_DOCUMENT]
+        entity_of: dict[str, str] = {}
+        group: Group = []
+        for row in part:
+            known = [item for item in row.entities if item.label is not None]
+            identities: list[int] = []
+            for item in known:
+                keys = [f"{item.label} {key}" for key in _beginnings(row.text[item.start : item.end])]
+                found = next((entity_of[key] for key in keys if key in entity_of), None)
+                entity = found or f"{name}#{start} {' '.join(keys)}"
+                entity_of.update(dict.fromkeys(keys, entity))
+                identities.append(_number(entity))
+            if known:
+                group.append(_mentions(row, known, identities, keys=True))
+        if _repeats(group):
+            yield group
+
+
+def _repeats(group: Group) -> bool:
+    """Whether some entity is mentioned twice."""
+    identities = np.concatenate([item.targets[:, 0] for item in group])
+    return len(np.unique(identities)) < len(identities)
+
+
+def _mentions(row: Row, entities: Sequence[Entity], identities: Sequence[int], *, keys: bool) -> Mentions:
+    spans = np.array([(item.start, item.end) for item in entities], np.int32)
+    targets = np.zeros((len(entities), TARGETS), np.int32)
+    for place, (item, identity) in enumerate(zip(entities, identities, strict=True)):
+        surface = row.text[item.start : item.end].casefold()
+        targets[place, :2] = identity, _number(surface)
+        beginnings = _beginnings(surface)[:_KEYS] if keys else []
+        targets[place, 2 : 2 + len(beginnings)] = [_number(key) for key in beginnings]
+    return Mentions(row.text, spans, targets)
+
+
+def _beginnings(surface: str) -> list[str]:
+    """The first letters of each word of a name; a name without spaces is one word."""
+    plain = unicodedata.normalize("NFKC", surface).casefold()
+    return [word[:_BEGINNING] for word in plain.split() if len(word) > 1]
+
+
+def _number(name: str) -> int:
+    """A positive number that stands for a name; never 0, which stands for none."""
+    return zlib.crc32(name.encode()) // 2 + 1
+
+
+class IdentityBatches:
+    """Endless batches of documents, from several kinds of groups in proportion to their weights."""
+
+    def __init__(
+        self,
+        kinds: Sequence[tuple[float, Sequence[Group]]],
+        builder: InputBuilder,
+        skipped: Counter[str],
+        *,
+        tokens: int,
+        seed: int,
+        max_tokens: int = 180,
+    ) -> None:
+        self._groups = [groups for _, groups in kinds]
+        self._draws = Draws([weight for weight, _ in kinds])
+        self._builder = builder
+        self._skipped = skipped
+        self._tokens = tokens
+        self._max_tokens = max_tokens
+        self._rng = np.random.default_rng(seed)
+
+    def next(self, share: float = 0.0) -> list[Example]:  # noqa: ARG002 - the same all along
+        """The next batch: sentences of groups of one kind, up to the budget of padded positions."""
+        groups = self._groups[self._draws.draw(self._rng)]
+        batch: list[Example] = []
+        words = entities = 0
+        while True:
+            for example in self._group(groups[int(self._rng.integers(len(groups)))], self._rng):
+                wider = max(words, example.words), max(entities, example.entities)
+                if batch and sum(wider) * (len(batch) + 1) > self._tokens:
+                    return batch
+                words, entities = wider
+                batch.append(example)
+
+    def _group(self, group: Group, rng: Generator) -> list[Example]:
+        """Neighbouring sentences of one group: an entity is named again soon."""
+        first = int(rng.integers(max(1, len(group) - _SENTENCES_OF_A_DOCUMENT + 1)))
+        part = group[first : first + _SENTENCES_OF_A_DOCUMENT]
+        return [example for item in part if (example := self._example(item)) is not None]
+
+    def _example(self, item: Mentions) -> Example | None:
+        tokens = self._builder.tokenize(item.text, item.spans)
+        covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0]).astype(np.int32)
+        if len(tokens.ids) + 2 > self._max_tokens or not len(covered):
+            self._skipped[f"identity: {TOO_LONG if len(covered) else 'no mention'}"] += 1
+            return None
+        window = self._builder.mention_window(tokens, NOTHING, NOTHING, covered)
+        return Example(window, item.targets[covered].astype(np.int64))
+
+    def state(self) -> dict[str, Any]:
+        """The generator's state, of which every following batch is a function."""
+        return {"rng": dict(self._rng.bit_generator.state)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._rng.bit_generator.state = state["rng"]

@@ -1,0 +1,89 @@
+"""Rows whose entities' labels name the entity itself: a Wikipedia title, a Wikidata id, a cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow.parquet as pq
+
+from luke_batch.training.data import Entity, Row, TrainingDataError, fault, read_rows
+
+_UNNAMED = frozenset({"TIME", "NUM"})
+"""Types whose equal surfaces in two documents may be two entities: "two years", "1998"."""
+
+
+def read_linked(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
+    """Rows with the mentions of their column `links[start,end,title,qid]`, labelled by title or else qid."""
+    rows: list[Row] = []
+    for file in files:
+        for row, values in zip(*_with_column(file, "links"), strict=True):
+            entities = tuple(
+                Entity(link["start"], link["end"], link.get("title") or link.get("qid")) for link in values
+            )
+            linked = replace(row, entities=entities, relations=())
+            reason = fault(linked)
+            if reason is None:
+                rows.append(linked)
+            else:
+                skipped[reason] += 1
+    return rows
+
+
+def read_clusters(file: Path) -> list[Row]:
+    """Rows with a column `clusters`: for each of `entities` the number of its entity within the document.
+
+    Clusters of two documents are one entity where they share a surface, unless that is a single word of a
+    person's name: "Smith" is many.
+    """
+    rows, clusters = _with_column(file, "clusters")
+    union = _Union()
+    for row, numbers in zip(rows, clusters, strict=True):
+        for item, number in zip(row.entities, numbers, strict=True):
+            surface = row.text[item.start : item.end].casefold()
+            if item.label not in _UNNAMED and not (item.label == "PER" and " " not in surface):
+                union.join(_cluster(row, number), f"{item.label} {surface}")
+    return [
+        replace(
+            row,
+            entities=tuple(
+                replace(item, label=union.root(_cluster(row, number)))
+                for item, number in zip(row.entities, numbers, strict=True)
+            ),
+            relations=(),
+        )
+        for row, numbers in zip(rows, clusters, strict=True)
+    ]
+
+
+def _cluster(row: Row, number: int) -> str:
+    return f"{row.doc_id}#{number}"
+
+
+def _with_column(file: Path, name: str) -> tuple[list[Row], list[list[Any]]]:
+    """All rows of a file, faulty ones too, and the values of one more column."""
+    if name not in pq.read_schema(file).names:
+        message = f"{file}: no column {name}; identities are learnt from it"
+        raise TrainingDataError(message)
+    values = cast("list[list[Any] | None]", pq.read_table(file, columns=[name])[name].to_pylist())
+    return read_rows([file], None), [item or [] for item in values]
+
+
+class _Union:
+    """Names that mean the same: union-find."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        """The name that stands for all that were joined with `name`."""
+        while (parent := self._parent.get(name, name)) != name:
+            name = parent
+        return name
+
+    def join(self, first: str, second: str) -> None:
+        """From now on both names have one root."""
+        self._parent[self.root(first)] = self.root(second)
