@@ -73,6 +73,11 @@ def list_output(output: Storage) -> OutputListing:
     return OutputListing(list_data(output), list_dead_letters(output))
 
 
+def list_committed(output: Storage) -> dict[str, list[CommittedFile]]:
+    """Committed fragments by `path_hash` of their source, sorted by path, without foreign and torn files."""
+    return list_data(output).committed
+
+
 def list_dead_letters(output: Storage) -> dict[str, list[CommittedFile]]:
     """Dead-letter files by `path_hash` of their source, those of whole files included."""
     found: defaultdict[str, list[CommittedFile]] = defaultdict(list)
