@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from luke_batch.cli.options import Assignments, ConfigFile, Input, Json, Output, Where
+from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
 from luke_batch.settings import load_config
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ def plan(
     config: ConfigFile = None,
     assignments: Assignments = None,
     where: Where = None,
+    address: Address = None,  # noqa: ARG001 - the options of `annotate` are legal here, too
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Show what `annotate` with the same options would do; nothing is written or started.
+    """Show what `annotate` with the same options would do; nothing is written, and no cluster is asked.
 
     Exit codes: 0 the plan is made, whatever there is to do; 2 bad usage, configuration or input, which
     `annotate` would refuse as well; 1 unexpected error.
@@ -41,7 +43,7 @@ def plan(
     holder, expected = running(made.output), forecast(made)
     if json:
         typer.echo(json_text.dumps(_as_json(made, expected, holder), ensure_ascii=False))
-    else:
+    elif not quiet:
         _show(made, expected, holder)
 
 

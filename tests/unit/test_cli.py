@@ -111,6 +111,12 @@ def test_annotate_hands_over_what_it_was_told(
     assert config.heads[0].decode == "nested"
 
 
+def test_annotate_hands_over_the_restriction(fake_run: _FakeRun, command: Captured) -> None:
+    """`--where` may be repeated."""
+    assert command("annotate", "IN", "OUT", "--where", "date=1", "--where", "date=2")[0] == 0
+    assert fake_run.called_with[5:] == ("date=1", "date=2")
+
+
 def test_a_run_ends_with_a_summary(fake_run: _FakeRun, command: Captured) -> None:
     """Counts, rate, dead letters, place and verdict are on standard output; passwords are not."""
     fake_run.report = {"dead": 1, "warnings": ("INPUT has a column mentions",)}

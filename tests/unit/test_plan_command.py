@@ -91,8 +91,9 @@ def test_states(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_to_do(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says so."""
+    """It says so; the other options of `annotate` are legal."""
     assert planned(corpus, capsys, "--where", "date=1").splitlines()[-1] == "nothing to do"
+    assert planned(corpus, capsys, "--address", "head:6379", "--quiet") == ""
 
 
 def test_run_under_way_is_named(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
