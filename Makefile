@@ -45,6 +45,10 @@ bench: $(STAMP) ## time the engines and write docs/benchmarks.md
 bench-smoke: $(STAMP) ## time the embedded model on few items
 	$(BIN)/python -m benchmarks --smoke
 
+.PHONY: bench-plan
+bench-plan: $(STAMP) ## time planning over 10,000 files
+	$(BIN)/python -m benchmarks.planning
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

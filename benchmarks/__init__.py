@@ -1,1 +1,1 @@
-"""How fast the engines are, on one thread and on real text: `python -m benchmarks`."""
+"""Benchmarks that print ratios and figures: `python -m benchmarks` the engines, `benchmarks.planning` the plan."""

@@ -47,7 +47,9 @@ class InputConfig(Section):
     text_column: str = "text"
     """Column with the text: string, large_string, string_view or a dictionary of these."""
     lang_column: str | None = None
-    """Column with language codes (ISO 639 or BCP-47); null: the segmenter goes by script."""
+    """Column, or key of a hive partition, with language codes (ISO 639 or BCP-47); null: the segmenter goes
+    by script.
+    """
     mentions_column: str | None = None
     """Column with given mentions: list<struct<start, end, …>>, code points. A string field `label` is kept
     where the job has no `ner` head.
@@ -212,6 +214,10 @@ class OutputConfig(Section):
     """Codec of the output files."""
     error_budget: float = Field(default=0.01, ge=0)
     """Dead letters that a complete run may have: below 1 a share of documents, from 1 a count."""
+    on_vanished: Literal["keep", "prune"] = "keep"
+    """Outputs whose source file is no longer in INPUT; prune: removed at the end of a complete run."""
+    lease_seconds: int = Field(default=60, ge=1)
+    """So long after its last sign of life a run that crashed keeps others from OUTPUT."""
     shared: bool = False
     """A local OUTPUT is mounted on every node of the cluster."""
 

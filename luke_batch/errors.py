@@ -5,6 +5,7 @@ LukeBatchError                  exit code 1
 │   ├── ConfigError             a key, a value or a combination of settings
 │   ├── InputError              INPUT, GOLD or ANNOTATED as a whole: no file, no text column, a binary column
 │   ├── OutputError             OUTPUT as a whole: not writable, not ours, not reachable by every node
+│   ├── LeaseError              another run works on OUTPUT
 │   ├── CheckpointError         a model folder: missing file, other architecture, unsafe format
 │   ├── ResourceError           a pipeline that this machine or cluster could never schedule
 │   └── MissingDependencyError  an optional library; the message holds the pip command
@@ -40,6 +41,10 @@ class InputError(UsageError):
 
 class OutputError(UsageError):
     """OUTPUT as a whole cannot be used."""
+
+
+class LeaseError(UsageError):
+    """Another run works on OUTPUT."""
 
 
 class CheckpointError(UsageError):

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, config, demo, evaluate, models
+from luke_batch.cli import annotate, compact, config, demo, evaluate, models, plan
 from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
 
 _INTERRUPTED = 130
@@ -26,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("annotate")(annotate.annotate)
+app.command("plan")(plan.plan)
+app.command("compact")(compact.compact)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(config.app, name="config")

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from luke_batch.cli.options import Address, Assignments, ConfigFile, Json, Quiet
+from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
 from luke_batch.settings import load_config
 
 if TYPE_CHECKING:
@@ -15,17 +15,11 @@ if TYPE_CHECKING:
 
 
 def annotate(
-    input: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT", help="Parquet file, folder, glob or hive-partitioned folder, or s3://…"
-        ),
-    ],
-    output: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="Folder of the annotated corpus, or s3://…")
-    ],
+    input: Input,
+    output: Output,
     config: ConfigFile = None,
     assignments: Assignments = None,
+    where: Where = None,
     address: Address = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -38,7 +32,7 @@ def annotate(
     settings = load_config(config, assignments or [], os.environ)
     from luke_batch.distributed.run import annotate as run
 
-    summary = summarise(run(input, output, settings, address, quiet=quiet))
+    summary = summarise(run(input, output, settings, address, where=where or [], quiet=quiet))
     show(summary, quiet=quiet, json=json)
     raise typer.Exit(summary.exit_code)
 

@@ -4,6 +4,19 @@ from typing import Annotated
 
 import typer
 
+Input = Annotated[
+    str,
+    typer.Argument(metavar="INPUT", help="Parquet file, folder, glob or hive-partitioned folder, or s3://…"),
+]
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder of the annotated corpus, or s3://…")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE",
+        help="Only this hive partition of INPUT; may be repeated: values of one key mean any of them.",
+    ),
+]
 ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")
 ]

@@ -1,7 +1,7 @@
 """What a source file must have: the contract `schemas/input.v1.json` on an Arrow schema."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import pyarrow as pa
 
@@ -13,8 +13,13 @@ _SHOWN = 20
 """Column names that a message lists."""
 
 
-def check_source(schema: pa.Schema, config: InputConfig, path: str) -> None:
-    """Raise FragmentError unless a file with `schema` can be annotated; it names file, cause and cure."""
+def check_source(
+    schema: pa.Schema, config: InputConfig, path: str, partition_keys: Container[str] = ()
+) -> None:
+    """Raise FragmentError unless a file with `schema` can be annotated; it names file, cause and cure.
+
+    A partition key may stand in for the column with languages.
+    """
     counts = Counter(schema.names)
     doubled = [name for name, count in counts.items() if count > 1]
     if doubled:
@@ -26,7 +31,9 @@ def check_source(schema: pa.Schema, config: InputConfig, path: str) -> None:
         )
     _check_kind(schema, path, "text_column", config.text_column, "text", is_text)
     _check_kind(schema, path, "id_column", config.id_column, "strings or integers", _is_id)
-    _check_kind(schema, path, "lang_column", config.lang_column, "text", is_text)
+    language = config.lang_column
+    if language is not None and (language in schema.names or language not in partition_keys):
+        _check_kind(schema, path, "lang_column", language, "text", is_text)
     mentions = _lists_of("start", "end")
     _check_kind(schema, path, "mentions_column", config.mentions_column, "list<struct<start, end>>", mentions)
     relations = _lists_of("head", "tail")

@@ -19,18 +19,18 @@ from luke_batch.corpus.dead_letters import (
     write_file_dead_letter,
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem
-from luke_batch.corpus.output_file import to_parquet
+from luke_batch.corpus.lease import is_overtaken
+from luke_batch.corpus.output_file import VECTORS, to_parquet
 from luke_batch.corpus.pandas_index import for_rows
+from luke_batch.corpus.partition_columns import is_from_partition
 from luke_batch.corpus.read import ReadFailure
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.document.source import renamed_columns, source_column
 from luke_batch.document.texts import readable, texts_of
-from luke_batch.errors import ContractError
+from luke_batch.errors import ContractError, LeaseError
 from luke_batch.schemas import load_contract
-
-_VECTORS = ("mention_embeddings", "text_embedding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class RunContext:
     """zstd, snappy or none."""
     metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
     """Further provenance for each file's metadata, such as `models`; keys get the prefix `luke_batch.`."""
+    lease: int | None = None
+    """Number of the run's lease: nothing is committed once another run has taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def commit_item(
     Raises:
         ContractError: a row is missing or double, or an annotation breaks its contract; nothing of the item
         is written.
+        LeaseError: another run has taken over OUTPUT; the same.
     """
     positions = _positions(table)
     failed = {failure.fragment for failure in failures}
@@ -104,6 +107,8 @@ def commit_item(
         raise ContractError(
             f"the sink got rows of fragments {sorted(positions)}, which are not in the work item"
         )
+    if context.lease is not None and is_overtaken(output, context.lease):
+        raise LeaseError(f"another run has taken over OUTPUT {output.url}")
     for failure in failures:
         fragment = item.fragments[failure.fragment]
         letter = DeadLetter(None, fragment.source, None, "read", failure.error_class, failure.message)
@@ -175,7 +180,13 @@ def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
 def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Table:
     """Source columns in their order, then ours in that of the contract; metadata with the provenance."""
     ours = [name for name in load_contract("annotations").types if name in context.written]
-    source = [n for n in table.column_names if n not in context.written and not n.startswith(INTERNAL)]
+    source = [
+        field.name
+        for field in table.schema
+        if field.name not in context.written
+        and not field.name.startswith(INTERNAL)
+        and not is_from_partition(field)
+    ]
     provenance = {
         "schema": "annotations.v1",
         "fingerprint": context.fingerprint,
@@ -194,7 +205,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     key = ready.fragment.key(context.fingerprint)
-    content = to_parquet(ready.table, _VECTORS, context.compression)
+    content = to_parquet(ready.table, VECTORS, context.compression)
     if ready.dead:
         write_dead_letters(output, key, ready.dead, context.run_id)
     else:

@@ -64,6 +64,22 @@ def write_file_dead_letter(
     return key
 
 
+def merge_dead_letters(output: Storage, paths: Sequence[str], key: Key) -> None:
+    """Write the letters of several fragments as those of `key`, which holds all their rows; the files at
+    `paths` stay. Each letter keeps its run.
+    """
+    if not paths:
+        return
+    tables = [pq.ParquetFile(pa.BufferReader(output.read_bytes(path))).read() for path in paths]
+    merged = pa.concat_tables(tables)
+    place = merged.schema.get_field_index("fragment")
+    names = pa.array([str(key)] * merged.num_rows, pa.string())
+    merged = merged.set_column(place, merged.schema.field(place), names)
+    sink = pa.BufferOutputStream()
+    pq.write_table(merged, sink, compression="zstd")
+    output.write_atomic(dead_letter_path(key), sink.getvalue())
+
+
 def remove_dead_letters(output: Storage, key: Key) -> None:
     """Remove the letters of one fragment or file, if there are any."""
     output.remove(dead_letter_path(key))

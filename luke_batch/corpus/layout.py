@@ -5,6 +5,9 @@ DEAD_LETTERS = "_dead_letters"
 STATE = "_luke_batch"
 RUNS = f"{STATE}/runs"
 TEMPORARY = f"{STATE}/part"
+LEASES = f"{STATE}/lease"
+FOOTERS = f"{STATE}/footers.arrow"
+FOREIGN = "_foreign"
 
 
 def join(*parts: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self, cast
@@ -63,7 +64,8 @@ class RunManifest:
         return replace(
             self,
             finished=now.isoformat(timespec="seconds"),
-            outcome={**asdict(outcome), "missing": list(outcome.missing), "complete": outcome.complete},
+            outcome=cast("dict[str, Any]", json.loads(json.dumps(asdict(outcome))))
+            | {"complete": outcome.complete},
             exit_code=exit_code,
         )
 
@@ -83,6 +85,20 @@ def read_manifests(output: Storage) -> list[RunManifest]:
     """All runs of OUTPUT, oldest first."""
     files = output.list(".json", under=RUNS)
     return [RunManifest(**json.loads(output.read_bytes(file.path))) for file in files]
+
+
+def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> RunManifest | None:
+    """The newest run of OUTPUT that is `wanted`; manifests are read until it is found. One that cannot be
+    read, such as that of another version, is passed over.
+    """
+    for file in reversed(output.list(".json", under=RUNS)):
+        try:
+            manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
+        except (OSError, TypeError, ValueError):
+            continue
+        if wanted(manifest):
+            return manifest
+    return None
 
 
 def without_secrets(text: str) -> str:

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from luke_batch.corpus.committed import CommittedFile, list_committed, list_dead_letters, ranges_of
+from luke_batch.corpus.committed import (
+    CommittedFile,
+    OutputListing,
+    list_output,
+    of_generation,
+    ranges_of,
+)
 from luke_batch.corpus.dead_letters import RUN_KEY, DeadLetter, write_file_dead_letter
 from luke_batch.corpus.footers import inspect_all
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
@@ -23,6 +29,8 @@ class Outcome:
     dead_files: int
     missing: tuple[str, ...]
     """`path rows start-end` of what is neither committed nor reported as unreadable."""
+    unreadable: tuple[str, ...] = ()
+    """Usable files of which this run could not read a part; each has a dead letter."""
 
     @property
     def complete(self) -> bool:
@@ -43,19 +51,20 @@ def report_bad_files(plan: Plan, run_id: str) -> None:
             write_file_dead_letter(plan.output, letter, bad.content_id, plan.fingerprint, run_id)
 
 
-def reconcile(plan: Plan, run_id: str) -> Outcome:
-    """Compare the plan with OUTPUT as it is now.
+def reconcile(plan: Plan, run_id: str, found: OutputListing | None = None) -> Outcome:
+    """Compare the plan with OUTPUT as it is now; `found` is a listing from after the work.
 
     A file that could not be read while it was worked on counts as accounted for only by a letter of this very
     run; the letters of earlier runs may speak of a disturbance that is over.
     """
-    committed, letters = list_committed(plan.output), list_dead_letters(plan.output)
+    found = found or list_output(plan.output)
+    committed, letters = found.data.committed, found.letters
     fingerprint = short_fingerprint(plan.fingerprint)
-    fragments, missing = 0, list[str]()
+    fragments, missing, unreadable = 0, list[str](), list[str]()
     wanted: list[CommittedFile] = []
     for file in plan.files:
         source, generation = path_hash(file.path), (file.content_id, fingerprint)
-        present = [found for found in committed.get(source, []) if found.key.generation == generation]
+        present = of_generation(committed.get(source, []), generation)
         names = {found.key for found in present}
         fragments += len(present)
         mine = [letter for letter in letters.get(source, []) if letter.key.generation == generation]
@@ -66,12 +75,13 @@ def reconcile(plan: Plan, run_id: str) -> Outcome:
         of_file = [letter for letter in mine if letter.key.rows is None]
         if of_file and _run_of(plan, of_file[0]) == run_id:
             wanted.extend(of_file)
+            unreadable.append(file.path)
             continue
         left = gaps(ranges, 0, file.rows) or [(0, 0)]
         missing.extend(f"{file.path} rows {start}-{end}" for start, end in left)
     dead_documents = _count(plan, [letter for letter in wanted if letter.key.rows is not None])
     dead_files = sum(letter.key.rows is None for letter in wanted) + _bad_letters(plan, letters, missing)
-    return Outcome(fragments, plan.rows, dead_documents, dead_files, tuple(missing))
+    return Outcome(fragments, plan.rows, dead_documents, dead_files, tuple(missing), tuple(unreadable))
 
 
 def exit_code(outcome: Outcome, error_budget: float) -> int:

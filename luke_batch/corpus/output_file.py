@@ -10,6 +10,9 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+VECTORS = ("mention_embeddings", "text_embedding")
+"""Columns of vectors, or of lists of vectors, that a job may write."""
+
 
 def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> pa.Buffer:
     """One row group with page checksums.

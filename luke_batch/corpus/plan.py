@@ -10,18 +10,26 @@ States of a source file:
     vanished  committed, but no longer in INPUT
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.committed import CommittedFile, list_committed, list_dead_letters, ranges_of
-from luke_batch.corpus.footers import Footer, content_hash, inspect_all
+from luke_batch.corpus.committed import (
+    CommittedFile,
+    list_output,
+    of_generation,
+    ranges_of,
+)
+from luke_batch.corpus.footers import CONTENT_ID_CHARACTERS, Footer, content_hash, inspect_all
 from luke_batch.corpus.fragments import Fragment, WorkItem, cut, file_key, pack, schema_key
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
-from luke_batch.corpus.layout import DATA
+from luke_batch.corpus.known_footers import KnownFooter, is_settled, read_known_footers
+from luke_batch.corpus.layout import DATA, join
 from luke_batch.corpus.ranges import covers
+from luke_batch.corpus.restriction import Restriction, partition_values
 from luke_batch.corpus.sources import SourceFile, Sources, list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import FragmentError, InputError, OutputError
@@ -49,8 +57,6 @@ class PlannedFile:
     content_id: str
     rows: int
     state: State
-    superseded: tuple[str, ...]
-    """Output files of older content or another fingerprint, to be removed once this file is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,12 @@ class Plan:
     done: tuple[Key, ...]
     """Committed fragments of the present content and fingerprint."""
     tallies: Mapping[State, Tally]
+    where: Restriction
+    """The partitions that the plan is about; it says nothing of others."""
+    on_vanished: Literal["keep", "prune"]
+    known: Mapping[str, KnownFooter]
+    """For `write_known_footers`: the usable files, and those that an earlier plan knew outside of `where`."""
+    footers_read: int
 
     @property
     def nothing_to_do(self) -> bool:
@@ -95,11 +107,14 @@ class Plan:
 class _Draft:
     """A plan in the making."""
 
+    config: JobConfig
+    fingerprint: str
     files: list[PlannedFile] = field(default_factory=lambda: list[PlannedFile]())
     bad: list[BadFile] = field(default_factory=lambda: list[BadFile]())
     done: list[Key] = field(default_factory=lambda: list[Key]())
     todo: list[tuple[Fragment, str]] = field(default_factory=lambda: list[tuple[Fragment, str]]())
     tallies: dict[State, Tally] = field(default_factory=lambda: {state: Tally() for state in STATES})
+    known: dict[str, KnownFooter] = field(default_factory=lambda: dict[str, KnownFooter]())
 
     def count(self, state: State, fragments: int, rows: int, size: int) -> None:
         tally = self.tallies[state]
@@ -108,76 +123,118 @@ class _Draft:
         tally.rows += rows
         tally.bytes += size
 
+    def generation(self, content_id: str) -> tuple[str, str]:
+        """That of outputs of this content."""
+        return content_id, short_fingerprint(self.fingerprint)
 
-def make_plan(input: str, output: Storage, config: JobConfig, fingerprint: str) -> Plan:
-    """Compare INPUT with OUTPUT.
+
+def make_plan(
+    input: str, output: Storage, config: JobConfig, fingerprint: str, where: Restriction | None = None
+) -> Plan:
+    """Compare INPUT with OUTPUT, or with `where` the partitions of both that it names.
 
     Raises:
-        InputError: no file, or none that can be used.
+        InputError: no file, none in those partitions, or none that can be used.
         OutputError: OUTPUT cannot be listed, or lies inside INPUT.
     """
+    where = where or Restriction()
+    listed = time.time()
     sources = list_sources(input)
     _check_apart(sources, output)
+    files = where.select(sources.files)
     try:
-        committed, letters = list_committed(output), list_dead_letters(output)
+        found = list_output(output)
     except OSError as error:
         raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
-    reported = {str(letter.key) for found in letters.values() for letter in found}
-    draft = _Draft()
-    for source, footer in zip(sources.files, inspect_all(sources.storage, sources.files), strict=True):
-        known = committed.pop(path_hash(source.path), [])
+    reported = {str(letter.key) for letters in found.letters.values() for letter in letters}
+    known, committed = read_known_footers(output), found.data.committed
+    draft = _Draft(config, fingerprint)
+    if where:
+        draft.known.update(known)
+    by_path = {file.path: committed.pop(path_hash(file.path), []) for file in files}
+    opened = [file for file in files if not _add_known(draft, file, known.get(file.path), by_path[file.path])]
+    for source, footer in zip(opened, inspect_all(sources.storage, opened), strict=True):
+        draft.known.pop(source.path, None)
         try:
             if isinstance(footer, FragmentError):
                 raise footer
-            _add(draft, source, footer, known, config, fingerprint)
+            _add(draft, source, footer, by_path[source.path])
         except FragmentError as error:
-            _add_bad(draft, source, footer, error, fingerprint, reported)
-    if len(draft.bad) == len(sources.files):
+            _add_bad(draft, source, footer, error, reported)
+        else:
+            if is_settled(source, listed):
+                draft.known[source.path] = _known(source, footer)
+    if len(draft.bad) == len(files):
         others = f" (and {len(draft.bad) - 1} more files)" if len(draft.bad) > 1 else ""
         raise InputError(f"no file of INPUT can be used: {draft.bad[0].message}{others}")
-    for gone in committed.values():
-        rows = sum(end - start for start, end in (file.key.rows or (0, 0) for file in gone))
-        draft.count("vanished", len(gone), rows, sum(file.file.size for file in gone))
-    items = pack(draft.todo, config.output.max_rows, config.output.max_bytes)
+    _count_vanished(draft, [gone for gone in committed.values() if where.matches(gone[0].partition)])
     return Plan(
         source=sources.storage,
         output=output,
         fingerprint=fingerprint,
-        items=tuple(items),
-        files=tuple(draft.files),
+        items=tuple(pack(draft.todo, config.output.max_rows, config.output.max_bytes)),
+        files=tuple(sorted(draft.files, key=lambda file: file.path)),
         bad=tuple(draft.bad),
         done=tuple(draft.done),
         tallies=draft.tallies,
+        where=where,
+        on_vanished=config.output.on_vanished,
+        known=draft.known,
+        footers_read=len(opened),
     )
 
 
-def _add(
-    draft: _Draft,
-    source: SourceFile,
-    footer: Footer,
-    known: Sequence[CommittedFile],
-    config: JobConfig,
-    fingerprint: str,
-) -> None:
+def _count_vanished(draft: _Draft, vanished: Sequence[Sequence[CommittedFile]]) -> None:
+    for gone in vanished:
+        rows = sum(end - start for start, end in (file.key.rows or (0, 0) for file in gone))
+        draft.count("vanished", len(gone), rows, sum(file.file.size for file in gone))
+
+
+def _add_known(
+    draft: _Draft, source: SourceFile, known: KnownFooter | None, committed: Sequence[CommittedFile]
+) -> bool:
+    """Add a file that is done by what its footer said before; False where the footer must be read."""
+    if known is None or not known.is_of(source):
+        return False
+    current = of_generation(committed, draft.generation(known.content_id))
+    if not covers((file.key.rows for file in current if file.key.rows), known.rows):
+        return False
+    _add_done(draft, source, known, current)
+    draft.known[source.path] = known
+    return True
+
+
+def _known(source: SourceFile, footer: Footer) -> KnownFooter:
+    size = sum(footer.group_bytes)
+    return KnownFooter(source.size, source.version, footer.content_id, footer.rows, size)
+
+
+def _add(draft: _Draft, source: SourceFile, footer: Footer, committed: Sequence[CommittedFile]) -> None:
     """Add a readable file to the plan; FragmentError where its columns do not fit."""
-    generation = (footer.content_id, short_fingerprint(fingerprint))
-    current = [file for file in known if file.key.generation == generation]
-    older = tuple(file.file.path for file in known if file.key.generation != generation)
+    generation = draft.generation(footer.content_id)
+    current = of_generation(committed, generation)
     covered = ranges_of(current, generation)
     if covers(covered, footer.rows):
-        draft.count("done", len(current), footer.rows, sum(footer.group_bytes))
-        state: State = "done"
-    else:
-        schema = footer.schema
-        check_source(schema, config.input, source.path)
-        whole = cut(source, footer, config.output.max_rows, config.output.max_bytes)
-        left = [part for fragment in whole for part in fragment.without(covered)]
-        state = _state(known, footer.content_id, generation)
-        draft.count(state, len(left), sum(part.rows for part in left), sum(part.bytes for part in left))
-        kind = schema_key(schema)
-        draft.todo.extend((part, kind) for part in left)
+        _add_done(draft, source, _known(source, footer), current)
+        return
+    schema, output = footer.schema, draft.config.output
+    check_source(schema, draft.config.input, source.path, partition_values(source.partition))
+    whole = cut(source, footer, output.max_rows, output.max_bytes)
+    left = [part for fragment in whole for part in fragment.without(covered)]
+    state = _state(committed, footer.content_id, generation)
+    draft.count(state, len(left), sum(part.rows for part in left), sum(part.bytes for part in left))
+    kind = schema_key(schema)
+    draft.todo.extend((part, kind) for part in left)
     draft.done.extend(file.key for file in current)
-    draft.files.append(PlannedFile(source.path, footer.content_id, footer.rows, state, older))
+    draft.files.append(PlannedFile(source.path, footer.content_id, footer.rows, state))
+
+
+def _add_done(
+    draft: _Draft, source: SourceFile, known: KnownFooter, current: Sequence[CommittedFile]
+) -> None:
+    draft.count("done", len(current), known.rows, known.bytes)
+    draft.done.extend(file.key for file in current)
+    draft.files.append(PlannedFile(source.path, known.content_id, known.rows, "done"))
 
 
 def _state(known: Sequence[CommittedFile], content_id: str, generation: tuple[str, str]) -> State:
@@ -193,7 +250,6 @@ def _add_bad(
     source: SourceFile,
     footer: Footer | FragmentError,
     error: FragmentError,
-    fingerprint: str,
     reported: set[str],
 ) -> None:
     unreadable = isinstance(footer, FragmentError)
@@ -203,19 +259,25 @@ def _add_bad(
         if unreadable
         else footer.content_id
     )
-    known = str(file_key(source.path, content_id, fingerprint)) in reported
+    known = str(file_key(source.path, content_id, draft.fingerprint)) in reported
     stage: Literal["plan", "read"] = "read" if unreadable else "plan"
     draft.bad.append(BadFile(source.path, content_id, stage, type(error).__name__, str(error), known))
     draft.count("bad", 0, 0, source.size)
 
 
 def _check_apart(sources: Sources, output: Storage) -> None:
-    """Outputs must never be taken for input on the next night."""
+    """Outputs must never be taken for input on the next night, so a glob is asked before there are any."""
     if sources.storage.is_local != output.is_local:
         return
     top, root = sources.storage.root.rstrip("/") + "/", output.root.rstrip("/") + "/"
-    inside = sources.is_folder and root.startswith(top)
-    if inside or any((top + file.path).startswith(f"{root}{DATA}/") for file in sources.files):
+    if not root.startswith(top):
+        return
+    below = root.removeprefix(top)
+    partitions = {"", *(file.partition for file in sources.files)}
+    name = file_key("", "0" * CONTENT_ID_CHARACTERS, "0").name
+    if sources.is_folder or any(
+        sources.includes(below + join(DATA, partition, name)) for partition in partitions
+    ):
         raise OutputError(
             f"OUTPUT {output.url} lies inside INPUT, so that its files would be read as input;"
             " choose another folder"

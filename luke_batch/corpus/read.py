@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from luke_batch.config import InputConfig
 from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.partition_columns import with_language
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import FRAGMENT, ROW
 from luke_batch.errors import FragmentError
@@ -64,7 +65,8 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
         failures: list[ReadFailure] = []
         for index, fragment in enumerate(item.fragments):
             try:
-                tables.append(_numbered(reader.rows(fragment), index, fragment.row_start))
+                rows = with_language(reader.rows(fragment), config.lang_column, fragment.partition)
+                tables.append(_numbered(rows, index, fragment.row_start))
             except (
                 Exception
             ) as error:  # a corrupt page can raise anything, even MemoryError for a garbled length

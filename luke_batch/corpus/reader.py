@@ -1,22 +1,20 @@
 """Committed rows as one dataset.
 
-Of each source file only one generation (content, fingerprint) is read: the newest complete one, or the newest
-where none is complete. Schemas are unified: a column that some files lack is null there, types that differ
-are widened (integers and strings to strings), dictionaries are decoded where files disagree. Partition keys
-become string columns, unless the files themselves have a column of that name.
+Of each source file only one generation is read, and each of its rows once (see `generations`). Schemas are
+unified: a column that some files lack is null there, types that differ are widened (integers and strings to
+strings), dictionaries are decoded where files disagree. Partition keys become string columns, unless the
+files themselves have a column of that name.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from luke_batch.corpus.committed import CommittedFile, list_committed, ranges_of
+from luke_batch.corpus.committed import CommittedFile, list_data
 from luke_batch.corpus.footers import Footer, inspect_all
-from luke_batch.corpus.layout import DATA
-from luke_batch.corpus.ranges import covers
+from luke_batch.corpus.generations import shown
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.unify import unify
 from luke_batch.errors import FragmentError, OutputError
@@ -36,14 +34,19 @@ def read(output: str) -> "Dataset":
 
     storage = Storage.at(output)
     try:
-        files = [file for found in list_committed(storage).values() for file in _generation(storage, found)]
+        data = list_data(storage)
+        if data.torn:
+            raise FragmentError(f"{data.torn[0].path} is no complete Parquet file")
+        files = [file for found in data.committed.values() for file in shown(storage, found)]
+    except FragmentError as error:
+        raise _damaged(storage, error) from error
     except OSError as error:
         raise OutputError(f"OUTPUT {output} cannot be listed: {error}") from error
     if not files:
         raise OutputError(
             f"OUTPUT {output} holds no committed file; run `luke-batch annotate INPUT {output}` first"
         )
-    files.sort(key=lambda file: (_partition(file), file.key.path, file.key.rows or (0, 0)))
+    files.sort(key=lambda file: (file.partition, file.key.path, file.key.rows or (0, 0)))
     footers = _footers(storage, files)
     schema = unify((file.file.path, footer.schema) for file, footer in zip(files, footers, strict=True))
     columns = set(schema.names)
@@ -61,41 +64,19 @@ def read(output: str) -> "Dataset":
     return ds.FileSystemDataset(fragments, schema, format, storage.arrow_filesystem)
 
 
-def _generation(storage: Storage, files: list[CommittedFile]) -> list[CommittedFile]:
-    """The files of one source that are to be read."""
-    generations: defaultdict[tuple[str, str], list[CommittedFile]] = defaultdict(list)
-    for file in files:
-        generations[file.key.generation].append(file)
-    if len(generations) == 1:
-        return files
-
-    def rank(members: list[CommittedFile]) -> tuple[bool, float]:
-        ranges = ranges_of(members, members[0].key.generation)
-        return covers(ranges, _source_rows(storage, members[0])), max(file.file.modified for file in members)
-
-    return max(generations.values(), key=rank)
-
-
-def _source_rows(storage: Storage, file: CommittedFile) -> int:
-    metadata = next(_footers(storage, [file])).schema.metadata or {}
-    return int(metadata.get(b"luke_batch.source_rows", b"-1"))
-
-
 def _footers(storage: Storage, files: list[CommittedFile]) -> Iterator[Footer]:
     for footer in inspect_all(storage, [file.file for file in files]):
         if isinstance(footer, FragmentError):
-            raise OutputError(
-                f"OUTPUT {storage.url}: {footer}; remove that file and run the job again"
-            ) from footer
+            raise _damaged(storage, footer) from footer
         yield footer
 
 
-def _partition(file: CommittedFile) -> str:
-    return file.file.path.removeprefix(f"{DATA}/").rpartition("/")[0]
+def _damaged(storage: Storage, error: FragmentError) -> OutputError:
+    return OutputError(f"OUTPUT {storage.url}: {error}; remove that file and run the job again")
 
 
 def _values(file: CommittedFile) -> list[tuple[str, str]]:
-    pairs = (part.partition("=") for part in _partition(file).split("/"))
+    pairs = (part.partition("=") for part in file.partition.split("/"))
     return [(name, value) for name, equals, value in pairs if equals]
 
 

@@ -27,6 +27,8 @@ class SourceFile:
     """`key=value` folders of the path, such as `date=2026-11-20/lang=de`; empty without partitions."""
     size: int
     version: str
+    modified: float
+    """Seconds since the epoch; 0 where the store does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Sources:
     files: tuple[SourceFile, ...]
     is_folder: bool
     """INPUT is a whole folder, so that whatever is put below it belongs to it."""
+    includes: Callable[[str], bool]
+    """Whether a file at this path, relative to the storage's root, would belong to INPUT."""
 
 
 def list_sources(input: str) -> Sources:
@@ -61,10 +65,10 @@ def _list(input: str) -> Sources:
     parent = Storage.at(head or ("/" if input.startswith("/") else "."))
     single = parent.stat(name)
     if single is not None:
-        return Sources(parent, (_source(single),), is_folder=False)
+        return Sources(parent, (_source(single),), False, lambda path: path == name)
     whole = Storage.at(input)
     if whole.has_folder():
-        return Sources(whole, _kept(whole, _is_parquet), is_folder=True)
+        return _sources(whole, _is_parquet, is_folder=True)
     if _MAGIC.search(name) or _MAGIC.search(head):
         return _glob(input)
     raise InputError(f"INPUT {input} does not exist")
@@ -78,15 +82,14 @@ def _glob(input: str) -> Sources:
     named = pattern[-1].strip("*") != ""
     regex = _translate(pattern)
 
-    def matches(file: StoredFile) -> bool:
-        if regex.fullmatch(file.path):
-            return named or _is_parquet(file)
-        folders = file.path.split("/")[:-1]
+    def matches(path: str) -> bool:
+        if regex.fullmatch(path):
+            return named or _is_parquet(path)
+        folders = path.split("/")[:-1]
         inside = any(regex.fullmatch("/".join(folders[:depth])) for depth in range(1, len(folders) + 1))
-        return inside and _is_parquet(file)
+        return inside and _is_parquet(path)
 
-    storage = Storage.at(root)
-    return Sources(storage, _kept(storage, matches), is_folder=False)
+    return _sources(Storage.at(root), matches, is_folder=False)
 
 
 def _translate(pattern: list[str]) -> re.Pattern[str]:
@@ -112,12 +115,16 @@ def _piece(piece: str) -> str:
     return re.escape(piece)
 
 
-def _kept(storage: Storage, wanted: Callable[[StoredFile], bool]) -> tuple[SourceFile, ...]:
-    return tuple(_source(file) for file in storage.list() if not _is_hidden(file.path) and wanted(file))
+def _sources(storage: Storage, wanted: Callable[[str], bool], *, is_folder: bool) -> Sources:
+    def includes(path: str) -> bool:
+        return not _is_hidden(path) and wanted(path)
+
+    files = tuple(_source(file) for file in storage.list() if includes(file.path))
+    return Sources(storage, files, is_folder, includes)
 
 
-def _is_parquet(file: StoredFile) -> bool:
-    return base_name(file.path).lower().endswith(_SUFFIXES)
+def _is_parquet(path: str) -> bool:
+    return base_name(path).lower().endswith(_SUFFIXES)
 
 
 def _is_hidden(path: str) -> bool:
@@ -127,4 +134,4 @@ def _is_hidden(path: str) -> bool:
 def _source(file: StoredFile) -> SourceFile:
     folders = file.path.split("/")[:-1]
     partition = join(*(part for part in folders if "=" in part))
-    return SourceFile(file.path, partition, file.size, file.version)
+    return SourceFile(file.path, partition, file.size, file.version, file.modified)

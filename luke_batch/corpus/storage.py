@@ -31,7 +31,7 @@ class StoredFile:
     size: int
     """Bytes."""
     version: str
-    """Changes when the file is rewritten: modification time and inode, or an object store's ETag."""
+    """Changes when the file is rewritten: its times and inode, or an object store's ETag."""
     modified: float
     """Seconds since the epoch; 0 where the store does not say."""
 
@@ -163,6 +163,38 @@ class Storage:
         with _store_errors(self.url), suppress(FileNotFoundError):
             self._filesystem.rm_file(self.absolute(path))
 
+    def move(self, path: str, target: str) -> None:
+        """Rename a file, replacing `target`; in an object store by copying it."""
+        if self.is_local:
+            os.makedirs(os.path.dirname(self.absolute(target)), exist_ok=True)
+            os.replace(self.absolute(path), self.absolute(target))
+            return
+        with _store_errors(self.url):
+            self._filesystem.mv(self.absolute(path), self.absolute(target))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Create `path` as a whole; False, and nothing is changed, where it exists.
+
+        Object store: a conditional PUT (If-None-Match). A store that does not know it may replace a file that
+        was created at the same instant, so whoever relies on this reads the file again.
+        """
+        if self.is_local:
+            os.makedirs(os.path.dirname(self.absolute(path)), exist_ok=True)
+            try:
+                with open(self.absolute(path), "xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                return False
+            return True
+        try:
+            with _store_errors(self.url):
+                self._filesystem.pipe_file(self.absolute(path), data, mode="create")
+        except (FileExistsError, OSError):
+            if self.stat(path) is not None:
+                return False
+            self.write_atomic(path, data)
+        return True
+
     @cached_property
     def arrow_filesystem(self) -> Any:
         """The same root's filesystem for pyarrow.dataset; its paths are those of `absolute`."""
@@ -204,7 +236,8 @@ class Storage:
 
 
 def _local_file(path: str, found: os.stat_result) -> StoredFile:
-    return StoredFile(path, found.st_size, f"{found.st_mtime_ns}-{found.st_ino}", found.st_mtime)
+    version = f"{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+    return StoredFile(path, found.st_size, version, found.st_mtime)
 
 
 def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:

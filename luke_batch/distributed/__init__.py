@@ -10,6 +10,7 @@ pipeline    the Ray Data pipelines of a wave of work items
 isolation   the last net under a work item
 progress    what a person sees meanwhile
 locations   where INPUT and OUTPUT may lie
+planning    checks, fingerprint and plan: what needs neither torch nor Ray
 run         a whole run, from checks to exit code
 dataset     the same annotation inside someone's own Ray Data pipeline
 """

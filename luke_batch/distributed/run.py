@@ -5,41 +5,40 @@ starts nor imports Ray.
 """
 
 import json
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 
-from luke_batch.annotator import check_models, model_stages, pinned
+from luke_batch.annotator import model_stages, pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
+from luke_batch.corpus.committed import list_output
+from luke_batch.corpus.known_footers import write_known_footers
+from luke_batch.corpus.layout import FOREIGN
+from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, new_run_id, write_manifest
 from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
-from luke_batch.corpus.plan import Plan, make_plan
+from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
-from luke_batch.distributed.locations import (
-    check_absolute,
-    check_reachable,
-    check_writable,
-    with_absolute_gazetteer,
-)
+from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
+from luke_batch.distributed.locations import check_reachable, with_absolute_gazetteer
+from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.resources import plan_pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.tasks import Job, preparation
-from luke_batch.errors import ConfigError, IncompleteError
-from luke_batch.fingerprint import GAZETTEER_FACT, fingerprint, weights_fact
+from luke_batch.errors import IncompleteError
 from luke_batch.model.checkpoint import Checkpoint
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
+_MANY_FOOTERS = 1000
+"""Footers that had to be read although nothing was to do: noting them is worth a write."""
 _LIBRARIES = ("luke-batch", "ray", "torch", "transformers", "tokenizers", "pyarrow", "sentencex")
 
 
@@ -91,6 +90,8 @@ class RunReport:
     """The state of OUTPUT afterwards, from a fresh listing."""
     tally: Tally
     seconds: float
+    foreign: Sequence[str] = ()
+    """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -108,11 +109,21 @@ class RunReport:
             f"{source}: {count} documents bear the id of an earlier one; rows are told apart by their place"
             for source, count in sorted(self.tally.duplicates.items())
         ]
-        return renamed + duplicates
+        moved = [
+            f"OUTPUT/{path} was written by no run, and would be read as one of ours: moved to {FOREIGN}/"
+            for path in self.foreign
+        ]
+        return renamed + duplicates + moved
 
 
 def annotate(
-    input: str, output: str, config: JobConfig, address: str | None = None, *, quiet: bool = False
+    input: str,
+    output: str,
+    config: JobConfig,
+    address: str | None = None,
+    *,
+    where: Sequence[str] = (),
+    quiet: bool = False,
 ) -> RunReport:
     """Annotate what INPUT has and OUTPUT lacks.
 
@@ -122,43 +133,69 @@ def annotate(
         config: the job.
         address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
             RAY_ADDRESS, else a local one for this run.
+        where: `key=value` for each partition that is wanted; nothing else is looked at.
         quiet: show no progress.
 
     Raises:
-        UsageError: something cannot be used; nothing has been written.
+        UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
+        IncompleteError: another run has taken over OUTPUT.
     """
-    started = time.monotonic()
-    check_absolute(input, output, config, os.environ)
-    storage = Storage.at(output)
-    check_writable(storage)
-    found = check_models(config)
-    plan = make_plan(input, storage, config, fingerprint(config, _facts(config, found)))
-    planned = time.monotonic()
+    started, now = time.monotonic(), datetime.now(UTC)
+    run_id = new_run_id(now)
+    with Lease(Storage.at(output), run_id, config.output.lease_seconds) as lease:
+        prepared = prepare(input, output, config, where)
+        plan = prepared.plan
+        planned = time.monotonic()
+        manifest = _manifest(input, config, prepared, run_id, now)
+        tally = Tally()
+        if plan.items:
+            # Workers have another working directory, and would resolve a branch or a URL anew.
+            fixed = pinned(with_absolute_gazetteer(config), prepared.checkpoints)
+            _annotate_items(plan, fixed, manifest, lease, tally, address, quiet=quiet)
+        if not plan.nothing_to_do:
+            lease.take()
+            lease.check()
+            report_bad_files(plan, run_id)
+        worked = time.monotonic()
+        listed = list_output(plan.output)
+        outcome = reconcile(plan, run_id, listed)
+        foreign = _tidy(plan, find_leftovers(plan, outcome, listed), lease)
+        code = exit_code(outcome, config.output.error_budget)
+        if not plan.nothing_to_do:
+            durations = {"plan": planned - started, "annotate": worked - planned}
+            manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=tally.figures())
+            write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
+    return RunReport(run_id, code, plan, outcome, tally, time.monotonic() - started, foreign)
 
-    now = datetime.now(UTC)
-    manifest = RunManifest.start(new_run_id(now), input, plan, config.model_dump(mode="json"), now)
+
+def _manifest(input: str, config: JobConfig, prepared: Prepared, run_id: str, now: datetime) -> RunManifest:
+    settings = config.model_dump(mode="json")
+    manifest = RunManifest.start(run_id, input, prepared.plan, settings, now)
     versions = {name: version(name) for name in _LIBRARIES}
-    manifest = replace(manifest, models=_provenance(found), versions=versions)
-    tally = Tally()
-    if plan.items:
-        # Workers have another working directory, and would resolve a branch or a URL anew.
-        fixed = pinned(with_absolute_gazetteer(config), found)
-        _annotate_items(plan, fixed, manifest, tally, address, quiet=quiet)
-    report_bad_files(plan, manifest.run_id)
-    worked = time.monotonic()
+    return replace(manifest, models=_provenance(prepared.checkpoints), versions=versions)
 
-    outcome = reconcile(plan, manifest.run_id)
-    sweep(plan)
-    code = exit_code(outcome, config.output.error_budget)
-    if not plan.nothing_to_do:
-        durations = {"plan": planned - started, "annotate": worked - planned}
-        manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=tally.figures())
-        write_manifest(storage, manifest.finish(outcome, code, datetime.now(UTC)))
-    return RunReport(manifest.run_id, code, plan, outcome, tally, time.monotonic() - started)
+
+def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
+    """Remove what is superseded and note the footers; the foreign files that were moved aside."""
+    if leftovers:
+        lease.take()
+        lease.check()
+        remove(plan.output, leftovers)
+    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS:
+        with suppress(OSError):  # they only save time
+            write_known_footers(plan.output, plan.known)
+    return leftovers.foreign
 
 
 def _annotate_items(
-    plan: Plan, config: JobConfig, manifest: RunManifest, tally: Tally, address: str | None, *, quiet: bool
+    plan: Plan,
+    config: JobConfig,
+    manifest: RunManifest,
+    lease: Lease,
+    tally: Tally,
+    address: str | None,
+    *,
+    quiet: bool,
 ) -> None:
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
     if config.proposers.gazetteer is not None:
@@ -176,8 +213,9 @@ def _annotate_items(
         check_reachable(plan.source, plan.output, config.output, len(found))
         pools = plan_pools(found, demands(stages), len(plan.items))
         check_devices(stages)
+        lease.take()
         write_manifest(plan.output, manifest)
-        job = Job(config, plan.source, plan.output, _context(plan, config, manifest))
+        job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
         totals = Totals(
             sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items)
         )
@@ -190,13 +228,15 @@ def _annotate_items(
                 for result in results:
                     tally.add(result)
                     progress.update(result)
+                    if lease.lost:
+                        lease.check()
                     if len(tally.failures) >= _FAILED_ITEMS:
                         break
             except IncompleteError as error:
                 tally.failures.append(str(error))
 
 
-def _context(plan: Plan, config: JobConfig, manifest: RunManifest) -> RunContext:
+def _context(plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease) -> RunContext:
     return RunContext(
         run_id=manifest.run_id,
         fingerprint=plan.fingerprint,
@@ -204,6 +244,7 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest) -> RunContext
         input=config.input,
         compression=config.output.compression,
         metadata={"models": json.dumps(manifest.models)},
+        lease=lease.number,
     )
 
 
@@ -213,17 +254,3 @@ def _provenance(found: Mapping[str, Checkpoint]) -> dict[str, dict[str, str | No
         path: {"weights": checkpoint.weights_hash, "revision": checkpoint.revision}
         for path, checkpoint in found.items()
     }
-
-
-def _facts(config: JobConfig, found: Mapping[str, Checkpoint]) -> dict[str, str]:
-    """What the fingerprint needs to know beyond the configuration."""
-    facts = {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
-    gazetteer = config.proposers.gazetteer
-    if gazetteer is not None:
-        folder, _, name = gazetteer.path.rpartition("/")
-        try:
-            content = Storage.at(folder or ("/" if gazetteer.path.startswith("/") else ".")).read_bytes(name)
-        except OSError as error:
-            raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
-        facts[GAZETTEER_FACT] = sha256(content).hexdigest()
-    return facts

@@ -16,16 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.corpus.known_footers import write_known_footers
+from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, new_run_id, read_manifests, write_manifest
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
-from luke_batch.errors import InputError
+from luke_batch.errors import InputError, LeaseError
 from tests.corpora import FINGERPRINT, context, documents, job, run
 from tests.unit.test_outcome import NOW
+from tests.unit.test_plan import sweep
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,3 +152,64 @@ def test_no_credentials_leave_the_process(bucket: str) -> None:
     write_manifest(plan.output, manifest)
     assert "very-secret" not in json.dumps(read_manifests(plan.output)[0].config)
     assert [found.run_id for found in read_manifests(plan.output)] == [manifest.run_id]
+
+
+def test_one_lease(bucket: str) -> None:
+    """A conditional PUT decides who gets the lease; it is renewed, released and taken again."""
+    output = Storage.at(f"s3://{bucket}/out")
+    assert output.create("once", b"1")
+    assert not output.create("once", b"2")
+    assert output.read_bytes("once") == b"1"
+    with Lease(output, "one", 60) as first, Lease(output, "two", 60) as second:
+        first.take()
+        first.check()
+        with pytest.raises(LeaseError, match="in use by run one"):
+            second.take()
+        with pytest.raises(LeaseError, match="in use by run one"):
+            Lease(output, "three", 60).__enter__()
+    with Lease(output, "two", 60) as second:
+        second.take()
+        assert second.number == 2
+
+
+def test_store_without_conditional_writes(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store refuses them, the lease is written plainly, and still respected."""
+    output = Storage.at(f"s3://{bucket}/out")
+    plain = output._filesystem.pipe_file
+
+    def pipe_file(path: str, data: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise OSError("NotImplemented: If-None-Match")
+        plain(path, data)
+
+    monkeypatch.setattr(output._filesystem, "pipe_file", pipe_file)
+    with Lease(output, "one", 60) as first:
+        first.take()
+        assert not output.create("_luke_batch/lease/00000001.json", b"")
+        with pytest.raises(LeaseError):
+            Lease(output, "two", 60).__enter__()
+
+
+def test_foreign_objects_are_moved(bucket: str) -> None:
+    """As on a local disk, they leave OUTPUT/data and are kept."""
+    put(f"s3://{bucket}/in", "a.parquet", documents(2))
+    put(f"s3://{bucket}/out", "data/theirs.parquet", documents(1))
+    plan = plan_of(bucket)
+    run(plan, context())
+    assert sweep(plan) == []
+    storage = Storage.at(f"s3://{bucket}/out")
+    assert storage.stat("_foreign/theirs.parquet") is not None
+    (ours,) = storage.list(".parquet", under="data")
+    assert ours.path == f"data/{plan_of(bucket).done[0].name}"
+
+
+def test_known_footers(bucket: str) -> None:
+    """An object whose ETag is known is not opened."""
+    put(f"s3://{bucket}/in", "a.parquet", documents(2))
+    run(plan_of(bucket), context())
+    time.sleep(3.1)
+    plan = plan_of(bucket)
+    write_known_footers(plan.output, plan.known)
+    assert (plan.footers_read, plan_of(bucket).footers_read) == (1, 0)
+    put(f"s3://{bucket}/in", "a.parquet", documents(2, first=5))
+    assert plan_of(bucket).tallies["changed"].rows == 2

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,10 +32,17 @@ class _FakeRun:
         self.report: dict[str, Any] = {}
 
     def __call__(
-        self, input: str, output: str, config: JobConfig, address: str | None, *, quiet: bool = False
+        self,
+        input: str,
+        output: str,
+        config: JobConfig,
+        address: str | None,
+        *,
+        where: Sequence[str] = (),
+        quiet: bool = False,
     ) -> SimpleNamespace:
         """As the real one."""
-        self.called_with = (input, output, config, address, quiet)
+        self.called_with = (input, output, config, address, quiet, *where)
         if self.error is not None:
             raise self.error
         return _report(**self.report)
@@ -102,6 +109,12 @@ def test_annotate_hands_over_what_it_was_told(
     assert fake_run.called_with[3:] == ("host:6379", False)
     assert (config.input.text_column, config.input.lang_column, config.output.max_rows) == ("body", "lang", 5)
     assert config.heads[0].decode == "nested"
+
+
+def test_annotate_hands_over_the_restriction(fake_run: _FakeRun, command: Captured) -> None:
+    """`--where` may be repeated."""
+    assert command("annotate", "IN", "OUT", "--where", "date=1", "--where", "date=2")[0] == 0
+    assert fake_run.called_with[5:] == ("date=1", "date=2")
 
 
 def test_a_run_ends_with_a_summary(fake_run: _FakeRun, command: Captured) -> None:

@@ -1,5 +1,8 @@
 """How files are cut, named and packed."""
 
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -8,11 +11,11 @@ from hypothesis import strategies as st
 from luke_batch.corpus.footers import Footer
 from luke_batch.corpus.fragments import Fragment, WorkItem, cut, pack, reading_groups, schema_key
 from luke_batch.corpus.keys import Key
-from luke_batch.corpus.ranges import covers, gaps
+from luke_batch.corpus.ranges import covers, gaps, tiling
 from luke_batch.corpus.sources import SourceFile
 from tests.corpora import documents
 
-SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v")
+SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v", 0.0)
 GROUPS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5000)), max_size=12)
 RANGES = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=6
@@ -110,6 +113,31 @@ def test_gaps_are_what_ranges_leave_out(ranges: list[tuple[int, int]], rows: int
     held = {row for start, end in ranges for row in range(start, end)}
     assert inside == set(range(rows)) - held
     assert covers(ranges, rows) == (bool(ranges) and not inside)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)), max_size=7))
+def test_tiling(pairs: list[tuple[int, int]]) -> None:
+    """Of overlapping ranges, disjoint ones are chosen that hold the most rows, and as few as can be."""
+    ranges = [(start, start + length) for start, length in pairs]
+
+    def worth(chosen: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        return sum(end - start for start, end in chosen), -len(chosen)
+
+    def disjoint(chosen: Sequence[tuple[int, int]]) -> bool:
+        return all(before[1] <= after[0] for before, after in pairwise(sorted(chosen)))
+
+    found = tiling(ranges)
+    assert disjoint(found)
+    assert set(found) <= set(ranges)
+    subsets = (chosen for n in range(8) for chosen in combinations(set(ranges), n) if disjoint(chosen))
+    assert worth(found) == max(map(worth, subsets))
+
+
+def test_tiling_prefers_a_merged_file() -> None:
+    """While parts and their merged file are both there, the merged one is taken; one empty range stays."""
+    assert tiling([(0, 4), (4, 8), (0, 8), (8, 9)]) == [(0, 8), (8, 9)]
+    assert tiling([(0, 0)]) == [(0, 0)]
+    assert tiling([]) == []
 
 
 def test_what_is_left_of_a_fragment() -> None:

@@ -16,8 +16,8 @@ from luke_batch.corpus.manifest import (
 from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
+from tests.unit.test_plan import sweep
 
 NOW = datetime(2026, 11, 20, 3, 4, 5, tzinfo=UTC)
 

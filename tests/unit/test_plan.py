@@ -3,12 +3,15 @@
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.config import InputConfig
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, State, make_plan
+from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import sweep
+from luke_batch.corpus.sweep import find_leftovers, remove
 from luke_batch.errors import InputError, OutputError
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
@@ -32,6 +35,13 @@ def finish(plan: Plan, fingerprint: str = FINGERPRINT) -> list[str]:
     report_bad_files(plan, "run1")
     run(plan, context(fingerprint=fingerprint))
     return sweep(plan)
+
+
+def sweep(plan: Plan, run_id: str = "run1") -> list[str]:
+    """Remove what is superseded; the removed paths."""
+    leftovers = find_leftovers(plan, reconcile(plan, run_id))
+    remove(plan.output, leftovers)
+    return leftovers.removable
 
 
 def rows(plan: Plan) -> dict[State, int]:
@@ -210,6 +220,36 @@ def test_output_inside_input(corpus: Path) -> None:
     finish(plan)
     with pytest.raises(OutputError, match="inside INPUT"):
         make_plan(str(corpus / "in" / "**" / "*.parquet"), inside, job(), FINGERPRINT)
+
+
+def test_glob_that_would_match_the_outputs(corpus: Path) -> None:
+    """A glob that would find the outputs on the next night is refused on the first, when there are none."""
+    outside = put(corpus, "all/in/a.parquet", documents(1)).parent.parent
+    for pattern in ("**/*.parquet", "*", "**"):
+        with pytest.raises(OutputError, match="inside INPUT"):
+            make_plan(str(outside / pattern), Storage.at(str(outside / "out")), job(), FINGERPRINT)
+    for pattern in ("in/*.parquet", "*/*.parquet"):
+        plan = make_plan(str(outside / pattern), Storage.at(str(outside / "out")), job(), FINGERPRINT)
+        assert rows(plan) == {"new": 1}
+
+
+def test_partition_in_the_role_of_the_language(tmp_path: Path) -> None:
+    """A partition key may be `input.lang_column`: it reaches the stages, and is not written into files."""
+    put(tmp_path, "in/lang=pt%2DBR/a.parquet", documents(2))
+    put(tmp_path, "in/lang=__HIVE_DEFAULT_PARTITION__/a.parquet", documents(2))
+    config = job().model_copy(update={"input": InputConfig(lang_column="lang")})
+    plan = make_plan(str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), config, FINGERPRINT)
+    read = [read_item(plan.source, item, config.input) for item in plan.items]
+    assert sorted(map(str, (each.table["lang"].to_pylist() for each in read))) == [
+        "['pt-BR', 'pt-BR']",
+        "[None, None]",
+    ]
+    run(plan, context(input=config.input))
+    schema = pq.read_schema(next((tmp_path / "out/data").rglob("*.parquet")))
+    assert schema.names[:4] == ["id", "text", "year", "sentences"]
+    put(tmp_path, "in/plain.parquet", documents(1))
+    plan = make_plan(str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), config, FINGERPRINT)
+    assert [bad.path for bad in plan.bad] == ["plain.parquet"]
 
 
 def test_files_of_other_schemas_get_items_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,234 @@
+"""One run at a time on one OUTPUT: a lease that the run renews while it works, and that expires after it.
+
+    OUTPUT/_luke_batch/lease/00000007.json
+
+The file with the highest number is the lease. Taking it means to create the next number, which only one of
+many can (O_EXCL, or a conditional PUT), so two runs that find the same lease expired never both get it. A
+lease is free once it is released, once its process is known to have ended on this machine, or when it was not
+renewed for as long as it says. That age is measured between two files of the store, so the clocks of the
+machines do not matter.
+
+A run that was overtaken commits nothing more, and stops at its next renewal. Should both have written for a
+moment, nothing is mixed: names of outputs tell content and configuration (see `keys`).
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, cast
+
+from luke_batch.corpus.layout import LEASES, base_name, join
+from luke_batch.corpus.process_identity import ProcessIdentity
+from luke_batch.corpus.storage import Storage
+from luke_batch.errors import IncompleteError, LeaseError, OutputError
+
+_RENEWALS = 4
+"""Renewals in the time after which a lease expires."""
+_ATTEMPTS = 5
+_SETTLE_SECONDS = 1.0
+"""After which a PUT that was not conditional has had its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lease says of the run that has it."""
+
+    run_id: str
+    host: str
+    pid: int
+    since: str
+    """ISO 8601 in UTC, by the clock of the host."""
+    seconds: float
+    """After so long without a renewal the lease is free."""
+    process: dict[str, Any] | None
+    """`ProcessIdentity`, where the system has one."""
+    released: bool = False
+
+    def describe(self) -> str:
+        """For a message."""
+        return f"run {self.run_id} on {self.host} (process {self.pid}, since {self.since})"
+
+    def is_over(self) -> bool:
+        """Whether the run has released the lease, or its process has certainly ended."""
+        return self.released or (self.process is not None and ProcessIdentity(**self.process).is_over())
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    number: int
+    modified: float
+    holder: Holder | None
+    """None where the file cannot be read, for instance while it is created."""
+
+
+class Lease:
+    """A context manager: entering refuses an OUTPUT that is in use, leaving releases what was taken."""
+
+    def __init__(self, output: Storage, run_id: str, seconds: float) -> None:
+        process = ProcessIdentity.mine()
+        self._output = output
+        self._mine = Holder(
+            run_id=run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=seconds,
+            process=None if process is None else asdict(process),
+        )
+        self._number: int | None = None
+        self._ended, self._lost = threading.Event(), threading.Event()
+        self._renewing = threading.Thread(target=self._renew, daemon=True, name="luke-batch lease")
+
+    @property
+    def number(self) -> int | None:
+        """For `is_overtaken`; None before the lease is taken."""
+        return self._number
+
+    @property
+    def lost(self) -> bool:
+        """Whether a renewal has found that another run has taken over."""
+        return self._lost.is_set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._refuse(_latest(self._output))
+        except OSError as error:
+            raise OutputError(f"OUTPUT {self._output.url} cannot be listed: {error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._number is None:
+            return
+        self._ended.set()
+        if self._renewing.ident is not None:  # it was started
+            self._renewing.join()
+        with suppress(OSError):  # it expires by itself
+            self._write(replace(self._mine, released=True))
+
+    def take(self) -> None:
+        """Take the lease, unless this run has it.
+
+        Raises:
+            LeaseError: another run has it.
+            OutputError: nothing can be written to OUTPUT.
+        """
+        if self._number is not None:
+            return
+        try:
+            self._number = self._create()
+            self._remove_older(self._number)
+        except OSError as error:
+            raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
+        self._renewing.start()
+
+    def check(self) -> None:
+        """Raise IncompleteError where another run has taken the lease since."""
+        if self._number is not None and (self.lost or is_overtaken(self._output, self._number)):
+            raise IncompleteError(
+                f"another run has taken over OUTPUT {self._output.url}, as this one gave no sign of life for"
+                f" {self._mine.seconds:g} s (output.lease_seconds); it stops, and the other goes on"
+            )
+
+    def _create(self) -> int:
+        """Create the next lease; its number."""
+        url = self._output.url
+        for _ in range(_ATTEMPTS):
+            latest = _latest(self._output)
+            self._refuse(latest)
+            number = 1 if latest is None else latest.number + 1
+            self._output.create(_path(number), _content(self._mine))
+            if not self._output.is_local:
+                time.sleep(_SETTLE_SECONDS)
+            latest = _latest(self._output)
+            if latest is not None and latest.number == number and latest.holder == self._mine:
+                return number
+        raise LeaseError(f"OUTPUT {url}: several runs start at once; start one of them again")
+
+    def _refuse(self, latest: _Found | None) -> None:
+        """Raise LeaseError where `latest` is the lease of another run that may be alive."""
+        if latest is None or (latest.holder is not None and latest.holder.is_over()):
+            return
+        seconds = self._mine.seconds if latest.holder is None else latest.holder.seconds
+        if _now(self._output) - latest.modified >= seconds:
+            return
+        who = "another run" if latest.holder is None else latest.holder.describe()
+        end = datetime.fromtimestamp(latest.modified + seconds, UTC)
+        raise LeaseError(
+            f"OUTPUT {self._output.url} is in use by {who}; wait for that run or stop it."
+            f" If it has crashed, its lease expires at {end:%H:%M:%S} UTC and the same command goes on"
+        )
+
+    def _renew(self) -> None:
+        assert self._number is not None
+        while not self._ended.wait(self._mine.seconds / _RENEWALS):
+            with suppress(OSError):  # a store that is away for a while: tried again
+                if is_overtaken(self._output, self._number):
+                    self._lost.set()
+                    return
+                self._write(self._mine)
+
+    def _write(self, holder: Holder) -> None:
+        assert self._number is not None
+        self._output.write_atomic(_path(self._number), _content(holder))
+
+    def _remove_older(self, than: int) -> None:
+        for number, file in _numbered(self._output):
+            if number < than:
+                self._output.remove(file)
+
+
+def is_overtaken(output: Storage, number: int) -> bool:
+    """Whether the lease of that number is no longer the latest."""
+    return any(found > number for found, _ in _numbered(output))
+
+
+def running(output: Storage) -> Holder | None:
+    """The run that works on OUTPUT, by the clock of this machine; nothing is written."""
+    latest = _latest(output)
+    if latest is None or latest.holder is None or latest.holder.is_over():
+        return None
+    return latest.holder if time.time() - latest.modified < latest.holder.seconds else None
+
+
+def _numbered(output: Storage) -> list[tuple[int, str]]:
+    names = [(base_name(f.path).removesuffix(".json"), f.path) for f in output.list(".json", under=LEASES)]
+    return sorted((int(name), path) for name, path in names if name.isdigit())
+
+
+def _latest(output: Storage) -> _Found | None:
+    numbered = _numbered(output)
+    if not numbered:
+        return None
+    number, path = numbered[-1]
+    file = output.stat(path)
+    holder = None
+    if file is not None:
+        with suppress(OSError, ValueError, TypeError):
+            holder = Holder(**cast("dict[str, Any]", json.loads(output.read_bytes(path))))
+    return _Found(number, 0.0 if file is None else file.modified, holder)
+
+
+def _now(output: Storage) -> float:
+    """The store's own clock, in seconds since the epoch; this machine's where it does not tell."""
+    probe = join(LEASES, f"{uuid.uuid4().hex}.probe")
+    output.write_atomic(probe, b"")
+    found = output.stat(probe)
+    output.remove(probe)
+    return time.time() if found is None or not found.modified else found.modified
+
+
+def _path(number: int) -> str:
+    return join(LEASES, f"{number:08d}.json")
+
+
+def _content(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()

@@ -1,0 +1,78 @@
+"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Neither torch nor
+Ray is loaded.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from luke_batch.annotator import check_models
+from luke_batch.config import JobConfig
+from luke_batch.corpus.manifest import latest_manifest, without_secrets
+from luke_batch.corpus.plan import Plan, make_plan
+from luke_batch.corpus.restriction import Restriction
+from luke_batch.corpus.storage import Storage
+from luke_batch.distributed.locations import check_absolute, check_writable
+from luke_batch.errors import ConfigError, OutputError
+from luke_batch.fingerprint import GAZETTEER_FACT, fingerprint, weights_fact
+from luke_batch.model.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that may run."""
+
+    plan: Plan
+    checkpoints: Mapping[str, Checkpoint]
+    """By their paths in the configuration."""
+
+
+def prepare(input: str, output: str, config: JobConfig, where: Sequence[str] = ()) -> Prepared:
+    """Check a job and plan it; nothing is written.
+
+    Args:
+        input, output, config: the job. where: `key=value` texts, see `Restriction.parse`.
+
+    Raises:
+        UsageError: something cannot be used.
+    """
+    restriction = Restriction.parse(where)
+    check_absolute(input, output, config, os.environ)
+    storage = Storage.at(output)
+    check_writable(storage)
+    found = check_models(config)
+    plan = make_plan(input, storage, config, fingerprint(config, _facts(config, found)), restriction)
+    _check_same_corpus(input, plan)
+    return Prepared(plan, found)
+
+
+def _check_same_corpus(input: str, plan: Plan) -> None:
+    """Refuse to prune everything because INPUT is another one: all its files would seem to have vanished."""
+    known = {state: tally.files for state, tally in plan.tallies.items() if tally.files}
+    if (
+        plan.on_vanished != "prune"
+        or not known.get("vanished")
+        or not set(known) <= {"vanished", "new", "bad"}
+    ):
+        return
+    last = latest_manifest(plan.output, lambda run: run.outcome is not None)
+    if last is not None and last.input != without_secrets(input):
+        raise OutputError(
+            f"OUTPUT {plan.output.url} was made from {last.input}, of which INPUT {input} has no file, and"
+            " output.on_vanished is prune; choose another OUTPUT, or --set output.on_vanished=keep"
+        )
+
+
+def _facts(config: JobConfig, found: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """What the fingerprint needs to know beyond the configuration."""
+    facts = {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
+    gazetteer = config.proposers.gazetteer
+    if gazetteer is not None:
+        folder, _, name = gazetteer.path.rpartition("/")
+        try:
+            content = Storage.at(folder or ("/" if gazetteer.path.startswith("/") else ".")).read_bytes(name)
+        except OSError as error:
+            raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
+        facts[GAZETTEER_FACT] = sha256(content).hexdigest()
+    return facts
