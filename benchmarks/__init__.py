@@ -1,1 +1,1 @@
-"""Benchmarks that print ratios and figures: `python -m benchmarks` the engines, `benchmarks.planning` the plan."""
+"""Benchmarks that print ratios and figures: of the engines (`python -m benchmarks`), and of planning."""

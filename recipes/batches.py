@@ -15,16 +15,16 @@ from luke_batch.training.identities import IdentityBatches
 from luke_batch.training.model import HeadSpec
 from luke_batch.training.pairs import RelationsTask
 from luke_batch.training.sampling import Batches, BatchSource, SpanSampling, Task
-from luke_batch.training.tasks import NerTask, TypesTask
+from luke_batch.training.tasks import NerTask, Proposer, TypesTask
 from recipes.dev_scores import MAX_WORDS
 from recipes.embedded_data import NER_LABELS, TrainingRows
 
 # Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
-SHARES = {"ner": 0.44, "types": 0.07, "relations": 0.24, "identity": 0.25}
+SHARES = {"ner": 0.52, "types": 0.06, "relations": 0.20, "identity": 0.22}
 BATCH_TOKENS = 1536
 POOL = 2048
 # Every span shown costs as much as a word; more sentences teach more than more spans of each.
-SAMPLING = SpanSampling(fewest=4, per_word=0.35, most=20)
+SAMPLING = SpanSampling(fewest=4, per_word=0.35, most=20, whole_share=0.75, late_whole_share=0.75)
 UNRELATED_WEIGHT = 0.35
 """How often a pair without relations is drawn against one with some: there are six times as many."""
 
@@ -36,7 +36,11 @@ def propose(row: Row) -> IntArray:
 
 
 def sources(
-    rows: TrainingRows, specs: dict[str, HeadSpec], builder: InputBuilder, skipped: Counter[str]
+    rows: TrainingRows,
+    specs: dict[str, HeadSpec],
+    builder: InputBuilder,
+    skipped: Counter[str],
+    likely: Proposer | None = None,
 ) -> dict[str, Batches]:
     """Batches for each head."""
     tasks: list[Task] = [
@@ -49,6 +53,7 @@ def sources(
             weights=rows.ner_weights,
             max_tokens=128,
             sampling=SAMPLING,
+            likely=likely,
         ),
         TypesTask(rows.types, specs["types"].labels, builder, skipped),
         RelationsTask(

@@ -25,14 +25,18 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from luke_batch.model.checkpoint import resolve
 from luke_batch.model.encoder import EncoderConfig
+from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.weights import encoder_tables
 from luke_batch.model.windows import InputBuilder
 from luke_batch.training.base import Base, load_base, to_luke
 from luke_batch.training.data import labels_of
 from luke_batch.training.export import Card, export, load_encoder_state, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.span_scorer import LikelySpans
 from luke_batch.training.vocabulary import prune
 from recipes.batches import SHARES, propose, sources
 from recipes.card import readme
@@ -45,6 +49,7 @@ log = logging.getLogger("embedded")
 
 NAME = "luke-batch-embedded"
 PIECES = 80_000
+LEAST_BOUND = 0.00143
 
 
 @dataclass
@@ -120,7 +125,7 @@ def train(options: argparse.Namespace) -> None:
     )
     trainer = Trainer(
         made.model,
-        sources(made.rows, made.model.specs, builder, skipped),
+        sources(made.rows, made.model.specs, builder, skipped, _likely(options, builder)),
         SHARES,
         builder.tokenizer.pad_id,
         config,
@@ -144,6 +149,15 @@ def train(options: argparse.Namespace) -> None:
     scores, settings = measure(made.model, options.data, builder, propose, options.measure_seconds)
     made.export(out / "final", settings, readme(made.model, progress, scores, skipped))
     log.info("finished in %.0f s: %s", time.monotonic() - begun, out / "final")
+
+
+def _likely(options: argparse.Namespace, builder: InputBuilder) -> LikelySpans:
+    """What inference will look at, by the scorer in the folder."""
+    table, _ = encoder_tables(resolve(str(options.out / "draft")))
+    state = load_file(options.out / "span_scorer.safetensors")
+    net = SpanScorerNet(table.stored.shape[1], len(state["reduce.bias"]))
+    net.load_state_dict(state)
+    return LikelySpans(net.eval(), table, LEAST_BOUND, builder, propose)
 
 
 def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor:

@@ -115,6 +115,36 @@ def span_scores(net: SpanScorerNet, data: Sequence[Sentence], table: Table) -> l
     return [found[id(sentence)] for sentence in data]
 
 
+class LikelySpans:
+    """The proposed spans of a row that inference looks at: a proposer by itself."""
+
+    def __init__(
+        self, net: SpanScorerNet, table: Table, least: float, builder: InputBuilder, propose: Proposer
+    ) -> None:
+        """`least`: the threshold on the lower of a span's two probabilities."""
+        self._net = net
+        self._table = table
+        self._least = least
+        self._builder = builder
+        self._propose = propose
+
+    @torch.inference_mode()
+    def __call__(self, row: Row) -> IntArray:
+        """(n, 2) character ranges."""
+        spans = self._propose(row)
+        tokens = self._builder.tokenize(row.text, spans)
+        token_ids = torch.from_numpy(tokens.ids.astype(np.int64))
+        ends = [
+            torch.tensor([value])
+            for value in (self._builder.tokenizer.bos_id, self._builder.tokenizer.eos_id)
+        ]
+        words = word_states(self._table, torch.cat([ends[0], token_ids, ends[1]])[None])
+        scores = torch.sigmoid(self._net(words, torch.ones(words.shape[:2], dtype=torch.bool)))[0].numpy()
+        covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0])
+        least = span_least(scores, tokens.spans[covered] + 1)
+        return spans[covered[least >= self._least]]
+
+
 def least_bound(scores: Sequence[FloatArray], data: Sequence[Sentence], recall: float) -> float:
     """The threshold that leaves `recall` of the gold mentions; 0.5 where there is none."""
     least = [span_least(values, sentence.gold) for values, sentence in zip(scores, data, strict=True)]

@@ -58,8 +58,12 @@ class NerTask:
         weights: Sequence[float] | None = None,
         max_tokens: int = 180,
         sampling: SpanSampling | None = None,
+        likely: Proposer | None = None,
     ) -> None:
-        """`labels[0]` is the label of a span that is no mention."""
+        """`labels[0]` is the label of a span that is no mention. `likely`: those of the proposed spans that
+        inference looks at, where a scorer leaves out others.
+        """
+        self._likely = likely or propose
         self._rows = rows
         self._numbers = {label: number for number, label in enumerate(labels)}
         self._builder = builder
@@ -85,7 +89,8 @@ class NerTask:
             if item.label in self._numbers and (item.start, item.end) not in unknown
         }
         known = gold.keys() | unknown
-        others = spans[np.array([pair not in known for pair in map(tuple, spans.tolist())], bool)]
+        others = self._likely(row) if window else spans
+        others = others[np.array([pair not in known for pair in map(tuple, others.tolist())], bool)]
         positives = np.array(list(gold), np.int32).reshape(-1, 2)
         if not window:
             others = others[choose_negatives(row.text, others, positives, words, self._sampling, rng)]
