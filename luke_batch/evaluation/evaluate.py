@@ -1,0 +1,98 @@
+"""The whole of an evaluation: two locations in, one result out."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from luke_batch.evaluation.annotated import Annotated, read_annotated
+from luke_batch.evaluation.calibration import expected_calibration_error
+from luke_batch.evaluation.gold import Gold, read_gold
+from luke_batch.evaluation.libraries import check_libraries
+from luke_batch.evaluation.tasks import CONFIDENCE_LEVEL, Task
+
+if TYPE_CHECKING:
+    from luke_batch.evaluation.scores import Intervals, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores, and what they rest on."""
+
+    task: Task
+    scores: "Scores"
+    intervals: "Intervals | None"
+    resamples: int
+    calibration_error: float | None
+    """Expected calibration error of the scores; None where ANNOTATED has no scores."""
+    gold: Gold
+    annotated: Annotated
+
+    @property
+    def missing(self) -> int:
+        """Documents of GOLD that ANNOTATED lacks."""
+        return len(self.gold.ids) - self.annotated.documents
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON has it: fractions from 0 to 1, null for what means nothing."""
+        scores = asdict(self.scores)
+        return {
+            "task": self.task,
+            "micro": scores["micro"],
+            "macro": scores["macro"],
+            "accuracy": self.scores.accuracy,
+            "labels": scores["labels"],
+            "confidence": None
+            if self.intervals is None
+            else {"level": CONFIDENCE_LEVEL, "resamples": self.resamples, **asdict(self.intervals)},
+            "calibration_error": self.calibration_error,
+            "documents": {
+                "gold": len(self.gold.ids),
+                "annotated": self.annotated.documents,
+                "missing": self.missing,
+                "failed": self.annotated.failed,
+                "unknown": self.annotated.unknown,
+            },
+            "skipped": self.gold.skipped,
+            "repeated": self.gold.repeated,
+            "texts_compared": self.annotated.texts_compared,
+        }
+
+
+def evaluate(
+    gold: str,
+    annotated: str,
+    task: Task,
+    labels: Sequence[str] = (),
+    *,
+    id_column: str = "id",
+    text_column: str = "text",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Score the documents of `annotated` against those of `gold`.
+
+    Both are files, folders or globs of Parquet, local or `s3://`; `annotated` may be the OUTPUT of a job.
+    `labels`: those to score; none: those that occur in GOLD.
+
+    Raises:
+        UsageError: what the readers raise, an unknown label, a library that is not installed.
+    """
+    check_libraries()
+    from luke_batch.evaluation.comparison import compare
+    from luke_batch.evaluation.scores import intervals, score
+
+    right = read_gold(gold, task, id_column, text_column)
+    found = read_annotated(annotated, right, task, id_column, text_column)
+    comparison = compare(task, right.items, found.items, len(right.ids), labels)
+    confidences = comparison.confidences
+    return Evaluation(
+        task=task,
+        scores=score(comparison),
+        intervals=intervals(comparison, len(right.ids), resamples, seed),
+        resamples=resamples,
+        calibration_error=expected_calibration_error(confidences, comparison.right)
+        if len(confidences)
+        else None,
+        gold=right,
+        annotated=found,
+    )

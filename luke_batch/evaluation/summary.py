@@ -1,0 +1,73 @@
+"""An evaluation for a person: a table of percentages, then what they rest on."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from luke_batch.evaluation.evaluate import Evaluation
+from luke_batch.evaluation.scores import Interval, Score
+
+_SHOWN = 50
+"""Labels that the table lists, most frequent first; JSON has all."""
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Scores in percent, each with its interval where there is one; then counts and warnings."""
+    scores, intervals = evaluation.scores, evaluation.intervals
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(evaluation.task)
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+    micro = intervals.micro if intervals else {}
+    macro = intervals.macro if intervals else {}
+    table.add_row("micro", *_cells(scores.micro, micro), style="bold")
+    table.add_row("macro", *_cells(scores.macro, macro))
+    frequent = sorted(scores.labels.items(), key=lambda entry: (-entry[1].support, entry[0]))
+    for label, score in frequent[:_SHOWN]:
+        f1 = {"f1": intervals.labels[label]} if intervals else {}
+        table.add_row(Text(label), *_cells(score, f1))
+    console.print(table)
+    if len(frequent) > _SHOWN:
+        console.print(f"and {len(frequent) - _SHOWN:,} more labels (--json lists all)")
+    for name, value in _figures(evaluation):
+        console.print(Text.assemble((f"{name:<18}", "dim"), value), soft_wrap=True)
+    for line in _warnings(evaluation):
+        console.print(Text.assemble(("warning: ", "yellow"), line), soft_wrap=True)
+
+
+def _cells(score: Score, intervals: dict[str, Interval]) -> list[str]:
+    values = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    return [*(_percent(value, intervals.get(name)) for name, value in values.items()), f"{score.support:,}"]
+
+
+def _percent(value: float, interval: Interval | None) -> str:
+    between = "" if interval is None else f" [{100 * interval[0]:.1f}–{100 * interval[1]:.1f}]"
+    return f"{100 * value:.1f}{between}"
+
+
+def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    intervals = evaluation.intervals
+    if evaluation.scores.accuracy is not None:
+        yield "accuracy", _percent(evaluation.scores.accuracy, intervals.accuracy if intervals else None)
+    if evaluation.calibration_error is not None:
+        yield "calibration error", f"{evaluation.calibration_error:.3f}"
+    yield "documents", f"{len(evaluation.gold.ids):,} of GOLD, {evaluation.annotated.documents:,} annotated"
+    if intervals:
+        yield "intervals", f"95%, bootstrap of documents, {evaluation.resamples:,} resamples"
+
+
+def _warnings(evaluation: Evaluation) -> Iterator[str]:
+    annotated, gold = evaluation.annotated, evaluation.gold
+    for reason, count in gold.skipped.items():
+        yield f"{count:,} rows of GOLD left out: {reason}"
+    counts = {
+        "documents of GOLD are not in ANNOTATED: all of their items count as missed": evaluation.missing,
+        "documents have no annotation (null): all of their items count as missed": annotated.failed,
+        "documents of ANNOTATED are not in GOLD: ignored": annotated.unknown,
+        "items of GOLD stand there more than once: each counts once": gold.repeated,
+    }
+    yield from (f"{count:,} {what}" for what, count in counts.items() if count)
+    if not annotated.texts_compared:
+        yield "ANNOTATED has no text column: that its texts are those of GOLD is not checked"
