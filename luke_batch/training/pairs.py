@@ -49,20 +49,36 @@ class RelationsTask:
         builder: InputBuilder,
         skipped: Counter[str],
         *,
+        multi_label: bool = True,
         unrelated_weight: float = 1.0,
         max_tokens: int = 180,
     ) -> None:
-        """`unrelated_weight`: how often a pair without relations is drawn, against one with some."""
+        """`unrelated_weight`: how often a pair without relations is drawn, against one with some.
+
+        Where a pair has one label at most (not `multi_label`), `labels[0]` is that of no relation.
+        """
         self._pairs = pairs
         self._labels = list(labels)
         self._builder = builder
         self._skipped = skipped
+        self._multi_label = multi_label
+        self._unrelated_weight = unrelated_weight
         self._draws = Draws([1.0 if pair.labels else unrelated_weight for pair in pairs])
         self._max_tokens = max_tokens
 
     def draw(self, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
         """An example of a random row; None where that row has none."""
         return self.example(self._pairs[self._draws.draw(rng)])
+
+    def __len__(self) -> int:
+        """How many pairs there are."""
+        return len(self._pairs)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
+        """An example of this pair; None where it is left out this time, or has none."""
+        pair = self._pairs[number]
+        left_out = not pair.labels and rng.random() >= self._unrelated_weight
+        return None if left_out else self.example(pair)
 
     def example(self, pair: Pair) -> Example | None:
         """The window of one pair."""
@@ -73,6 +89,9 @@ class RelationsTask:
             self._skipped[f"relations: {TOO_LONG}"] += 1
             return None
         window = self._builder.pair_window(tokens, NOTHING, NOTHING)
+        if not self._multi_label:
+            number = self._labels.index(next(iter(pair.labels))) if pair.labels else 0
+            return Example(window, np.array([number], np.int64))
         targets = np.array([label in pair.labels for label in self._labels], np.float32)
         known = None if pair.known is None else np.array([label in pair.known for label in self._labels])
         return Example(window, targets, known)

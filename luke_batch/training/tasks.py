@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from luke_batch.arrays import IntArray
 from luke_batch.model.windows import InputBuilder, chunks
-from luke_batch.training.data import Row
+from luke_batch.training.data import Entity, Row
 from luke_batch.training.sampling import Example, SpanSampling, choose_negatives
 
 Proposer = Callable[[Row], IntArray]
@@ -74,6 +74,14 @@ class NerTask:
         row = self._rows[self._draws.draw(rng)]
         return self.example(row, rng, self._sampling.shows_window(share, rng))
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:
+        """An example of this row; None where it has none."""
+        return self.example(self._rows[number], rng, self._sampling.shows_window(share, rng))
+
     def example(self, row: Row, rng: Generator, window: bool) -> Example | None:
         """The row with all its gold spans and a sample of the others, or (`window`) as inference shows it."""
         spans = self._propose(row)
@@ -128,14 +136,17 @@ class TypesTask:
         builder: InputBuilder,
         skipped: Counter[str],
         *,
+        multi_label: bool = False,
         max_tokens: int = 180,
     ) -> None:
+        """`multi_label`: entities of one span are one mention with all their labels."""
         self._numbers = {label: number for number, label in enumerate(labels)}
+        self._multi_label = multi_label
         self._mentions = [
             (row, place)
             for row in rows
             for place, item in enumerate(row.entities)
-            if item.label in self._numbers
+            if item.label in self._numbers and not (multi_label and _repeats(row, place))
         ]
         self._builder = builder
         self._skipped = skipped
@@ -146,6 +157,14 @@ class TypesTask:
         row, place = self._mentions[int(rng.integers(len(self._mentions)))]
         return self.example(row, place)
 
+    def __len__(self) -> int:
+        """How many mentions there are."""
+        return len(self._mentions)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
+        """An example of this mention; None where it has none."""
+        return self.example(*self._mentions[number])
+
     def example(self, row: Row, place: int) -> Example | None:
         """The window of one of the row's entities."""
         entity = row.entities[place]
@@ -153,5 +172,20 @@ class TypesTask:
         if len(tokens.ids) + 4 > self._max_tokens:
             self._skipped[f"types: {TOO_LONG}"] += 1
             return None
+        if tokens.spans[0, 0] == tokens.spans[0, 1]:
+            self._skipped["types: no token"] += 1
+            return None
         window = self._builder.typing_window(tokens, NOTHING, NOTHING)
+        if self._multi_label:
+            named = {item.label for item in row.entities if (item.start, item.end) == _span(entity)}
+            return Example(window, np.array([label in named for label in self._numbers], np.float32))
         return Example(window, np.array([self._numbers[cast("str", entity.label)]], np.int64))
+
+
+def _span(entity: Entity) -> tuple[int, int]:
+    return entity.start, entity.end
+
+
+def _repeats(row: Row, place: int) -> bool:
+    """Whether an entity before this one has the same span."""
+    return _span(row.entities[place]) in map(_span, row.entities[:place])
