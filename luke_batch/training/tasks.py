@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder, chunks
+from luke_batch.model.windows import InputBuilder, Window, chunks
 from luke_batch.training.data import Entity, Row
 from luke_batch.training.sampling import Example, SpanSampling, choose_negatives
 
@@ -166,20 +166,26 @@ class TypesTask:
         return self.example(*self._mentions[number])
 
     def example(self, row: Row, place: int) -> Example | None:
-        """The window of one of the row's entities."""
+        """One of the row's entities with its label, or with all labels of its span."""
         entity = row.entities[place]
-        tokens = self._builder.tokenize(row.text, np.array([[entity.start, entity.end]], np.int32))
-        if len(tokens.ids) + 4 > self._max_tokens:
-            self._skipped[f"types: {TOO_LONG}"] += 1
+        window = self.window(row, entity.start, entity.end)
+        if window is None:
             return None
+        if self._multi_label:
+            named = {item.label for item in row.entities if _span(item) == _span(entity)}
+            return Example(window, np.array([label in named for label in self._numbers], np.float32))
+        return Example(window, np.array([self._numbers[cast("str", entity.label)]], np.int64))
+
+    def window(self, row: Row, start: int, end: int) -> Window | None:
+        """The window of one mention; None, and counted, where it has too many tokens or the mention none."""
+        tokens = self._builder.tokenize(row.text, np.array([[start, end]], np.int32))
         if tokens.spans[0, 0] == tokens.spans[0, 1]:
             self._skipped["types: no token"] += 1
             return None
-        window = self._builder.typing_window(tokens, NOTHING, NOTHING)
-        if self._multi_label:
-            named = {item.label for item in row.entities if (item.start, item.end) == _span(entity)}
-            return Example(window, np.array([label in named for label in self._numbers], np.float32))
-        return Example(window, np.array([self._numbers[cast("str", entity.label)]], np.int64))
+        if len(tokens.ids) + 4 > self._max_tokens:
+            self._skipped[f"types: {TOO_LONG}"] += 1
+            return None
+        return self._builder.typing_window(tokens, NOTHING, NOTHING)
 
 
 def _span(entity: Entity) -> tuple[int, int]:

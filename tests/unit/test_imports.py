@@ -34,7 +34,7 @@ _ALLOWED: dict[str, set[str]] = {
     "annotator": {"columns", "corpus", "document", "heads", "model", "preparation", "text"},
     "report": {"corpus", "document"},
     "evaluation": {"corpus", "document"},
-    "training": {"document", "evaluation", "model", "text"},
+    "training": {"corpus", "document", "evaluation", "heads", "model", "text"},
     "distributed": {
         "annotator",
         "columns",
@@ -47,6 +47,7 @@ _ALLOWED: dict[str, set[str]] = {
         "report",
         "settings",
         "text",
+        "training",
     },
     "cli": {
         "__init__",
@@ -60,6 +61,7 @@ _ALLOWED: dict[str, set[str]] = {
         "model",
         "report",
         "settings",
+        "training",
     },
     "embedded": set(),
 }
