@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, config, demo, evaluate, models
+from luke_batch.cli import annotate, config, demo, evaluate, finetune, models
 from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
 
 _INTERRUPTED = 130
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("annotate")(annotate.annotate)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("finetune")(finetune.finetune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 

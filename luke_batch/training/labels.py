@@ -49,7 +49,7 @@ class HeadLabels:
 
 def read_labels(head: HeadName, rows: Sequence[Row], config: FinetuneConfig) -> HeadLabels:
     """The label set of a head; InputError where no row has an example of it."""
-    sets = list(_label_sets(head, rows))
+    sets = list(label_sets(head, rows))
     counts = Counter(label for labels in sets for label in labels)
     if not counts:
         what = "relation" if head == "relations" else "entity with a label"
@@ -61,7 +61,7 @@ def read_labels(head: HeadName, rows: Sequence[Row], config: FinetuneConfig) -> 
     return HeadLabels(HeadSpec(FEATURES[head], labels, multi, none), dict(counts))
 
 
-def _label_sets(head: HeadName, rows: Iterable[Row]) -> Iterable[set[str]]:
+def label_sets(head: HeadName, rows: Iterable[Row]) -> Iterable[set[str]]:
     """The labels of each span or pair that has any."""
     for row in rows:
         found: dict[Span, set[str]] = {}

@@ -79,6 +79,11 @@ class FinetuneConfig(BaseModel):
             raise ValueError("each head once")
         return self
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the outcome."""
+        return self.model_dump(mode="json", exclude={"checkpoint_seconds"})
+
     def rates(self, hidden_size: int) -> tuple[float, float]:
         """The highest learning rates of encoder and heads."""
         encoder = self.learning_rate or (1e-4 if hidden_size < 512 else 2e-5)

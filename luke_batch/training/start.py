@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,17 @@ class Start:
 
     name: str
     """As a model card may show it: no folder of this machine."""
-    digest: str
-    """Changes with the content of the base."""
     freeze_words: bool
     """The base stores its word embeddings with 8 bits."""
+
+
+def base_digest(base: str) -> str:
+    """A hash of the base's files; CheckpointError where it cannot be reached or is no folder of a model."""
+    folder = fetch(base).folder
+    if read_object(folder / "config.json").get("model_type") in MODEL_TYPES:
+        return resolve(base).weights_hash
+    files = [folder / "config.json", *encoder_files(folder, base)]
+    return content_hash(files + [folder / name for name in TOKENIZER_FILES if (folder / name).exists()])
 
 
 def prepare(base: str, folder: Path, seed: int) -> Start:
@@ -73,8 +80,7 @@ def prepare(base: str, folder: Path, seed: int) -> Start:
         folder / SINGLE,
         metadata={"format": "pt"},
     )
-    facts = {"name": start.name, "digest": start.digest, "freeze_words": start.freeze_words}
-    _write_json(folder / _FACTS, facts)
+    _write_json(folder / _FACTS, asdict(start))
     check_fit(resolve(str(folder)), Tokenizer.load(folder), ())
     return start
 
@@ -103,7 +109,7 @@ def _from_luke(base: str, folder: Path) -> tuple[Start, dict[str, Any], dict[str
     config = {name: value for name, value in checkpoint.config.items() if name not in _HEAD_SETTINGS}
     config |= {"vocab_size": len(state[WORDS]), "entity_vocab_size": len(rows)}
     frozen = checkpoint.tensors[WORDS].dtype == "I8" if WORDS in checkpoint.tensors else False
-    return Start(_shown(base), checkpoint.weights_hash, frozen), config, state
+    return Start(_shown(base), frozen), config, state
 
 
 def _from_encoder(
@@ -137,9 +143,7 @@ def _from_encoder(
         "max_mention_length": tokenizer.max_mention_length,
     }
     _write_json(folder / "tokenizer_config.json", settings)
-    files = [source / "config.json", *encoder_files(source, base)]
-    files += [source / name for name in TOKENIZER_FILES if (source / name).exists()]
-    return Start(_shown(base), content_hash(files), False), luke.config, luke.state
+    return Start(_shown(base), freeze_words=False), luke.config, luke.state
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
