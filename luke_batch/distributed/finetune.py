@@ -183,7 +183,8 @@ def work(settings: dict[str, Any]) -> None:
 
     from luke_batch.training.parallel import Group
 
-    Worker(Path(settings["run"]), Group.of_process(), str(get_device())).train()
+    device = str(get_device())
+    Worker(Path(settings["run"]), Group.of_process(device), device).train()
 
 
 def _plain(error: BaseException) -> LukeBatchError:

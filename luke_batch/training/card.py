@@ -13,6 +13,10 @@ from luke_batch.training.settings import FinetuneConfig, HeadName
 
 _SHOWN = 60
 """Labels that a card counts one by one."""
+_COLUMNS = (
+    *("head", "precision", "recall", "F1", "accuracy", "gold labels"),
+    *("temperature", "threshold", "ECE before", "ECE after"),
+)
 
 
 def readme(plan: Plan, calibrated: Mapping[HeadName, Calibrated], record: Mapping[str, Any]) -> str:
@@ -20,6 +24,8 @@ def readme(plan: Plan, calibrated: Mapping[HeadName, Calibrated], record: Mappin
     left_out = ", ".join(f"{reason}: {count}" for reason, count in record["left_out"].items()) or "none"
     versions = ", ".join(f"{name} {value}" for name, value in plan.versions.items())
     seen = ", ".join(f"{name} {count}" for name, count in sorted(record["examples"].items()))
+    run = f"{record['steps']} steps in {record['seconds']:.0f} s with {record['workers']} worker(s)"
+    run += f"; examples that each saw: {seen}"
     notes = "".join(f"* {note}\n" for note in plan.notes)
     return f"""\
 # Fine-tuned {" and ".join(f"`{name}`" for name in plan.heads)}
@@ -28,7 +34,7 @@ A LUKE model trained with [luke-batch](https://pypi.org/project/luke-batch/) fro
 sentence or short text a row, windows without further context.
 
 * Command: `{command(plan)}`
-* {record["steps"]} steps in {record["seconds"]:.0f} s with {record["workers"]} worker(s); examples seen by each: {seen}
+* {run}
 * Examples left out, each time one was drawn: {left_out}
 * Date: {record["date"]}; {versions}
 {notes}
@@ -85,11 +91,11 @@ def _figures(calibrated: Mapping[HeadName, Calibrated]) -> str:
     if not calibrated:
         return "No dev data: the last state was kept, scores are not calibrated.\n"
     lines = [
-        "In percent; the state was chosen by these scores. Expected calibration error (ECE): 15 bins of equal",
-        "mass over what is written, on the half of dev that the temperature was not fitted on.",
+        "In percent; the state was chosen by these scores. ECE: expected calibration error over what is",
+        "written, 15 bins of equal mass, on the half of dev that the temperature was not fitted on.",
         "",
-        "| head | precision | recall | F1 | accuracy | gold labels | temperature | threshold | ECE before | after |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
     ]
     for name, found in calibrated.items():
         scores = found.scores

@@ -22,13 +22,17 @@ class Group:
 
     rank: int = 0
     size: int = 1
+    device: str = "cpu"
+    """Where tensors must be to be exchanged."""
 
     @classmethod
-    def of_process(cls) -> Group:
+    def of_process(cls, device: str) -> Group:
         """The group that torch.distributed was initialised with; one process where it was not."""
+        if device != "cpu":
+            torch.cuda.set_device(device)
         if not (dist.is_available() and dist.is_initialized()):
-            return cls()
-        return cls(dist.get_rank(), dist.get_world_size())
+            return cls(device=device)
+        return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @property
     def leads(self) -> bool:
@@ -66,7 +70,11 @@ class Group:
 
     def agree(self, decision: bool) -> bool:
         """What the leader decides: clocks differ, and all must do the same."""
-        return self.gather(decision)[0] if self.size > 1 else decision
+        if self.size == 1:
+            return decision
+        told = torch.tensor([decision], dtype=torch.uint8, device=self.device)
+        dist.broadcast(told, 0)
+        return bool(told.item())
 
     def wait(self) -> None:
         """Until all processes are here."""

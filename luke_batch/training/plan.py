@@ -17,10 +17,12 @@ import json
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from luke_batch.errors import CheckpointError, OutputError
 from luke_batch.evaluation.libraries import check_libraries
@@ -35,7 +37,6 @@ from luke_batch.training.labels import (
     read_labels,
     without_nothing,
 )
-from luke_batch.training.model import HeadSpec
 from luke_batch.training.settings import FinetuneConfig, HeadName
 from luke_batch.training.start import base_digest, prepare
 
@@ -71,23 +72,13 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Write plan.json, as a whole."""
         partial = folder / f"{PLAN}.partial"
-        content = {**asdict(self), "config": self.config.model_dump(mode="json")}
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        partial.write_bytes(TypeAdapter(Plan).dump_json(self, indent=1))
         partial.replace(folder / PLAN)
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan of a run's folder."""
-        content: dict[str, Any] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-        heads: dict[HeadName, HeadLabels] = {}
-        for name, values in content["heads"].items():
-            spec = HeadSpec(**{**values["spec"], "labels": tuple(values["spec"]["labels"])})
-            heads[cast(HeadName, name)] = HeadLabels(spec, values["counts"])
-        files = {
-            part: tuple(DataFile(**item) for item in content[part]) for part in ("train_files", "dev_files")
-        }
-        config = FinetuneConfig.model_validate(content["config"])
-        return cls(**{**content, **files, "heads": heads, "config": config, "notes": tuple(content["notes"])})
+        return TypeAdapter(Plan).validate_json((folder / PLAN).read_bytes())
 
 
 def run_folder(output: Path) -> Path:
@@ -170,7 +161,7 @@ def _plan(
     identity: str,
 ) -> Plan:
     rows = rows_of(trained)
-    heads = {head: read_labels(head, rows, config) for head in config.heads}
+    heads: dict[HeadName, HeadLabels] = {head: read_labels(head, rows, config) for head in config.heads}
     versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     return Plan(
         train=train,

@@ -95,6 +95,8 @@ def write_result(
     _write_json(folder / RECORD, record)
     (folder / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
     draw(result.curve, folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def read_curve(file: Path) -> list[dict[str, Any]]:

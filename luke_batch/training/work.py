@@ -11,28 +11,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from luke_batch.arrays import IntArray
 from luke_batch.errors import InputError
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.encoder import EncoderConfig
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
-from luke_batch.text.spans import auto_spans
-from luke_batch.text.words import words
 from luke_batch.training.corpus import read_corpus
-from luke_batch.training.data import Row
-from luke_batch.training.labels import relation_pairs
+from luke_batch.training.examples import batches_of_a_pass, proposer, task_of
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.pairs import RelationsTask
 from luke_batch.training.parallel import Group
 from luke_batch.training.plan import START, Plan, rows_of
 from luke_batch.training.result import Result, read_curve, write_result
-from luke_batch.training.sampling import CountedTask, PassSource, SpanSampling, cut_into_batches
+from luke_batch.training.sampling import Batches, PassSource
 from luke_batch.training.scoring import (
     Calibrated,
     Outputs,
@@ -46,7 +41,6 @@ from luke_batch.training.scoring import (
 )
 from luke_batch.training.settings import FinetuneConfig, HeadName
 from luke_batch.training.start import read_start
-from luke_batch.training.tasks import NerTask, TypesTask
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
@@ -55,8 +49,6 @@ MODEL = "model"
 
 _POOL = 2048
 """Examples that are cut into batches together."""
-_SAMPLE = 256
-"""Examples of a head from which the size of its batches is guessed."""
 _LINES = 200
 """Points of the loss curve."""
 _LONGEST = 512
@@ -124,10 +116,22 @@ class Worker:
 
     def _make_trainer(self, device: str, encoder_rate: float, head_rate: float) -> Trainer:
         config, group = self.plan.config, self.group
-        tasks = self._tasks(config)
-        per_pass = {name: self._batches_of_a_pass(task) for name, task in tasks.items()}
+        tasks = {
+            name: task_of(name, self.plan, self._rows, self._builder, self.skipped)
+            for name in self.plan.heads
+        }
+        per_pass: dict[str, float] = {}
+        for name, task in tasks.items():
+            if len(task) < group.size:
+                raise InputError(
+                    f"TRAIN has {len(task)} examples of the head {name} for {group.size} workers; lower"
+                    " --workers"
+                )
+            per_pass[name] = batches_of_a_pass(
+                task, self.skipped, tokens=config.batch_tokens, seed=config.seed
+            )
         steps = config.steps or max(1, math.ceil(config.epochs * sum(per_pass.values()) / group.size))
-        sources = {
+        sources: dict[str, Batches] = {
             name: PassSource(
                 task,
                 config.batch_tokens,
@@ -138,7 +142,7 @@ class Worker:
             )
             for number, (name, task) in enumerate(tasks.items())
         }
-        weights = {name: head.weights() for name, head in self.plan.heads.items()}
+        weights: dict[str, Tensor] = {name: head.weights() for name, head in self.plan.heads.items()}
         return Trainer(
             self._model,
             sources,
@@ -158,70 +162,6 @@ class Worker:
             group=group,
             weights=weights if config.class_weights == "balanced" else None,
         )
-
-    def _tasks(self, config: FinetuneConfig) -> dict[str, CountedTask]:
-        limit = min(config.max_tokens, self._builder.max_tokens)
-        tasks: dict[str, CountedTask] = {}
-        for name, head in self.plan.heads.items():
-            spec = head.spec
-            if name == "ner":
-                sampling = SpanSampling(most=config.negatives)
-                tasks[name] = NerTask(
-                    self._rows,
-                    spec.labels,
-                    self._builder,
-                    self.propose,
-                    self.skipped,
-                    max_tokens=limit,
-                    sampling=sampling,
-                )
-            elif name == "types":
-                tasks[name] = TypesTask(
-                    self._rows,
-                    spec.labels,
-                    self._builder,
-                    self.skipped,
-                    multi_label=spec.multi_label,
-                    max_tokens=limit,
-                )
-            else:
-                tasks[name] = RelationsTask(
-                    relation_pairs(self._rows, spec, given=self.plan.given_pairs),
-                    spec.labels,
-                    self._builder,
-                    self.skipped,
-                    multi_label=spec.multi_label,
-                    unrelated_weight=config.unrelated_weight,
-                    max_tokens=limit,
-                )
-        return tasks
-
-    def _batches_of_a_pass(self, task: CountedTask) -> float:
-        """About how many batches show every example once; the same in every process."""
-        if len(task) < self.group.size:
-            raise InputError(
-                f"TRAIN has {len(task)} examples of the head {task.name}, fewer than {self.group.size} workers;"
-                " lower --workers"
-            )
-        rng = np.random.default_rng(self.plan.config.seed)
-        numbers = rng.permutation(len(task))[:_SAMPLE].tolist()
-        before = self.skipped.copy()
-        drawn = [example for number in numbers if (example := task.at(number, rng, 0.5)) is not None]
-        reasons = ", ".join(self.skipped - before)
-        self.skipped.clear()
-        self.skipped.update(before)
-        if not drawn:
-            raise InputError(
-                f"TRAIN: none of {len(numbers)} examples of the head {task.name} can be used ({reasons});"
-                " raise --max-tokens, or cut the texts into sentences"
-            )
-        shown = len(task) * len(drawn) / len(numbers)
-        return shown * len(cut_into_batches(drawn, self.plan.config.batch_tokens)) / len(drawn)
-
-    def propose(self, row: Row) -> IntArray:
-        """The spans that `spans: auto` proposes, the row taken as one sentence."""
-        whole = np.array([[0, len(row.text)]], np.int32)
-        return auto_spans(row.text, words(row.text, row.lang), whole, self.plan.max_words)
 
     def _watch(self) -> None:
         progress = self._trainer.progress
@@ -253,7 +193,7 @@ class Worker:
         """Of all processes, each on its part of dev."""
         rows = self._dev[self.group.rank :: self.group.size]
         if head == "ner":
-            own = ner_outputs(self._model, rows, self._builder, self.propose)
+            own = ner_outputs(self._model, rows, self._builder, proposer(self.plan.max_words))
         elif head == "types":
             own = types_outputs(self._model, rows, self._builder)
         else:
