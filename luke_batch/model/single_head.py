@@ -37,6 +37,7 @@ def write_single_head(
 
     `weights`: the encoder's parameters by their names in LukeModel, and `classifier.weight` and `.bias`.
     """
+    import torch
     from safetensors.torch import save_file
 
     kind = "multi_label_classification" if facts.multi_label else "single_label_classification"
@@ -57,9 +58,12 @@ def write_single_head(
     (folder / "config.json").write_text(
         json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
+    hidden = len(weights["embeddings.LayerNorm.bias"])
+    # No head reads it, but transformers' classes have it, and warn of what a file lacks.
+    pooler = {"pooler.dense.weight": torch.zeros(hidden, hidden), "pooler.dense.bias": torch.zeros(hidden)}
     tensors = {
         name if name.startswith("classifier.") else PREFIX + name: item.detach().float().cpu().contiguous()
-        for name, item in weights.items()
+        for name, item in {**pooler, **weights}.items()
     }
     save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
 
