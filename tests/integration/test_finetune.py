@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +76,8 @@ def model(case: Case, ray_session: None) -> Path:  # noqa: ARG001 - it runs ther
 def test_the_model_is_one_of_transformers_own(model: Path) -> None:
     """Its class loads every weight, its tokenizer gives our ids, and the logits are those of our engine."""
     text, spans = "Marie lives in Oslo .", [(0, 5), (15, 19), (6, 11)]
-    theirs, told = LukeForEntitySpanClassification.from_pretrained(model, output_loading_info=True)
+    loading: Any = LukeForEntitySpanClassification.from_pretrained(model, output_loading_info=True)
+    theirs, told = loading
     assert not any(told.values()), told
     tokenizer = LukeTokenizer.from_pretrained(model, task="entity_span_classification")
     inputs = tokenizer(text, entity_spans=spans, return_tensors="pt")

@@ -112,6 +112,7 @@ def test_a_job_is_a_thin_entry_point(path: Path) -> None:
         "from luke_batch.settings import load_config; load_config(None, ['heads.0.decode=nested'])",
         "from luke_batch.cli import run; run(['--help'])",
         "from luke_batch.cli import run; run(['annotate', '--help'])",
+        "from luke_batch.cli import run; run(['finetune', '--help'])",
         "from luke_batch.cli import run; run(['config', 'show'])",
         "import luke_batch.evaluation.calibration, luke_batch.evaluation.summary",
         "import luke_batch.corpus.plan",
