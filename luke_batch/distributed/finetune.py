@@ -20,7 +20,8 @@ from luke_batch.distributed.locations import refuse_relative
 from luke_batch.distributed.resources import Demand, plan_pools
 from luke_batch.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
 from luke_batch.model.fetch import is_relative as is_relative_model
-from luke_batch.training.plan import Plan, make_plan, run_folder
+from luke_batch.training.plan import Plan, run_folder
+from luke_batch.training.planning import make_plan
 from luke_batch.training.settings import FinetuneConfig
 from luke_batch.training.work import CURVE, MODEL, Worker
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import InputError
+from luke_batch.model.encoder import EncoderConfig
+from luke_batch.model.pieces import read_object
+from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 from luke_batch.text.spans import auto_spans
 from luke_batch.text.words import words
@@ -22,6 +26,8 @@ from luke_batch.training.tasks import NerTask, Proposer, TypesTask
 
 _SAMPLE = 256
 """Examples of a head from which the size of its batches is guessed."""
+_LONGEST = 512
+"""Tokens of a window at inference."""
 _MIDDLE = 0.5
 """The share of the run at which they are drawn."""
 
@@ -69,22 +75,27 @@ def task_of(
             )
 
 
-def batches_of_a_pass(task: CountedTask, skipped: Counter[str], *, tokens: int, seed: int) -> float:
-    """About how many batches of `tokens` show every example once: a function of data and seed alone.
+def input_builder(start: Path) -> InputBuilder:
+    """For windows as long as inference has them, and as the positions of the base allow."""
+    config = read_object(start / "config.json")
+    encoder = EncoderConfig.from_luke(config)
+    room = encoder.max_position_embeddings - encoder.pad_token_id - 1
+    return InputBuilder(Tokenizer.load(start), min(_LONGEST, room))
 
-    `skipped` is what the task counts into; it is left as it was. Raises InputError where none of a sample of
-    the examples can be made.
+
+def batches_of_a_pass(task: CountedTask, skipped: Counter[str], *, tokens: int, seed: int) -> float:
+    """About how many batches of `tokens` show every example once.
+
+    `skipped` is what the task counts into. Raises InputError where none of a sample of the examples can be
+    made.
     """
     rng = np.random.default_rng(seed)
     numbers = rng.permutation(len(task))[:_SAMPLE].tolist()
-    before = skipped.copy()
     drawn = [example for number in numbers if (example := task.at(number, rng, _MIDDLE)) is not None]
-    reasons = ", ".join(skipped - before)
-    skipped.clear()
-    skipped.update(before)
     if not drawn:
         raise InputError(
-            f"TRAIN: none of {len(numbers)} examples of the head {task.name} can be used ({reasons}); raise"
+            f"TRAIN: none of {len(numbers)} examples of the head {task.name} can be used"
+            f" ({', '.join(skipped)}); raise"
             " --max-tokens, or cut the texts into sentences"
         )
     shown = len(task) * len(drawn) / len(numbers)

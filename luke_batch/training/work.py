@@ -6,7 +6,6 @@ Only files leave a worker, and only the first one writes (`plan.py` lists them).
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from luke_batch.errors import InputError
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.encoder import EncoderConfig
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
 from luke_batch.training.corpus import read_corpus
-from luke_batch.training.examples import batches_of_a_pass, proposer, task_of
+from luke_batch.training.examples import input_builder, proposer, task_of
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.parallel import Group
@@ -51,8 +47,6 @@ _POOL = 2048
 """Examples that are cut into batches together."""
 _LINES = 200
 """Points of the loss curve."""
-_LONGEST = 512
-"""Tokens of a window at inference."""
 
 
 class Worker:
@@ -67,8 +61,7 @@ class Worker:
         config = self.plan.config
         self._config: dict[str, Any] = json.loads((run / START / "config.json").read_text(encoding="utf-8"))
         encoder = EncoderConfig.from_luke(self._config)
-        room = encoder.max_position_embeddings - encoder.pad_token_id - 1
-        self._builder = InputBuilder(Tokenizer.load(run / START), min(_LONGEST, room))
+        self._builder = input_builder(run / START)
         self._rows = rows_of(read_corpus("TRAIN", self.plan.train))
         self._dev = [] if self.plan.dev is None else rows_of(read_corpus("DEV", self.plan.dev))
         # All processes start from the same new heads; the trainer then gives each its own generator.
@@ -80,14 +73,7 @@ class Worker:
         if config.gradient_checkpointing:
             self._model.recompute_layers()
         self._trainer = self._make_trainer(device, *config.rates(encoder.hidden_size))
-        self._points = _points(self.steps, config.evaluations) if self._dev else set[int]()
-
-    @property
-    def steps(self) -> int:
-        """The budget."""
-        steps = self._trainer.config.steps
-        assert steps is not None
-        return steps
+        self._points = _points(self.plan.steps, config.evaluations) if self._dev else set[int]()
 
     def train(self) -> None:
         """Start or resume, train to the end, and write the result."""
@@ -103,7 +89,7 @@ class Worker:
         skipped = sum((Counter(part) for part in self.group.gather(dict(self.skipped))), Counter[str]())
         if self.group.leads:
             result = Result(
-                steps=self.steps,
+                steps=self.plan.steps,
                 seconds=self._trainer.progress.elapsed,
                 examples=dict(self._trainer.progress.examples),
                 workers=self.group.size,
@@ -116,40 +102,25 @@ class Worker:
 
     def _make_trainer(self, device: str, encoder_rate: float, head_rate: float) -> Trainer:
         config, group = self.plan.config, self.group
-        tasks = {
-            name: task_of(name, self.plan, self._rows, self._builder, self.skipped)
-            for name in self.plan.heads
-        }
-        per_pass: dict[str, float] = {}
-        for name, task in tasks.items():
-            if len(task) < group.size:
-                raise InputError(
-                    f"TRAIN has {len(task)} examples of the head {name} for {group.size} workers; lower"
-                    " --workers"
-                )
-            per_pass[name] = batches_of_a_pass(
-                task, self.skipped, tokens=config.batch_tokens, seed=config.seed
-            )
-        steps = config.steps or max(1, math.ceil(config.epochs * sum(per_pass.values()) / group.size))
         sources: dict[str, Batches] = {
             name: PassSource(
-                task,
+                task_of(name, self.plan, self._rows, self._builder, self.skipped),
                 config.batch_tokens,
                 _POOL,
                 config.seed + 101 * number,
                 rank=group.rank,
                 size=group.size,
             )
-            for number, (name, task) in enumerate(tasks.items())
+            for number, name in enumerate(self.plan.heads)
         }
         weights: dict[str, Tensor] = {name: head.weights() for name, head in self.plan.heads.items()}
         return Trainer(
             self._model,
             sources,
-            per_pass,
+            dict(self.plan.batches.items()),
             self._builder.tokenizer.pad_id,
             LoopConfig(
-                steps=steps,
+                steps=self.plan.steps,
                 encoder_rate=encoder_rate,
                 head_rate=head_rate,
                 weight_decay=config.weight_decay,
@@ -165,8 +136,8 @@ class Worker:
 
     def _watch(self) -> None:
         progress = self._trainer.progress
-        every = max(1, self.steps // _LINES)
-        if progress.step % every == 0 or progress.step == self.steps:
+        every = max(1, self.plan.steps // _LINES)
+        if progress.step % every == 0 or progress.step == self.plan.steps:
             self._note(losses=dict(progress.losses), examples=dict(progress.examples))
         if progress.step in self._points:
             scores = {name: self._dev_score(name) for name in self.plan.heads}
@@ -182,7 +153,7 @@ class Worker:
             progress = self._trainer.progress
             line = {
                 "step": progress.step,
-                "steps": self.steps,
+                "steps": self.plan.steps,
                 "seconds": round(progress.elapsed, 2),
                 **values,
             }

@@ -23,7 +23,8 @@ from luke_batch.training.labels import (
     without_nothing,
 )
 from luke_batch.training.parallel import Group
-from luke_batch.training.plan import Plan, make_plan, run_folder
+from luke_batch.training.plan import Plan, run_folder
+from luke_batch.training.planning import make_plan
 from luke_batch.training.result import read_curve
 from luke_batch.training.settings import FinetuneConfig, checked
 from luke_batch.training.start import prepare, read_start
@@ -229,9 +230,13 @@ def test_examples_that_are_all_too_long_are_an_error(tmp_path: Path, base: str) 
     """With the reason and the option that helps."""
     row = {"text": "Ada " * 40, "entities": [{"start": 0, "end": 3, "label": "PER"}]}
     train = put_rows(tmp_path / "train.parquet", [row])
-    make_plan(train, None, NER.model_copy(update={"base": base, "max_tokens": 16}), tmp_path / "model")
+    config = NER.model_copy(update={"base": base, "max_tokens": 16})
     with pytest.raises(InputError, match=r"ner: window too long.*--max-tokens"):
-        Worker(run_folder(tmp_path / "model"), Group(), "cpu")
+        make_plan(train, None, config, tmp_path / "model")
+    crowd = NER.model_copy(update={"base": base, "workers": 2})
+    with pytest.raises(InputError, match="1 examples of the head ner for 2 workers"):
+        make_plan(train, None, crowd, tmp_path / "model")
+    assert not run_folder(tmp_path / "model").exists()
 
 
 def test_a_curve_keeps_the_later_of_two_lines(tmp_path: Path) -> None:
