@@ -86,7 +86,7 @@ def finetune(
     if finished:
         return Finetuned(folder, plan, was_there=True)
     run = run_folder(folder)
-    if not (run / MODEL / "README.md").exists():
+    if not (run / MODEL).exists():
         _train(run, plan, resources, address, None if quiet else sys.stderr)
     if folder.exists():
         folder.rmdir()
@@ -126,7 +126,7 @@ def _train(run: Path, plan: Plan, resources: Resources, address: str | None, str
         )
         with Follower(run / CURVE, stream) as follower:
             _fit(run, plan, resources, follower)
-    if not (run / MODEL / "README.md").exists():
+    if not (run / MODEL).exists():
         raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
 
 

@@ -1,12 +1,12 @@
 """What a person sees of a fine-tuning run: a line for every point of its curve that is worth one."""
 
-import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 from luke_batch.distributed.progress import duration
+from luke_batch.training.curve import Point, parse
 
 _LINE_SECONDS = 10.0
 
@@ -20,7 +20,7 @@ class Follower:
         self._stream = stream
         self._line_seconds = line_seconds
         self._place = curve.stat().st_size if curve.exists() else 0
-        self._first: dict[str, Any] | None = None
+        self._first: Point | None = None
         self._shown = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -40,8 +40,7 @@ class Follower:
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         self._place += len(whole)
-        points: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
-        for point in points:
+        for point in parse(whole.decode().splitlines()):
             self._first = self._first or point
             due = time.monotonic() - self._shown >= self._line_seconds or point["step"] == point["steps"]
             if "dev" in point or due:
@@ -50,7 +49,7 @@ class Follower:
                 self._stream.flush()
 
 
-def describe(point: dict[str, Any], first: dict[str, Any]) -> str:
+def describe(point: Point, first: Point) -> str:
     """One line: how far, rate and time left since `first`, losses or dev scores."""
     parts = [f"step {point['step']:,}/{point['steps']:,}"]
     if "dev" in point:

@@ -60,12 +60,14 @@ def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path)
         shutil.rmtree(folder, ignore_errors=True)
         return _plan(train, dev, config, trained, tested, record["base"], identity), True
     if (folder / PLAN).exists():
-        plan = Plan.read(folder)
+        # Paths and checkpoint times may be others than at the first call; what they lead to is the same.
+        plan = replace(Plan.read(folder), train=train, dev=dev, config=config)
         if plan.identity != identity:
             raise OutputError(
                 f"{folder} holds an unfinished run of other settings, data or base; remove it, or choose"
                 " another OUTPUT_MODEL"
             )
+        plan.write(folder)
         return plan, False
     plan = _plan(train, dev, config, trained, tested, "", identity)
     shutil.rmtree(folder, ignore_errors=True)

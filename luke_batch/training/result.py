@@ -54,9 +54,27 @@ def write_result(
     config: dict[str, Any],
     result: Result,
 ) -> None:
-    """Write the folder anew. `start`: whose tokenizer the model has; `config`: its config.json."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    """Write the folder, which appears as a whole.
+
+    `start`: the folder whose tokenizer the model has; `config`: its config.json.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    _fill(partial, start, plan, model, config, result)
+    for file in partial.iterdir():
+        file.chmod(0o644)
+    partial.rename(folder)
+
+
+def _fill(
+    folder: Path,
+    start: Path,
+    plan: Plan,
+    model: MultiTaskModel,
+    config: dict[str, Any],
+    result: Result,
+) -> None:
     for name in TOKENIZER_FILES:
         if (start / name).exists():
             shutil.copyfile(start / name, folder / name)
@@ -78,7 +96,15 @@ def write_result(
         _write_json(folder / MANIFEST, manifest)
         _save(encoder, folder / SINGLE)
         _save(heads, folder / HEADS_FILE)
-    record = {
+    record = _record(plan, result)
+    _write_json(folder / RECORD, record)
+    (folder / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
+    draw(result.curve, folder)
+
+
+def _record(plan: Plan, result: Result) -> dict[str, Any]:
+    """The content of training.json."""
+    return {
         "identity": plan.identity,
         "base": plan.base,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -89,28 +115,8 @@ def write_result(
             "dev": [asdict(item) for item in plan.dev_files],
         },
         "notes": list(plan.notes),
-        **{name: value for name, value in asdict(result).items() if name != "curve"},
-        "curve": result.curve,
+        **asdict(result),
     }
-    _write_json(folder / RECORD, record)
-    (folder / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
-    draw(result.curve, folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-
-
-def read_curve(file: Path) -> list[dict[str, Any]]:
-    """The lines of curve.jsonl in order of steps; of steps that a killed run took twice the later line."""
-    if not file.exists():
-        return []
-    points: dict[tuple[int, bool], dict[str, Any]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            point: dict[str, Any] = json.loads(line)
-        except ValueError:  # a kill cut it short
-            continue
-        points[point["step"], "dev" in point] = point
-    return [points[key] for key in sorted(points)]
 
 
 def _facts(name: HeadName, plan: Plan, found: Calibrated | None) -> HeadFacts:

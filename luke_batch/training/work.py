@@ -17,12 +17,13 @@ from torch import Tensor
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.encoder import EncoderConfig
 from luke_batch.training.corpus import read_corpus
+from luke_batch.training.curve import append, read_curve
 from luke_batch.training.examples import input_builder, proposer, task_of
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.parallel import Group
 from luke_batch.training.plan import START, Plan, rows_of
-from luke_batch.training.result import Result, read_curve, write_result
+from luke_batch.training.result import Result, write_result
 from luke_batch.training.sampling import Batches, PassSource
 from luke_batch.training.scoring import (
     Calibrated,
@@ -151,14 +152,8 @@ class Worker:
         """One line more of the curve."""
         if self.group.leads:
             progress = self._trainer.progress
-            line = {
-                "step": progress.step,
-                "steps": self.plan.steps,
-                "seconds": round(progress.elapsed, 2),
-                **values,
-            }
-            with (self.run / CURVE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            place = {"step": progress.step, "steps": self.plan.steps, "seconds": round(progress.elapsed, 2)}
+            append(self.run / CURVE, {**place, **values})
 
     def _outputs(self, head: HeadName) -> Outputs:
         """Of all processes, each on its part of dev."""

@@ -24,6 +24,7 @@ from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task, load_engine
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
+from luke_batch.training.curve import read_curve
 from luke_batch.training.plan import run_folder
 from luke_batch.training.settings import FinetuneConfig
 from tests.annotated_rows import annotated_rows, put_rows
@@ -180,9 +181,8 @@ def _arguments(case: Case, output: Path) -> list[str]:
 
 def _step(run: Path) -> int:
     """How far the curve says the run is."""
-    curve = run / "curve.jsonl"
-    lines = curve.read_text().splitlines()[:-1] if curve.exists() else []
-    return json.loads(lines[-1])["step"] if lines else 0
+    points = read_curve(run / "curve.jsonl")
+    return points[-1]["step"] if points else 0
 
 
 def _descendants(process: int) -> list[int]:

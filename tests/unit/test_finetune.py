@@ -1,5 +1,6 @@
 """What a fine-tuning run is made of: data, labels, bases, scores, and the plan that refuses bad input."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -11,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from transformers import LukeForEntityPairClassification, LukeModel, RobertaConfig, RobertaModel
 
 from luke_batch.cli import run
+from luke_batch.distributed.finetune_progress import Follower
 from luke_batch.errors import CheckpointError, InputError, OutputError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.single_head import extract_head
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import encoder_state, head_state
 from luke_batch.training.corpus import read_corpus
+from luke_batch.training.curve import Point, append, read_curve
 from luke_batch.training.curves import draw
 from luke_batch.training.data import Row
 from luke_batch.training.labels import (
@@ -25,7 +28,6 @@ from luke_batch.training.labels import (
 from luke_batch.training.parallel import Group
 from luke_batch.training.plan import Plan, run_folder
 from luke_batch.training.planning import make_plan
-from luke_batch.training.result import read_curve
 from luke_batch.training.settings import FinetuneConfig, checked
 from luke_batch.training.start import prepare, read_start
 from luke_batch.training.work import Worker
@@ -239,19 +241,40 @@ def test_examples_that_are_all_too_long_are_an_error(tmp_path: Path, base: str) 
     assert not run_folder(tmp_path / "model").exists()
 
 
-def test_a_curve_keeps_the_later_of_two_lines(tmp_path: Path) -> None:
+def test_a_curve_keeps_the_later_of_two_points(tmp_path: Path) -> None:
     """A killed run repeats steps, and may leave half a line."""
-    lines = [
+    file = tmp_path / "curve.jsonl"
+    points: list[Point] = [
         {"step": 1, "losses": {"ner": 2}},
         {"step": 2, "losses": {"ner": 1}},
         {"step": 2, "dev": {"ner": 0}},
     ]
+    for point in points:
+        append(file, point)
+    with file.open("a") as lines:
+        lines.write('{"step": 3, "los')
     again = {"step": 2, "losses": {"ner": 1.5}}
-    content = "\n".join([*map(json.dumps, lines), '{"step": 3, "los', json.dumps(again)]) + "\n"
-    (tmp_path / "curve.jsonl").write_text(content)
-    assert read_curve(tmp_path / "curve.jsonl") == [lines[0], again, lines[2]]
+    append(file, again)
+    assert read_curve(file) == [points[0], again, points[2]]
     assert read_curve(tmp_path / "none") == []
     assert not draw([], tmp_path)
+
+
+def test_progress_shows_rate_and_what_is_left(tmp_path: Path) -> None:
+    """Dev scores at once, losses with the rate since this command began; earlier lines are old news."""
+    file = tmp_path / "curve.jsonl"
+    append(file, {"step": 1, "steps": 9, "seconds": 1, "dev": {"ner": 0}})
+    shown = io.StringIO()
+    with Follower(file, shown, line_seconds=0):
+        for step in (3, 5):
+            losses, examples = {"ner": 0.5}, {"ner": 10 * step}
+            append(file, {"step": step, "steps": 9, "seconds": step, "losses": losses, "examples": examples})
+        append(file, {"step": 5, "steps": 9, "seconds": 5, "dev": {"ner": 0.25}})
+    assert shown.getvalue().splitlines() == [
+        "step 3/9, loss ner 0.500",
+        "step 5/9, loss ner 0.500, 10.0 examples/s a worker, 4 s left",
+        "step 5/9, dev ner 25.0",
+    ]
 
 
 # The command
