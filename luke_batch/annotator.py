@@ -103,7 +103,7 @@ class ModelStage:
         # Word positions count from pad + 1.
         positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
         builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
-        tasks = {task for number in spec.heads for task in tasks_of(config.heads[number])}
+        tasks = {task for number in spec.heads for task in tasks_of(config.heads[number], checkpoint)}
         self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
         self._engine = load_engine(spec.model, checkpoint, tasks, device)
         self._text_column = config.input.text_column

@@ -3,7 +3,7 @@
 LukeBatchError                  exit code 1
 ├── UsageError                  exit code 2: the user can mend it; nothing was written
 │   ├── ConfigError             a key, a value or a combination of settings
-│   ├── InputError              INPUT as a whole: no file, no text column, a binary column
+│   ├── InputError              INPUT, GOLD or ANNOTATED as a whole: no file, no text column, a binary column
 │   ├── OutputError             OUTPUT as a whole: not writable, not ours, not reachable by every node
 │   ├── CheckpointError         a model folder: missing file, other architecture, unsafe format
 │   ├── ResourceError           a pipeline that this machine or cluster could never schedule
@@ -35,7 +35,7 @@ class ConfigError(UsageError):
 
 
 class InputError(UsageError):
-    """INPUT as a whole cannot be used."""
+    """INPUT as a whole cannot be used; in an evaluation GOLD or ANNOTATED."""
 
 
 class OutputError(UsageError):

@@ -21,7 +21,7 @@ from luke_batch.config import HeadConfig, JobConfig
 from luke_batch.schemas import load_contract
 from luke_batch.text import breaks, gazetteer, segmenter, spans, words
 
-HEAD_VERSIONS = {"inputs": 1, "ner": 1, "types": 1, "relations": 1, "embeddings": 1}
+HEAD_VERSIONS = {"inputs": 1, "ner": 2, "types": 1, "relations": 1, "embeddings": 1}
 """Raised by hand with every change of code that changes results; the text stages keep their own beside their
 code.
 """

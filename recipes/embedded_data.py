@@ -104,7 +104,7 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
 
 
 def crossner_dev(data: Path, skipped: Counter[str], *, held_out: bool) -> list[Row]:
-    """A fifth of CrossNER's dev sentences, held out for the figures, or the others: its train part has 700."""
+    """A fifth of CrossNER's dev sentences, held out for the figures, or the others: train has only 700."""
     rows = read_rows([data / "typing/crossner/dev.parquet"], skipped)
     return [row for row in rows if (zlib.crc32(row.id.encode()) % 5 == 0) == held_out]
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from transformers import LukeConfig, LukeModel, LukeTokenizer
 from transformers.utils import logging
 
+from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,6 +98,16 @@ def make_multi_head(folder: Path, kind: Literal["luke", "mluke"] = "luke", seed:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     save_file(multi_head_weights(seed), folder / "heads.safetensors")
     (folder / "luke_batch.json").write_text(json.dumps(MANIFEST))
+    return folder
+
+
+def add_span_scorer(folder: Path, threshold: float) -> Path:
+    """Give a folder of `make_multi_head` a span scorer with random weights."""
+    torch.manual_seed(0)
+    save_file(SpanScorerNet(HIDDEN, 8).state_dict(), folder / "span_scorer.safetensors")
+    manifest = json.loads((folder / "luke_batch.json").read_text())
+    manifest["heads"]["spans"] = {"labels": ["start", "end"], "threshold": threshold}
+    (folder / "luke_batch.json").write_text(json.dumps(manifest))
     return folder
 
 

@@ -5,9 +5,7 @@ The scores are scikit-learn's. The intervals are those of the bootstrap's percen
 the counts of each document, so a resample costs one weighted sum.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -63,24 +61,30 @@ class Intervals:
 
 def score(comparison: Comparison) -> Scores:
     """The scores of all labels."""
-    figures: Callable[..., Any] = partial(
-        precision_recall_fscore_support,
-        comparison.gold,
-        comparison.found,
-        labels=range(len(comparison.labels)),
-        zero_division=0,  # pyright: ignore[reportArgumentType]: scikit-learn's docstring, not its code
-    )
-    total = int(comparison.gold.sum())
+    supports = comparison.gold.sum(axis=0)[:-1]
+    total = int(supports.sum())
     accuracy = comparison.accuracy
     return Scores(
-        micro=_score(*figures(average="micro")[:3], total),
-        macro=_score(*figures(average="macro")[:3], total),
+        micro=_score(*_averaged(comparison, "micro"), total),
+        macro=_score(*_averaged(comparison, "macro"), total),
         labels={
             label: _score(*values)
-            for label, values in zip(comparison.labels, np.stack(figures(average=None), axis=1), strict=True)
+            for label, *values in zip(comparison.labels, *_averaged(comparison, None), supports, strict=True)
         },
         accuracy=None if accuracy is None or not len(accuracy.right) else float(accuracy.right.mean()),
     )
+
+
+def _averaged(comparison: Comparison, average: str | None) -> tuple[Any, Any, Any]:
+    """Precision, recall and F1: numbers, or without an average (labels,) of each."""
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        comparison.gold,
+        comparison.found,
+        labels=range(len(comparison.labels)),
+        average=average,
+        zero_division=0,  # pyright: ignore[reportArgumentType]: its types come from a docstring
+    )
+    return precision, recall, f1
 
 
 def _score(precision: float, recall: float, f1: float, support: float) -> Score:

@@ -12,22 +12,22 @@ from luke_batch.evaluation.scores import Interval, Score
 _SHOWN = 50
 """Labels that the table lists, most frequent first; JSON has all."""
 
+_LABEL_WIDTH = 30
+"""Characters of a label that the table shows: the figures take up the rest of 80."""
+
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Scores in percent, each with its interval where there is one; then counts and warnings."""
+    """Scores in percent, F1 and accuracy with their intervals; then counts and warnings."""
     scores, intervals = evaluation.scores, evaluation.intervals
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(evaluation.task)
+    table.add_column(evaluation.task, no_wrap=True, max_width=_LABEL_WIDTH)
     for name in ("precision", "recall", "F1", "support"):
-        table.add_column(name, justify="right")
-    micro = intervals.micro if intervals else {}
-    macro = intervals.macro if intervals else {}
-    table.add_row("micro", *_cells(scores.micro, micro), style="bold")
-    table.add_row("macro", *_cells(scores.macro, macro))
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("micro", *_cells(scores.micro, intervals and intervals.micro["f1"]), style="bold")
+    table.add_row("macro", *_cells(scores.macro, intervals and intervals.macro["f1"]))
     frequent = sorted(scores.labels.items(), key=lambda entry: (-entry[1].support, entry[0]))
     for label, score in frequent[:_SHOWN]:
-        f1 = {"f1": intervals.labels[label]} if intervals else {}
-        table.add_row(Text(label), *_cells(score, f1))
+        table.add_row(Text(label), *_cells(score, intervals and intervals.labels[label]))
     console.print(table)
     if len(frequent) > _SHOWN:
         console.print(f"and {len(frequent) - _SHOWN:,} more labels (--json lists all)")
@@ -37,9 +37,10 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         console.print(Text.assemble(("warning: ", "yellow"), line), soft_wrap=True)
 
 
-def _cells(score: Score, intervals: dict[str, Interval]) -> list[str]:
-    values = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
-    return [*(_percent(value, intervals.get(name)) for name, value in values.items()), f"{score.support:,}"]
+def _cells(score: Score, interval: Interval | None) -> list[str]:
+    """The interval is that of F1: three of them do not fit on a terminal."""
+    figures = [_percent(score.precision, None), _percent(score.recall, None), _percent(score.f1, interval)]
+    return [*figures, f"{score.support:,}"]
 
 
 def _percent(value: float, interval: Interval | None) -> str:

@@ -111,9 +111,15 @@ def _convert(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.
     try:
         plain = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         return as_type(plain, kind)
-    except (pa.ArrowException, KeyError) as error:
-        reason = f"no {error.args[0]} in it" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{where}: column {column!r} is {values.type}, not {kind}: {reason}") from error
+    except KeyError as error:
+        raise InputError(
+            f"{where}: column {column!r} has no member {error.args[0]!r}; it is {values.type}"
+        ) from error
+    except pa.ArrowException as error:
+        what = "a list of structs" if pa.types.is_large_list(kind) else "text or integers"
+        raise InputError(
+            f"{where}: column {column!r} is {values.type}, which cannot be read as {what}: {error}"
+        ) from error
 
 
 def as_type(values: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -22,11 +22,12 @@ _NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
 """What published checkpoints call "nothing"; where it is missing, their first label means it."""
 
 
-def tasks_of(head: HeadConfig) -> list[Task]:
+def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
     """The passes that a head may ask for."""
     match head:
         case NerConfig():
-            return [Task.SPANS]
+            scored = "spans" in checkpoint.heads and "auto" in head.spans
+            return [Task.BOUNDS, Task.SPANS] if scored else [Task.SPANS]
         case TypesConfig():
             return [Task.ENTITY]
         case RelationsConfig():
@@ -86,7 +87,9 @@ def build_head(config: JobConfig, number: int, checkpoint: Checkpoint, builder: 
     )
     match head:
         case NerConfig():
-            return NerHead(head, setup, labels_of(head, checkpoint))
+            scorer = checkpoint.heads.get("spans")
+            least = None if scorer is None else scorer.threshold or 0.5
+            return NerHead(head, setup, labels_of(head, checkpoint), least)
         case TypesConfig():
             return TypesHead(head, setup, labels_of(head, checkpoint))
         case RelationsConfig():

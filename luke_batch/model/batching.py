@@ -1,7 +1,8 @@
-"""Length-sorted batches under a budget of padded positions, and what to do when one does not fit in memory.
+"""Length-sorted batches under a budget, and what to do when one does not fit in memory.
 
-A batch is padded to its longest row of words and its longest row of entities, and costs
-(max words + max entities) x rows positions. Sorted by length, rows of one batch differ little.
+A padded batch reaches to its longest row of words and its longest row of entities, and costs
+(max words + max entities) x rows positions; sorted by length, rows of one batch differ little. A packed batch
+costs the words and entities that it has; sorted by length, rows of equal shape are neighbours.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ def length_sorted(words: IntArray, entities: IntArray, max_tokens: int) -> list[
     words, entities: (n,) lengths of each row. A row that alone is over the budget is a batch of its own. The
     result depends on the lengths and the order of equal ones only.
     """
-    order = np.lexsort((np.arange(len(words)), -words, -(words + entities))).astype(np.int32)
+    order = _longest_first(words, entities)
     batches: list[IntArray] = []
     start = most_words = most_entities = 0
     for position, row in enumerate(order.tolist()):
@@ -34,6 +35,27 @@ def length_sorted(words: IntArray, entities: IntArray, max_tokens: int) -> list[
     if len(order):
         batches.append(order[start:])
     return batches
+
+
+def packed(words: IntArray, entities: IntArray, max_rows: int) -> list[IntArray]:
+    """Indices of the windows of each batch: of at most `max_rows` words and entities together, or one window.
+
+    words, entities: (n,) lengths of each window. Otherwise as `length_sorted`.
+    """
+    order = _longest_first(words, entities)
+    ends = np.cumsum((words + entities)[order])
+    batches: list[IntArray] = []
+    start = 0
+    while start < len(order):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + max_rows, side="right")))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def _longest_first(words: IntArray, entities: IntArray) -> IntArray:
+    return np.lexsort((np.arange(len(words)), -words, -(words + entities))).astype(np.int32)
 
 
 def run_halving(

@@ -9,6 +9,7 @@ shards) of LukeModel or one of its heads. luke-batch's own format 1, several hea
                                      tensor X comes with float32 row scales X.scale
     heads.safetensors                float32: ner.weight (labels, 3H), ner.bias, types.weight (labels, H),
                                      types.bias, relations.weight (labels, 2H)
+    span_scorer.safetensors          float32, where there is a head `spans`: see model/span_scorer.py
     luke_batch.json                  {"format": 1, "name", "heads": {"ner": HeadFacts, …}, "context"}
 """
 
@@ -26,6 +27,7 @@ from luke_batch.model.pieces import read_object
 from luke_batch.model.tensor_files import TensorFacts, encoder_files, read_headers
 
 HEADS_FILE = "heads.safetensors"
+SCORER_FILE = "span_scorer.safetensors"
 MODEL_TYPES = ("luke", "mluke")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -83,7 +85,7 @@ class Checkpoint:
     @property
     def weights_hash(self) -> str:
         """SHA-256 over the content of all files that change results; computed once a process."""
-        named = [self.folder / name for name in ("config.json", MANIFEST, *TOKENIZER_FILES)]
+        named = [self.folder / name for name in ("config.json", MANIFEST, SCORER_FILE, *TOKENIZER_FILES)]
         return content_hash([*self.weight_files, *(file for file in named if file.exists())])
 
     def setting(self, name: str) -> int:
@@ -138,6 +140,8 @@ def read_checkpoint(location: Location, path: str) -> Checkpoint:
         heads, context = read_manifest(folder)
         if any(facts.labels for facts in heads.values()):
             files.append(_required(folder, HEADS_FILE, path))
+        if "spans" in heads:
+            _required(folder, SCORER_FILE, path)
         tensors = read_headers(files)
     else:
         tensors = read_headers(files)

@@ -13,6 +13,8 @@ from luke_batch.model.windows import Window
 class Task(StrEnum):
     """What is computed for a window; its value is the name of the head that it needs, where it needs one."""
 
+    BOUNDS = "spans"
+    """(t, 2) probabilities that a mention begins and ends at each token, by the checkpoint's span scorer."""
     SPANS = "ner"
     """(e, labels) logits of each entity's span, from [h_start; h_end; h_entity]."""
     ENTITY = "types"
@@ -49,9 +51,13 @@ def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[T
     """
     for task in tasks:
         checkpoint.require(task.head)
+    # Here, not above: a plan that finds nothing to do must not pay for torch.
     match config.engine:
+        case "fast":
+            from luke_batch.model.fast_engine import FastEngine
+
+            return FastEngine(checkpoint, tasks, device, config.max_tokens, config.precision)
         case "transformers":
-            # Here, not above: a plan that finds nothing to do must not pay for torch.
             from luke_batch.model.transformers_engine import TransformersEngine
 
             return TransformersEngine(checkpoint, tasks, device, config.max_tokens, config.precision)

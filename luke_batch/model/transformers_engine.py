@@ -6,7 +6,6 @@ are (torch's autocast); the weights, the norms and what comes out stay float32.
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from transformers import (
     LukeModel,
 )
 
-from luke_batch.arrays import FloatArray
+from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import Precision
-from luke_batch.errors import CheckpointError, DeviceError
-from luke_batch.model.batching import length_sorted, run_halving
+from luke_batch.model.batched_engine import BatchedEngine, as_array
+from luke_batch.model.batching import length_sorted
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
 from luke_batch.model.padding import PaddedWindows, pad
@@ -36,12 +35,10 @@ HEAD_CLASSES: dict[Task, Any] = {
     Task.ENTITY: LukeForEntityClassification,
     Task.PAIR: LukeForEntityPairClassification,
 }
-ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
 SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
-class TransformersEngine:
+class TransformersEngine(BatchedEngine):
     """An `Engine`; see there for what `run` promises."""
 
     def __init__(
@@ -55,11 +52,8 @@ class TransformersEngine:
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         config = LukeConfig.from_dict(dict(checkpoint.config))
         encoder = _encoder(config, checkpoint)
-        self._checkpoint = checkpoint
-        self._device = device
-        self._max_tokens = max_tokens
+        super().__init__(checkpoint, tasks, device, max_tokens)
         self._bfloat16 = precision == "bfloat16"
-        self._pad_id = checkpoint.setting("pad_token_id")
         self._encoder: Any = encoder.to(device).eval()
         self._heads: dict[Task, Any] = {
             task: _head(task, config, checkpoint, encoder).to(device).eval()
@@ -67,66 +61,8 @@ class TransformersEngine:
             if task in tasks
         }
 
-    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
-        """The outputs of `task` for each window.
-
-        Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
-        """
-        if task in HEAD_CLASSES and task not in self._heads:
-            raise ValueError(f"the engine was not loaded for the task {task.value}")
-        self._check(task, windows)
-        words = np.array([len(window.token_ids) for window in windows], np.int32)
-        entities = np.array([len(window.entity_ids) for window in windows], np.int32)
-        results: dict[int, FloatArray] = {}
-        for rows in length_sorted(words, entities, self._max_tokens):
-            batch = [windows[row] for row in rows]
-            try:
-                outputs = run_halving(partial(self._forward, task), batch, self._is_out_of_memory)
-            except RuntimeError as error:
-                self._check_device(error)
-                raise
-            results.update(zip(rows.tolist(), outputs, strict=True))
-        return [results[row] for row in range(len(windows))]
-
-    def _check(self, task: Task, windows: Sequence[Window]) -> None:
-        """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""
-        limits = [self._checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size")]
-        longest = self._checkpoint.setting("max_position_embeddings") - self._pad_id - 1
-        for window in windows:
-            for ids, limit, kind in zip(
-                (window.token_ids, window.entity_ids), limits, ("token", "entity"), strict=True
-            ):
-                if ids.size and not 0 <= ids.min() <= ids.max() < limit:
-                    raise CheckpointError(
-                        f"{self._checkpoint.path}: the tokenizer gives the {kind} id {ids.max()}, but the "
-                        f"weights have {limit} rows; tokenizer and weights do not belong together"
-                    )
-            if len(window.token_ids) > longest:
-                raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
-            if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
-                raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task.value}")
-
-    def _is_out_of_memory(self, error: Exception) -> bool:
-        if not isinstance(error, (RuntimeError, MemoryError)):
-            return False
-        found = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-            phrase in str(error).lower() for phrase in OUT_OF_MEMORY
-        )
-        if found and self._device != "cpu":
-            torch.cuda.empty_cache()  # blocks of the failed sizes are of no use to the halves
-        return found
-
-    def _check_device(self, cause: RuntimeError) -> None:
-        """DeviceError where the device fails whatever it is asked: after a device-side assert or a lost
-        context CUDA repeats its error until the process ends, while other errors are those of one batch.
-        """
-        if self._device == "cpu":
-            return
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            reason = next(iter(str(cause).splitlines()), type(cause).__name__)
-            raise DeviceError(f"the GPU of this process no longer answers: {reason}") from cause
+    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
+        return length_sorted(words, entities, self._max_tokens)
 
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
@@ -142,11 +78,13 @@ class TransformersEngine:
             case Task.SPANS:
                 return _cut(outputs.logits, counts)
             case Task.ENTITY | Task.PAIR:
-                return list(_array(outputs.logits))
+                return list(as_array(outputs.logits))
             case Task.MENTIONS:
                 return _cut(outputs.entity_last_hidden_state, counts)
             case Task.TEXT:
                 return _cut(outputs.last_hidden_state, [len(window.token_ids) for window in windows])
+            case Task.BOUNDS:
+                raise AssertionError("the span scorer answers it")
 
     def _inputs(self, batch: PaddedWindows, spans: bool) -> dict[str, Tensor]:
         # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.
@@ -178,10 +116,6 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
     return model
 
 
-def _array(tensor: Tensor) -> FloatArray:
-    return tensor.to("cpu", torch.float32).numpy()
-
-
 def _cut(padded: Tensor, lengths: Sequence[int]) -> list[FloatArray]:
     """The rows of a (b, n, d) tensor without their padding."""
-    return [row[:length] for row, length in zip(_array(padded), lengths, strict=True)]
+    return [row[:length] for row, length in zip(as_array(padded), lengths, strict=True)]

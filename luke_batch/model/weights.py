@@ -5,6 +5,7 @@ machine share their pages, and of a 500,000-row entity table only the rows that 
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,50 @@ from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.fit import SCALE, Names, encoder_names, head_names
 
 
+WORD_TABLE = "embeddings.word_embeddings.weight"
+ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
+TABLES = (WORD_TABLE, ENTITY_TABLE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """An embedding as its file holds it, memory-mapped: what is looked up is converted, and nothing else."""
+
+    stored: Tensor
+    """(rows, width), of any dtype."""
+    scales: Tensor | None
+    """(rows,) float32 factors of an int8 table."""
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """(n, width) float32 rows of (n,) `ids` on the table's device."""
+        found = self.stored[ids].to(torch.float32)
+        return found if self.scales is None else found.mul_(self.scales[ids].unsqueeze(-1))
+
+    def to(self, device: str) -> "Table":
+        """The table in the memory of `device`; itself on the CPU."""
+        return Table(self.stored.to(device), None if self.scales is None else self.scales.to(device))
+
+
 def encoder_state(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Every parameter of the encoder (no pooler) by its LukeModel name, in `dtype`, on the CPU.
 
     Raises CheckpointError as `encoder_names` does.
     """
     return _read(checkpoint, encoder_names(checkpoint), dtype)
+
+
+def layer_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """`encoder_state` in float32 without the two tables, which `encoder_tables` reads."""
+    names = encoder_names(checkpoint)
+    return _read(checkpoint, {name: names[name] for name in names if name not in TABLES}, torch.float32)
+
+
+def encoder_tables(checkpoint: Checkpoint) -> tuple[Table, Table]:
+    """The word and the entity embeddings. Raises CheckpointError as `encoder_names` does."""
+    names = encoder_names(checkpoint)
+    with _Files() as files:
+        words, entities = (_table(checkpoint, files, names[name]) for name in TABLES)
+    return words, entities
 
 
 def head_state(
@@ -36,22 +75,33 @@ def head_state(
 
 
 def _read(checkpoint: Checkpoint, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:
-    stored_names = {*names.values(), *(name + SCALE for name in names.values())}
-    paths = {checkpoint.tensors[name].file for name in stored_names if name in checkpoint.tensors}
-    with ExitStack() as stack:
-        # safetensors has no types for its files.
-        files: dict[Path, Any] = {
-            path: stack.enter_context(safe_open(path, framework="pt", device="cpu")) for path in paths
-        }
-
-        def stored(name: str) -> Tensor:
-            return files[checkpoint.tensors[name].file].get_tensor(name)
-
+    with _Files() as files:
         state: dict[str, Tensor] = {}
         for name, stored_name in names.items():
-            tensor = stored(stored_name)
-            if tensor.dtype == torch.int8:
-                scales = stored(stored_name + SCALE).to(torch.float32)
-                tensor = tensor.to(torch.float32).mul_(scales.unsqueeze(-1))
+            table = _table(checkpoint, files, stored_name)
+            tensor = table.stored
+            if table.scales is not None:
+                tensor = tensor.to(torch.float32).mul_(table.scales.unsqueeze(-1))
             state[name] = tensor.to(dtype)
         return state
+
+
+class _Files(ExitStack):
+    """Opens each safetensors file once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[Path, Any] = {}  # safetensors has no types for its files
+
+    def tensor(self, checkpoint: Checkpoint, name: str) -> Tensor:
+        path = checkpoint.tensors[name].file
+        if path not in self._open:
+            self._open[path] = self.enter_context(safe_open(path, framework="pt", device="cpu"))
+        return self._open[path].get_tensor(name)
+
+
+def _table(checkpoint: Checkpoint, files: _Files, name: str) -> Table:
+    stored = files.tensor(checkpoint, name)
+    if stored.dtype != torch.int8:
+        return Table(stored, None)
+    return Table(stored, files.tensor(checkpoint, name + SCALE).to(torch.float32))

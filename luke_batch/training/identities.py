@@ -1,12 +1,12 @@
-"""Mentions that say which entity they are: what teaches mention vectors to place one entity's mentions together.
+"""Mentions that say which entity they are: what teaches mention vectors to place one entity's together.
 
-Vectors are compared inside a batch, so a batch holds a few documents with several sentences of each: there are
-the other mentions of an entity, and entities of the same topic to tell it from.
+Vectors are compared inside a batch, so a batch holds a few documents with several sentences of each: there
+are the other mentions of an entity, and entities of the same topic to tell it from.
 
-Annotation comes in two kinds. Of *linked* rows each mention has its entity (a title, a Wikidata id, a cluster),
-and all others are different ones. Of plain NER rows nothing is told: inside a document, mentions of one label
-that share a word's beginning ("Hrvatska", "Hrvatskoj"; "Ana Novak", "Novak") count as one entity, and across
-documents such pairs say nothing.
+Annotation comes in two kinds. Of *linked* rows each mention has its entity (a title, a Wikidata id, a
+cluster), and all others are different ones. Of plain NER rows nothing is told: inside a document, mentions of
+one label that share a word's beginning ("Hrvatska", "Hrvatskoj"; "Ana Novak", "Novak") count as one entity,
+and across documents such pairs say nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Group = list[Mentions]
 
 
 def linked(rows: Iterable[tuple[str, Row]]) -> list[Group]:
-    """Groups of rows whose entities' labels name the entity itself; `rows` come with the name of their group."""
+    """Groups of rows whose entities' labels name the entity itself; `rows` come with their group's name."""
     groups: dict[str, Group] = defaultdict(list)
     for group, row in rows:
         known = [item for item in row.entities if item.label is not None]

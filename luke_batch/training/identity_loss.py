@@ -16,8 +16,8 @@ def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:
     """The mean over the mentions that have a positive; 0 where none has one.
 
     Positives have the same entity and another surface: the same surface is easily near, and is counted only
-    where an entity has no other. Negatives are mentions of other entities, unless their surfaces are equal or,
-    where targets tell word beginnings, begin alike.
+    where an entity has no other. Negatives are mentions of other entities, unless their surfaces are equal
+    or, where targets tell word beginnings, begin alike.
 
     Args:
         vectors: (n, d) float32, of any length.

@@ -1,4 +1,4 @@
-"""Rows whose entities' labels name the entity itself: Wikipedia titles, Wikidata ids, or clusters of a document."""
+"""Rows whose entities' labels name the entity itself: a Wikipedia title, a Wikidata id, a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNNAMED = frozenset({"TIME", "NUM"})
 
 
 def read_linked(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
-    """Rows with the mentions of their column `links[start,end,title,qid]`, each labelled by title or else qid."""
+    """Rows with the mentions of their column `links[start,end,title,qid]`, labelled by title or else qid."""
     rows: list[Row] = []
     for file in files:
         for row, values in zip(*_with_column(file, "links"), strict=True):

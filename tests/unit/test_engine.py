@@ -28,6 +28,7 @@ VARIANTS = {
     "mluke": Recipe(kind="mluke", entity_aware=False),
     "mluke-aware": Recipe(kind="mluke", entity_emb_size=HIDDEN),
 }
+ENGINE = __import__("os").environ.get("ENG", "transformers")
 TASKS = {Task.SPANS: "ner", Task.ENTITY: "types", Task.PAIR: "relations"}
 
 
@@ -50,9 +51,7 @@ def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
 
 def engine(folder: Path, *tasks: Task, max_tokens: int = 512) -> Engine:
     """The engine under test, on the CPU."""
-    return load_engine(
-        ModelConfig(engine="transformers", max_tokens=max_tokens), resolve(str(folder)), tasks, "cpu"
-    )
+    return load_engine(ModelConfig(engine=ENGINE, max_tokens=max_tokens), resolve(str(folder)), tasks, "cpu")
 
 
 def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:

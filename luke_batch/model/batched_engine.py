@@ -1,0 +1,111 @@
+"""What every engine does around its forward pass: refuse bad inputs, batch, survive a full memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.errors import CheckpointError, DeviceError
+from luke_batch.model.batching import run_halving
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.engine import Task
+from luke_batch.model.span_scorer import SpanScorer
+from luke_batch.model.windows import Window
+
+ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class BatchedEngine(ABC):
+    """An `Engine` but for its batches and its forward pass."""
+
+    def __init__(self, checkpoint: Checkpoint, tasks: Collection[Task], device: str, max_tokens: int) -> None:
+        self._checkpoint = checkpoint
+        self._tasks = frozenset(tasks)
+        self._device = device
+        self._max_tokens = max_tokens
+        self._pad_id = checkpoint.setting("pad_token_id")
+        self._scorer = SpanScorer(checkpoint) if Task.BOUNDS in tasks else None
+
+    @abstractmethod
+    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
+        """Indices of the windows of each batch, from the (n,) lengths of all."""
+
+    @abstractmethod
+    def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        """The outputs of one batch, which has at least one window."""
+
+    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        """The outputs of `task` for each window.
+
+        Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
+        """
+        if task.head != "embeddings" and task not in self._tasks:
+            raise ValueError(f"the engine was not loaded for the task {task.value}")
+        self._check(task, windows)
+        words = np.array([len(window.token_ids) for window in windows], np.int32)
+        entities = np.array([len(window.entity_ids) for window in windows], np.int32)
+        results: dict[int, FloatArray] = {}
+        for rows in self._batches(words, entities):
+            batch = [windows[row] for row in rows]
+            try:
+                outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)
+            except RuntimeError as error:
+                self._check_device(error)
+                raise
+            results.update(zip(rows.tolist(), outputs, strict=True))
+        return [results[row] for row in range(len(windows))]
+
+    def _outputs(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        if task is not Task.BOUNDS:
+            return self._forward(task, windows)
+        assert self._scorer is not None, "checked in run"
+        return self._scorer(windows)
+
+    def _check(self, task: Task, windows: Sequence[Window]) -> None:
+        """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""
+        limits = [self._checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size")]
+        longest = self._checkpoint.setting("max_position_embeddings") - self._pad_id - 1
+        for window in windows:
+            for ids, limit, kind in zip(
+                (window.token_ids, window.entity_ids), limits, ("token", "entity"), strict=True
+            ):
+                if ids.size and not 0 <= ids.min() <= ids.max() < limit:
+                    raise CheckpointError(
+                        f"{self._checkpoint.path}: the tokenizer gives the {kind} id {ids.max()}, but the "
+                        f"weights have {limit} rows; tokenizer and weights do not belong together"
+                    )
+            if len(window.token_ids) > longest:
+                raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
+            if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
+                raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task.value}")
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        if not isinstance(error, (RuntimeError, MemoryError)):
+            return False
+        found = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+            phrase in str(error).lower() for phrase in OUT_OF_MEMORY
+        )
+        if found and self._device != "cpu":
+            torch.cuda.empty_cache()  # blocks of the failed sizes are of no use to the halves
+        return found
+
+    def _check_device(self, cause: RuntimeError) -> None:
+        """DeviceError where the device fails whatever it is asked: after a device-side assert or a lost
+        context CUDA repeats its error until the process ends, while other errors are those of one batch.
+        """
+        if self._device == "cpu":
+            return
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+            raise DeviceError(f"the GPU of this process no longer answers: {reason}") from cause
+
+
+def as_array(tensor: torch.Tensor) -> FloatArray:
+    """A tensor of any device as float32."""
+    return tensor.to("cpu", torch.float32).numpy()

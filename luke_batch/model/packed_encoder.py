@@ -1,0 +1,143 @@
+"""LUKE's encoder for inference over packed batches.
+
+Equal to transformers' in exact arithmetic. Linear maps and norms see the rows that exist: words and entities
+side by side, without padding. The position of an entity is the mean of the position rows of its span, a
+difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys and
+values are those of all rows.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from luke_batch.errors import CheckpointError
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.linear import LayerNorm, Linear
+from luke_batch.model.packed_attention import Asking, PackedAttention
+from luke_batch.model.packing import Indices, PackedWindows
+from luke_batch.model.parameters import entity_aware
+from luke_batch.model.weights import encoder_tables, layer_state
+
+State = Mapping[str, Tensor]
+
+
+class PackedEncoder:
+    """A loaded encoder. The products are computed in `dtype`; states between layers are float32."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> None:
+        """Raises CheckpointError where the weights do not fit, or the activation is another than GELU."""
+        activation = checkpoint.config.get("hidden_act", "gelu")
+        if activation != "gelu":
+            raise CheckpointError(
+                f"{checkpoint.path}: its hidden_act is {activation!r}, and `engine: fast` computes gelu only; "
+                "set `engine: transformers` for this model"
+            )
+        state = layer_state(checkpoint)
+        self._embeddings = _Embeddings(checkpoint, state, device)
+        self._layers = [
+            _Layer(checkpoint, state, f"encoder.layer.{number}", device, dtype)
+            for number in range(checkpoint.setting("num_hidden_layers"))
+        ]
+
+    def __call__(
+        self, batch: PackedWindows, asking: Asking = Asking.ALL, rows: Indices | None = None
+    ) -> Tensor:
+        """Last hidden states of the rows that are `asking`, or of `rows` among these: (n, hidden) float32."""
+        states = self._embeddings(batch)
+        for layer in self._layers[:-1]:
+            states = layer(states, batch)
+        return self._layers[-1](states, batch, asking, rows)
+
+
+class _Embeddings:
+    """Words and entities as they enter the first layer."""
+
+    def __init__(self, checkpoint: Checkpoint, state: State, device: str) -> None:
+        self._device = device
+        words, self._entities = encoder_tables(checkpoint)
+        self._words = words.to(device)
+        first = checkpoint.setting("pad_token_id") + 1
+        positions = state["embeddings.position_embeddings.weight"][first:]
+        self._positions = (positions + state["embeddings.token_type_embeddings.weight"][0]).to(device)
+        # Prefix sums lose what float32 differences of large sums cannot hold.
+        spans = state["entity_embeddings.position_embeddings.weight"].to(torch.float64).cumsum(0)
+        self._sums = functional.pad(spans, (0, 0, 1, 0)).to(device)
+        self._longest = checkpoint.max_mention_length
+        self._dense = state.get("entity_embeddings.entity_embedding_dense.weight")
+        self._type = state["entity_embeddings.token_type_embeddings.weight"][0]
+        self._word_norm, self._entity_norm = (
+            LayerNorm.read(state, f"{part}.LayerNorm", _epsilon(checkpoint), device)
+            for part in ("embeddings", "entity_embeddings")
+        )
+
+    def __call__(self, batch: PackedWindows) -> Tensor:
+        """(w + e, hidden) float32."""
+        token_ids, token_positions = self._moved(batch.token_ids), self._moved(batch.token_positions)
+        words = self._word_norm(self._words.rows(token_ids) + self._positions[token_positions])
+        if not batch.entities:
+            return words
+        entities = self._entity_norm(self._entity_rows(batch.entity_ids) + self._mean_positions(batch))
+        return torch.cat([words, entities])
+
+    def _entity_rows(self, ids: Indices) -> Tensor:
+        """(e, hidden): of a table of 500 thousand rows only those are read that occur, each once a batch."""
+        unique, places = np.unique(ids, return_inverse=True)
+        rows = self._entities.rows(torch.from_numpy(unique))
+        if self._dense is not None:
+            rows = functional.linear(rows, self._dense)
+        return (rows + self._type).to(self._device)[self._moved(places)]
+
+    def _mean_positions(self, batch: PackedWindows) -> Tensor:
+        start, end = batch.entity_spans.T
+        end = np.minimum(end, start + self._longest)
+        length = self._moved(np.maximum(end - start, 1)).unsqueeze(1)
+        return ((self._sums[self._moved(end)] - self._sums[self._moved(start)]) / length).to(torch.float32)
+
+    def _moved(self, indices: Indices) -> Tensor:
+        return torch.from_numpy(indices).to(self._device)
+
+
+class _Layer:
+    """Attention and feed-forward."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, state: State, name: str, device: str, dtype: torch.dtype
+    ) -> None:
+        heads = checkpoint.setting("num_attention_heads")
+        self._attention = PackedAttention(
+            state, f"{name}.attention.self", heads, entity_aware(checkpoint), device, dtype
+        )
+        self._context, self._inner, self._outer = (
+            Linear.read(state, f"{name}.{part}.dense").to(device, dtype)
+            for part in ("attention.output", "intermediate", "output")
+        )
+        self._context_norm, self._outer_norm = (
+            LayerNorm.read(state, f"{name}.{part}.LayerNorm", _epsilon(checkpoint), device)
+            for part in ("attention.output", "output")
+        )
+
+    def __call__(
+        self,
+        states: Tensor,
+        batch: PackedWindows,
+        asking: Asking = Asking.ALL,
+        rows: Indices | None = None,
+    ) -> Tensor:
+        """The states after this layer, as `PackedEncoder` says."""
+        context = self._attention(states, batch, asking)
+        if asking is not Asking.ALL:
+            states = states[batch.words :] if asking is Asking.ENTITIES else states[: batch.words]
+        if rows is not None:
+            chosen = torch.from_numpy(rows).to(states.device)
+            context, states = context[chosen], states[chosen]
+        states = self._context_norm(states + self._context(context))
+        return self._outer_norm(states + self._outer(functional.gelu(self._inner(states))))
+
+
+def _epsilon(checkpoint: Checkpoint) -> float:
+    value = checkpoint.config.get("layer_norm_eps", 1e-12)
+    assert isinstance(value, (int, float))
+    return float(value)
