@@ -201,6 +201,42 @@ def test_a_run_in_one_process_is_a_function_of_its_seed(tmp_path: Path, base: st
     assert all(torch.equal(item, states[1][name]) for name, item in states[0].items())
 
 
+def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base: str) -> None:
+    """Weights, optimizer, order of the data and the best state: all come back from the folder of the run."""
+    rows = annotated_rows(12)
+    train, dev = (put_rows(tmp_path / f"{name}.parquet", rows) for name in ("train", "dev"))
+    config = FinetuneConfig(
+        heads=("ner", "types"), base=base, steps=6, batch_tokens=128, evaluations=3, checkpoint_seconds=1e-6
+    )
+    for name in ("whole", "stopped"):
+        make_plan(train, dev, config, tmp_path / name)
+    runs = [run_folder(tmp_path / name) for name in ("whole", "stopped")]
+    Worker(runs[0], Group(), "cpu").train()
+
+    worker = Worker(runs[1], Group(), "cpu")
+    watch = worker._watch
+
+    def stop_in_step_5() -> None:
+        watch()
+        if worker._trainer.progress.step == 5:
+            raise KeyboardInterrupt
+
+    worker._watch = stop_in_step_5
+    with pytest.raises(KeyboardInterrupt):
+        worker.train()
+    assert not (runs[1] / "model").exists()
+    resumed = Worker(runs[1], Group(), "cpu")
+    resumed.train()
+    assert resumed._trainer.progress.step == 6
+    whole, other = ({f.name: f for f in (run / "model").iterdir()} for run in runs)
+    assert whole.keys() == other.keys()
+    for name in ("model.safetensors", "heads.safetensors"):
+        expected, found = load_file(whole[name]), load_file(other[name])
+        assert all(torch.equal(found[key], item) for key, item in expected.items())
+    scores = [[p for p in read_curve(run / "curve.jsonl") if "dev" in p] for run in runs]
+    assert [(p["step"], p["dev"]) for p in scores[0]] == [(p["step"], p["dev"]) for p in scores[1]]
+
+
 def test_dev_labels_that_train_lacks_are_reported(tmp_path: Path, base: str) -> None:
     """They count as misses."""
     train = put_rows(tmp_path / "train.parquet", annotated_rows(4))
