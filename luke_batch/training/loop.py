@@ -80,7 +80,7 @@ class Trainer:
     def __init__(
         self,
         model: MultiTaskModel,
-        sources: dict[str, Batches],
+        sources: Mapping[str, Batches],
         shares: dict[str, float],
         pad_id: int,
         config: LoopConfig,
