@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, compact, config, demo, evaluate, models, plan
+from luke_batch.cli import annotate, compact, config, demo, evaluate, finetune, models, plan
 from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
 
 _INTERRUPTED = 130
@@ -30,6 +30,7 @@ app.command("plan")(plan.plan)
 app.command("compact")(compact.compact)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("finetune")(finetune.finetune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 

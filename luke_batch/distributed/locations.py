@@ -1,7 +1,7 @@
 """Where INPUT and OUTPUT may lie: asked before anything is written."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from luke_batch.config import JobConfig, OutputConfig
@@ -17,21 +17,30 @@ def check_absolute(input: str, output: str, config: JobConfig, environment: Mapp
     """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed
     afterwards.
     """
-    if _SUBMITTED not in environment:
-        return
     kinds: tuple[tuple[str, str, type[UsageError]], ...] = (
         ("INPUT", input, InputError),
         ("OUTPUT", output, OutputError),
     )
-    relative = [(name, path, kind) for name, path, kind in kinds if _is_relative(path)]
+    relative = list(kinds)
     models = {head.model: config.model_of(head).path for head in config.heads}
     relative += [
         (f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)
     ]
     gazetteer = config.proposers.gazetteer
-    if gazetteer is not None and _is_relative(gazetteer.path):
+    if gazetteer is not None:
         relative.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
-    for name, path, kind in relative:
+    refuse_relative(relative, environment)
+
+
+def refuse_relative(
+    places: Sequence[tuple[str, str, type[UsageError]]], environment: Mapping[str, str]
+) -> None:
+    """Raise the error of the first place (name, path, error) that is relative, in a submitted job."""
+    if _SUBMITTED not in environment:
+        return
+    for name, path, kind in places:
+        if not _is_relative(path):
+            continue
         raise kind(
             f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
             " directory; give an absolute path or an s3:// URL"

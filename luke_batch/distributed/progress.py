@@ -56,9 +56,9 @@ class Meter:
         if self.documents:
             rate = self.documents / seconds
             left = max(self.totals.documents - self.documents, 0) / rate
-            parts += [f"{rate:,.1f} documents/s", f"{_duration(left)} left"]
+            parts += [f"{rate:,.1f} documents/s", f"{duration(left)} left"]
         else:
-            parts.append(f"starting for {_duration(seconds)}")
+            parts.append(f"starting for {duration(seconds)}")
         if self.dead:
             parts.append(f"{self.dead:,} dead letter" + ("" if self.dead == 1 else "s"))
         return ", ".join(parts)
@@ -118,7 +118,8 @@ class _Description(ProgressColumn):
         return Text(task.description, overflow="ellipsis", no_wrap=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours and minutes, minutes and seconds, or seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -67,6 +67,15 @@ class EncoderInput:
     entity_spans: Tensor
     """(batch, entities, 2), int64: first token and the one past the last."""
 
+    def to(self, device: str) -> EncoderInput:
+        """The same on another device."""
+        return EncoderInput(
+            self.token_ids.to(device),
+            self.token_lengths.to(device),
+            self.entity_ids.to(device),
+            self.entity_spans.to(device),
+        )
+
 
 class WordEmbeddings(nn.Module):
     """Words, their positions (counted from pad+1) and the one token type."""

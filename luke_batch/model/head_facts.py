@@ -12,6 +12,9 @@ from luke_batch.model.tensor_files import TensorFacts
 
 MANIFEST = "luke_batch.json"
 FORMAT = 1
+SECTION = "luke_batch"
+"""Of config.json: what a fine-tuned head knows beyond the settings of transformers."""
+SECTION_FORMAT = 1
 
 # Hidden states that a head's linear layer reads.
 FEATURES = {"ner": 3, "types": 1, "relations": 2}
@@ -75,7 +78,8 @@ def read_manifest(folder: Path) -> Heads:
 def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> Heads:
     """Heads and context of a transformers checkpoint, by its architecture.
 
-    config.json does not tell the context, but LUKE's own NER fine-tuning always filled the window.
+    Without a section of ours config.json does not tell the context, but LUKE's own NER fine-tuning always
+    filled the window. Raises CheckpointError where that section is of a newer format, or malformed.
     """
     architectures = cast("list[str]", config.get("architectures") or [])
     heads: dict[str, HeadFacts] = {}
@@ -83,7 +87,35 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
         head = ARCHITECTURES.get(architecture)
         if head is not None:
             heads[head] = HeadFacts(labels=_labels(config, tensors, path), multi_label=_multi_label(config))
+    section = config.get(SECTION)
+    if section is not None:
+        return _with_section(heads, section, path)
     return heads, "document" if "ner" in heads else None
+
+
+class _Section(BaseModel):
+    none_label: str | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    max_words: int | None = Field(default=None, ge=1)
+    context: Literal["none", "document"] | None = None
+
+
+def _with_section(heads: dict[str, HeadFacts], content: object, path: str) -> Heads:
+    found = cast("dict[str, object]", content if isinstance(content, dict) else {})
+    if found.get("format") != SECTION_FORMAT:
+        raise CheckpointError(
+            f"{path}: config.json has a section {SECTION} of format {found.get('format')!r}, but this"
+            f" luke-batch reads {SECTION_FORMAT}; update luke-batch"
+        )
+    try:
+        section = _Section.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: {SECTION}.{where} in config.json: {first['msg']}; mend it") from error
+    update = section.model_dump(exclude={"context"})
+    return {name: facts.model_copy(update=update) for name, facts in heads.items()}, section.context
 
 
 def check_shapes(

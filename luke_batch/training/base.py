@@ -7,14 +7,18 @@ as copies of the encoder's own queries, so that without entities the output equa
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from luke_batch.errors import CheckpointError
+from luke_batch.model.pieces import read_object
+from luke_batch.model.tensor_files import encoder_files
 
 State = dict[str, Tensor]
 
@@ -22,11 +26,7 @@ ENTITY_VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "[MASK2]": 3}
 """The entities of a model that links nothing: padding, unknown, and the two masks that stand for mentions."""
 
 _ENTITY_QUERIES = ("w2e_query", "e2w_query", "e2e_query")
-_ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta"})
-
-
-class BaseModelError(ValueError):
-    """The base model is no encoder that maps onto LUKE."""
+ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,27 @@ class Base:
 
 
 def load_base(folder: Path) -> Base:
-    """Reads config.json and model.safetensors of a BERT-, RoBERTa- or XLM-R-type encoder."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") not in _ENCODER_TYPES:
-        message = f"{folder}: model_type {config.get('model_type')!r} is none of {sorted(_ENCODER_TYPES)}"
-        raise BaseModelError(message)
-    state = {_plain_name(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    return Base(config, state)
+    """Reads config.json and model.safetensors of a BERT-, RoBERTa- or XLM-R-type encoder.
+
+    Raises CheckpointError where the folder has something else, or is not whole.
+    """
+    config = read_object(folder / "config.json")
+    if config.get("model_type") not in ENCODER_TYPES:
+        raise CheckpointError(
+            f"{folder}: model_type {config.get('model_type')!r} is neither LUKE's nor one of"
+            f" {', '.join(sorted(ENCODER_TYPES))}; choose another base"
+        )
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise CheckpointError(f"{folder}: hidden_act {config['hidden_act']!r}; LUKE computes gelu only")
+    try:
+        tensors = {
+            name: item
+            for file in encoder_files(folder, str(folder))
+            for name, item in load_file(file).items()
+        }
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder}: weights cannot be read ({error}); download it again") from error
+    return Base(config, {_plain_name(name): tensor.float() for name, tensor in tensors.items()})
 
 
 def _plain_name(name: str) -> str:

@@ -13,11 +13,9 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
+from luke_batch.errors import InputError
+
 _COLUMNS = ("id", "lang", "source", "doc_id", "text", "entities", "relations")
-
-
-class TrainingDataError(ValueError):
-    """A file of training data as a whole cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,12 @@ def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
         schema = pq.read_schema(file)
         missing = {"text", "entities"} - set(schema.names)
         if missing:
-            message = f"{file}: no column {', '.join(sorted(missing))}; training data has text and entities"
-            raise TrainingDataError(message)
+            raise InputError(
+                f"{file}: no column {', '.join(sorted(missing))}; training data has text and entities"
+            )
         table = pq.read_table(file, columns=[name for name in _COLUMNS if name in schema.names])
         for number, values in enumerate(cast("list[dict[str, Any]]", table.to_pylist())):
-            row = _row(values, f"{file.name}#{number}")
+            row = row_of(values, f"{file.name}#{number}")
             reason = fault(row)
             if reason is None or skipped is None:
                 rows.append(row)
@@ -72,10 +71,15 @@ def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
     return rows
 
 
-def _row(values: dict[str, Any], name: str) -> Row:
-    entities = tuple(Entity(item["start"], item["end"], item["label"]) for item in values["entities"] or ())
+def row_of(values: dict[str, Any], name: str) -> Row:
+    """A row of a file as Python values; `name` is its id where it has none."""
+    entities = tuple(
+        Entity(_whole(item, "start"), _whole(item, "end"), item.get("label"))
+        for item in _structs(values, "entities")
+    )
     relations = tuple(
-        Relation(item["head"], item["tail"], item["label"]) for item in values.get("relations") or ()
+        Relation(_whole(item, "head"), _whole(item, "tail"), item.get("label") or "")
+        for item in _structs(values, "relations")
     )
     return Row(
         id=str(values.get("id") or name),
@@ -88,6 +92,17 @@ def _row(values: dict[str, Any], name: str) -> Row:
     )
 
 
+def _structs(values: dict[str, Any], column: str) -> list[dict[str, Any]]:
+    """The structs of a list column; a null among them has null members."""
+    return [item or {} for item in values.get(column) or ()]
+
+
+def _whole(item: dict[str, Any], member: str) -> int:
+    """A member; -1, which is out of every range, where it is null."""
+    value = item.get(member)
+    return -1 if value is None else int(value)
+
+
 def fault(row: Row) -> str | None:
     """Why a row cannot be used."""
     if not row.text.strip():
@@ -97,6 +112,8 @@ def fault(row: Row) -> str | None:
     count = len(row.entities)
     if any(not (0 <= item.head < count and 0 <= item.tail < count) for item in row.relations):
         return "relation to no entity"
+    if any(not item.label for item in row.relations):
+        return "relation without a label"
     return None
 
 

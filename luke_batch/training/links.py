@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from luke_batch.training.data import Entity, Row, TrainingDataError, fault, read_rows
+from luke_batch.errors import InputError
+from luke_batch.training.data import Entity, Row, fault, read_rows
 
 _UNNAMED = frozenset({"TIME", "NUM"})
 """Types whose equal surfaces in two documents may be two entities: "two years", "1998"."""
@@ -66,8 +67,7 @@ def _cluster(row: Row, number: int) -> str:
 def _with_column(file: Path, name: str) -> tuple[list[Row], list[list[Any]]]:
     """All rows of a file, faulty ones too, and the values of one more column."""
     if name not in pq.read_schema(file).names:
-        message = f"{file}: no column {name}; identities are learnt from it"
-        raise TrainingDataError(message)
+        raise InputError(f"{file}: no column {name}; identities are learnt from it")
     values = cast("list[list[Any] | None]", pq.read_table(file, columns=[name])[name].to_pylist())
     return read_rows([file], None), [item or [] for item in values]
 

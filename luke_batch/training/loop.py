@@ -1,26 +1,27 @@
-"""Training against the clock: the learning rate follows the share of the time budget that has passed.
+"""Training to a budget of steps or of seconds: the learning rate follows the share of it that is spent.
 
-A run therefore always ends well: warm-up, then a linear fall to nothing exactly when the budget is spent, on
-whatever machine. It can be killed at any time and resumed from its last checkpoint, with the time it had
-left.
+A run therefore always ends well: warm-up, then a linear fall to nothing exactly when the budget is spent, a
+budget of seconds on whatever machine. It can be killed at any time and resumed from its last checkpoint, with
+what it had left. Several processes take the same steps, each on batches of its own, and average gradients.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
 from luke_batch.training.optimizer import optimizer_of
+from luke_batch.training.parallel import Group
 from luke_batch.training.sampling import Batches
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ log = logging.getLogger(__name__)
 class LoopConfig:
     """How a run trains, and when it writes."""
 
-    seconds: float
-    """The time budget, over all resumed parts."""
+    seconds: float | None = None
+    """The time budget, over all resumed parts; for one process, as clocks differ."""
+    steps: int | None = None
+    """The budget of steps; exactly one of the two."""
     encoder_rate: float = 2e-4
     head_rate: float = 8e-4
     """For heads and entity rows, which start from nothing."""
@@ -44,6 +47,11 @@ class LoopConfig:
     snapshot_every: float = 900.0
     log_every: int = 25
     seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.steps is None):
+            raise ValueError("a run is bounded by seconds or by steps")
 
 
 @dataclass
@@ -55,6 +63,8 @@ class Progress:
     examples: dict[str, int] = field(default_factory=dict[str, int])
     losses: dict[str, float] = field(default_factory=dict[str, float])
     """A running mean of each task's loss."""
+    best: float | None = None
+    """The best dev score so far."""
 
 
 def rate_share(share: float, warm_up: float) -> float:
@@ -70,38 +80,60 @@ class Trainer:
     def __init__(
         self,
         model: MultiTaskModel,
-        sources: dict[str, Batches],
+        sources: Mapping[str, Batches],
         shares: dict[str, float],
         pad_id: int,
         config: LoopConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
+        group: Group | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`shares`: the part of all steps that each task gets."""
-        self.model = model
+        """`shares`: the part of all steps that each task gets; `weights`: those of its labels (`loss_of`)."""
+        self.model = model.to(config.device)
         self.config = config
+        self.group = group or Group()
         self.progress = Progress()
         self._sources = sources
         self._names = list(sources)
         total = sum(shares[name] for name in self._names)
         self._shares = [shares[name] / total for name in self._names]
         self._pad_id = pad_id
+        self._weights = {name: item.to(config.device) for name, item in (weights or {}).items()}
         self._clock = clock
         self._rng = np.random.default_rng(config.seed)
         self._optimizer = optimizer_of(model, config.encoder_rate, config.head_rate, config.weight_decay)
-        torch.manual_seed(config.seed)
+        # Dropout differs between processes, which see different examples anyhow.
+        torch.manual_seed(config.seed + 1_000_003 * self.group.rank)
 
-    def run(self, checkpoint: Path | None = None, snapshot: Callable[[], None] | None = None) -> None:
-        """Trains until the budget is spent; `snapshot` is called now and then, within the budget."""
+    @property
+    def share(self) -> float:
+        """The part of the budget that is spent."""
+        if self.config.steps is not None:
+            return self.progress.step / self.config.steps
+        return self.progress.elapsed / cast("float", self.config.seconds)
+
+    def run(
+        self,
+        checkpoint: Path | None = None,
+        snapshot: Callable[[], None] | None = None,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        """Trains until the budget is spent; `snapshot` is called now and then, within the budget, and `watch`
+        after every step.
+        """
         progress, config = self.progress, self.config
         begun = self._clock() - progress.elapsed
         saved = shown = progress.elapsed
-        while progress.elapsed < config.seconds:
+        while self.share < 1:
             self.step()
             progress.elapsed = self._clock() - begun
+            if watch is not None:
+                watch()
             if progress.step % config.log_every == 0:
                 self._report()
-            if checkpoint is not None and progress.elapsed - saved >= config.checkpoint_every:
+            due = progress.elapsed - saved >= config.checkpoint_every
+            if checkpoint is not None and self.group.agree(due):
                 self.save(checkpoint)
                 saved = progress.elapsed
             if snapshot is not None and progress.elapsed - shown >= config.snapshot_every:
@@ -114,24 +146,29 @@ class Trainer:
     def start(self) -> None:
         """Prepares the heads of a new run; a resumed one has them in its checkpoint."""
         for name, spec in self.model.specs.items():
-            if spec.multi_label:
+            if spec.multi_label and spec.feature == "pair":
                 inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
-                start_rare(self.model, name, inputs)
+                start_rare(self.model, name, inputs.to(self.config.device))
+        self.group.copy_from_leader(item.data for item in self.model.parameters())
 
     def step(self) -> float:
         """One step on one batch of a random task; returns its loss."""
         name = self._names[int(self._rng.choice(len(self._names), p=self._shares))]
-        share = self.progress.elapsed / self.config.seconds
+        share = self.share
         examples = self._sources[name].next(share)
         inputs, targets, known = collate(examples, self._pad_id, self.model.specs[name].multi_label)
+        device = self.config.device
+        targets, known = targets.to(device), None if known is None else known.to(device)
         for group in self._optimizer.param_groups:
             group["lr"] = group["full_rate"] * rate_share(share, self.config.warm_up)
         self.model.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
-            logits = self.model(name, inputs)
-        loss = loss_of(logits, targets, known, self.model.names)
+        kind = torch.device(device).type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.config.bfloat16):
+            logits = self.model(name, inputs.to(device))
+        loss = loss_of(logits, targets, known, self._weights.get(name), self.model.names)
         loss.backward()
         trained = [item for item in self.model.parameters() if item.grad is not None]
+        self.group.average_gradients(trained)
         nn.utils.clip_grad_norm_(trained, self.config.clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -147,54 +184,70 @@ class Trainer:
         losses = " ".join(f"{name} {value:.3f}" for name, value in sorted(progress.losses.items()))
         seen = " ".join(f"{name} {count}" for name, count in sorted(progress.examples.items()))
         log.info(
-            "step %d  %.0f of %.0f s  loss: %s  examples: %s",
+            "step %d  %.0f s, %.0f%%  loss: %s  examples: %s",
             progress.step,
             progress.elapsed,
-            self.config.seconds,
+            100 * self.share,
             losses,
             seen,
         )
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""
+        own = {
+            "torch_rng": torch.get_rng_state(),
+            "sources": {name: source.state() for name, source in self._sources.items()},
+        }
+        if self.config.device != "cpu":
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.config.device)
+        frozen = self._frozen()
         return {
-            "model": {name: item for name, item in self.model.state_dict().items() if name not in _FROZEN},
+            "model": {name: item for name, item in self.model.state_dict().items() if name not in frozen},
             "optimizer": self._optimizer.state_dict(),
             "words": self._words(),
             "step": self.progress.step,
             "elapsed": self.progress.elapsed,
             "examples": dict(self.progress.examples),
             "losses": dict(self.progress.losses),
+            "best": self.progress.best,
             "rng": self._rng.bit_generator.state,
-            "torch_rng": torch.get_rng_state(),
-            "sources": {name: source.state() for name, source in self._sources.items()},
+            "processes": self.group.gather(own),
         }
 
     def save(self, file: Path) -> None:
-        """Writes the state; a kill in the middle leaves the previous one whole."""
-        partial = file.with_name(file.name + ".partial")
-        torch.save(self.state(), partial)
-        partial.replace(file)
+        """Writes the state of all processes; a kill in the middle leaves the previous one whole."""
+        state = self.state()
+        if self.group.leads:
+            partial = file.with_name(file.name + ".partial")
+            torch.save(state, partial)
+            partial.replace(file)
+        self.group.wait()
 
     def resume(self, file: Path) -> None:
         """Continues where `save` was called; ValueError where that was with another vocabulary."""
-        state: dict[str, Any] = torch.load(file, weights_only=True)
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
         if not np.allclose(state["words"], self._words(), rtol=1e-4):
             message = f"{file}: was trained on another vocabulary; remove it to start anew"
             raise ValueError(message)
         self.model.load_state_dict(state["model"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"])
+        self.progress = Progress(
+            state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best")
+        )
         self._rng.bit_generator.state = state["rng"]
-        torch.set_rng_state(state["torch_rng"])
+        # Before there were several processes, the state of the one stood at the top.
+        own = state["processes"][self.group.rank] if "processes" in state else state
+        torch.set_rng_state(own["torch_rng"])
+        if "cuda_rng" in own:
+            torch.cuda.set_rng_state(own["cuda_rng"], self.config.device)
         for name, source in self._sources.items():
-            source.restore(state["sources"][name])
+            source.restore(own["sources"][name])
+
+    def _frozen(self) -> set[str]:
+        """What is not in a checkpoint: it comes from the base again."""
+        return {name for name, item in self.model.named_parameters() if not item.requires_grad}
 
     def _words(self) -> list[float]:
-        """Tells one vocabulary from another: its size and the sum of its rows, which never change."""
+        """Tells one vocabulary from another: its size and, where they never change, the sum of its rows."""
         rows = self.model.encoder.embeddings.word_embeddings.weight
-        return [float(len(rows)), float(rows.double().sum())]
-
-
-_FROZEN = frozenset({"encoder.embeddings.word_embeddings.weight"})
-"""Not in a checkpoint: they come from the base again."""
+        return [float(len(rows)), 0.0 if rows.requires_grad else float(rows.double().sum())]

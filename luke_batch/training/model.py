@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.training.identity_loss import identity_loss, name_loss
@@ -39,12 +41,19 @@ class HeadSpec:
 class MultiTaskModel(nn.Module):
     """The encoder and a linear head for each task."""
 
-    def __init__(self, config: EncoderConfig, heads: dict[str, HeadSpec], dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        heads: dict[str, HeadSpec],
+        dropout: float = 0.1,
+        *,
+        freeze_words: bool = True,
+    ) -> None:
+        """`freeze_words`: for rows that are stored with 8 bits, few of which occur in the training data."""
         super().__init__()
         self.specs = heads
         self.encoder = LukeEncoder(config)
-        # Frozen: the rows are stored with 8 bits, and few of them occur in the training data.
-        self.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
+        self.encoder.embeddings.word_embeddings.weight.requires_grad_(not freeze_words)
         self.dropout = nn.Dropout(dropout)
         self.names: Tensor | None = None
         """(m, hidden) unit vectors of the names that vectors learn from; see `identity_loss.name_loss`."""
@@ -75,6 +84,11 @@ class MultiTaskModel(nn.Module):
         # Heads decide by small margins, and are too small for half precision to be any faster.
         with torch.autocast(features.device.type, enabled=False):
             return self.heads[name](features)
+
+    def recompute_layers(self) -> None:
+        """Keep no layer's inner states for the backward pass: a third more work for far less memory."""
+        for layer in self.encoder.layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def start_rare(model: MultiTaskModel, name: str, batch: EncoderInput) -> None:
@@ -117,15 +131,24 @@ def collate(
         targets = np.stack([example.targets for example in examples])
         known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
         return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
-    labels = np.full((count, entities, *examples[0].targets.shape[1:]), _IGNORED, np.int64)
+    width = max(len(example.targets) for example in examples)
+    labels = np.full((count, width, *examples[0].targets.shape[1:]), _IGNORED, np.int64)
     for place, example in enumerate(examples):
         labels[place, : len(example.targets)] = example.targets
     return inputs, torch.from_numpy(labels), None
 
 
-def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, names: Tensor | None = None) -> Tensor:
+def loss_of(
+    logits: Tensor,
+    targets: Tensor,
+    known: Tensor | None,
+    weights: Tensor | None = None,
+    names: Tensor | None = None,
+) -> Tensor:
     """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels; of
     vectors (targets of several columns) the contrastive one.
+
+    `weights`, (labels,), count examples of rare labels more.
 
     Where a pair's annotation knows only some labels, one of which holds, the choice among them is learnt too.
     """
@@ -135,8 +158,11 @@ def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, names: Tensor
         loss = identity_loss(vectors, targets)
         return loss if names is None else loss + name_loss(vectors, targets[:, 2], names)
     if known is None:
-        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=_IGNORED)
-    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return functional.cross_entropy(
+            logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=_IGNORED
+        )
+    logits = logits.view_as(targets)  # the windows of types have one entity
+    each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     loss = (each * known).sum(-1).mean()
     partial = ~known.all(-1) & (targets.sum(-1) == 1)
     if partial.any():

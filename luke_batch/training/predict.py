@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.heads.ner import choose
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
@@ -27,63 +28,61 @@ def logits_of(model: MultiTaskModel, name: str, examples: Sequence[Example], pad
     """The logits of each example, in order: (entities, labels), for pairs (labels,)."""
     model.eval()
     spec = model.specs[name]
+    device = next(model.parameters()).device
+    bfloat16 = device.type == "cpu" and multiplies_bfloat16()
     found: dict[int, FloatArray] = {}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for batch in cut_into_batches(examples, _BATCH_TOKENS):
             inputs, _, _ = collate(batch, pad_id, spec.multi_label)
-            logits = model(name, inputs).float().numpy()
+            logits = model(name, inputs.to(str(device))).float().cpu().numpy()
             for example, values in zip(batch, logits, strict=True):
                 found[id(example)] = values if spec.feature == "pair" else values[: example.entities]
     return [found[id(example)] for example in examples]
 
 
-def mentions(
-    model: MultiTaskModel,
-    rows: Iterable[Row],
-    builder: InputBuilder,
-    propose: Proposer,
-    window_spans: int = 128,
-) -> list[list[Mention]]:
-    """The mentions of each row by its ner head: all proposed spans, flat decoding."""
+def span_logits(
+    model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, propose: Proposer
+) -> list[tuple[IntArray, FloatArray]]:
+    """For each row the spans that its ner head can read, (n, 2), and their logits, (n, labels).
+
+    Windows are those of inference on a text that is one sentence; a row too long for one has no spans.
+    """
     examples: list[Example] = []
     owners: list[tuple[int, IntArray]] = []
-    rows = list(rows)
     for number, row in enumerate(rows):
         spans = propose(row)
         tokens = builder.tokenize(row.text, spans)
         if len(tokens.ids) + 2 > builder.max_tokens:
             continue
-        for chunk in chunks(len(spans), window_spans):
-            which = np.arange(len(spans), dtype=np.int32)[chunk]
-            window = builder.mention_window(tokens, _NOTHING, _NOTHING, which)
-            examples.append(Example(window, np.zeros(len(which), np.int64)))
-            owners.append((number, spans[which]))
-    gathered: dict[int, list[tuple[IntArray, FloatArray]]] = {}
+        lengths = tokens.spans[:, 1] - tokens.spans[:, 0]
+        readable = (lengths > 0) & (lengths <= builder.tokenizer.max_mention_length)
+        usable = np.flatnonzero(readable).astype(np.int32)
+        for chunk in chunks(len(usable)):
+            window = builder.mention_window(tokens, _NOTHING, _NOTHING, usable[chunk])
+            examples.append(Example(window, np.zeros(len(usable[chunk]), np.int64)))
+            owners.append((number, spans[usable[chunk]]))
+    nothing = np.zeros((0, 2), np.int32), np.zeros((0, len(model.specs["ner"].labels)), np.float32)
+    gathered = [[nothing] for _ in rows]
     logits = logits_of(model, "ner", examples, builder.tokenizer.pad_id)
     for (number, spans), values in zip(owners, logits, strict=True):
-        gathered.setdefault(number, []).append((spans, values))
+        gathered[number].append((spans, values))
+    return [
+        (np.concatenate([spans for spans, _ in parts]), np.concatenate([values for _, values in parts]))
+        for parts in gathered
+    ]
+
+
+def mentions(
+    model: MultiTaskModel, rows: Iterable[Row], builder: InputBuilder, propose: Proposer
+) -> list[list[Mention]]:
+    """The mentions of each row by its ner head: all proposed spans, flat decoding; label 0 is none."""
     labels = model.specs["ner"].labels
     found: list[list[Mention]] = []
-    for number in range(len(rows)):
-        parts = gathered.get(number, [])
-        found.append(
-            flat(np.concatenate([spans for spans, _ in parts]), np.concatenate([v for _, v in parts]), labels)
-            if parts
-            else []
-        )
+    for spans, logits in span_logits(model, list(rows), builder, propose):
+        accepted = choose(spans, logits, 0, np.zeros(len(spans), bool), nested=False)
+        best = logits[accepted].argmax(1).tolist()
+        found.append([(*span, labels[n]) for span, n in zip(spans[accepted].tolist(), best, strict=True)])
     return found
-
-
-def flat(spans: IntArray, logits: FloatArray, labels: Sequence[str]) -> list[Mention]:
-    """LUKE's decoding: spans that are something, by best logit, each unless it overlaps an accepted one."""
-    best = logits.argmax(1)
-    order = np.argsort(-logits.max(1), kind="stable")
-    accepted: list[Mention] = []
-    for place in order[best[order] != 0].tolist():
-        start, end = (int(bound) for bound in spans[place])
-        if all(end <= first or last <= start for first, last, _ in accepted):
-            accepted.append((start, end, labels[int(best[place])]))
-    return sorted(accepted)
 
 
 def f1(gold: Sequence[set[Mention]], predicted: Sequence[set[Mention]]) -> tuple[float, float, float]:
@@ -94,20 +93,28 @@ def f1(gold: Sequence[set[Mention]], predicted: Sequence[set[Mention]]) -> tuple
     return precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
 
 
-def best_threshold(scores: FloatArray, gold: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+def best_threshold(
+    scores: FloatArray, gold: NDArray[np.bool_], *, missed: int = 0, least_precision: float = 0.0
+) -> tuple[float, float, float, float]:
     """The score threshold of the best micro F1, and precision, recall and F1 there, in percent.
 
-    `scores` are probabilities (pairs, labels); the threshold is chosen among the scores' own percentiles.
+    Args:
+        scores: probabilities (pairs, labels); the threshold lies between two of them.
+        gold: (pairs, labels) which labels hold.
+        missed: labels that hold elsewhere, out of reach of any threshold.
+        least_precision: thresholds with less are left out, unless all have less.
     """
     flat_scores, flat_gold = scores.ravel(), gold.ravel()
     order = np.argsort(-flat_scores, kind="stable")
-    right = np.cumsum(flat_gold[order])
+    right = np.cumsum(flat_gold[order], dtype=np.int64)
     count = np.arange(1, len(order) + 1)
     precision = right / count
-    recall = right / max(1, flat_gold.sum())
+    recall = right / max(1, flat_gold.sum() + missed)
     both = 2 * precision * recall / np.maximum(1e-9, precision + recall)
     # Ties share one threshold: only the last of equal scores is a possible cut.
     last = np.append(np.diff(flat_scores[order]) != 0, True)
+    if (last & (precision >= least_precision)).any():
+        last &= precision >= least_precision
     place = int(np.argmax(np.where(last, both, -1)))
     after = flat_scores[order[place + 1]] if place + 1 < len(order) else 0.0
     threshold = float((flat_scores[order[place]] + after) / 2)

@@ -135,6 +135,84 @@ class Batches(Protocol):
         ...
 
 
+class CountedTask(Protocol):
+    """A source of numbered examples for one head."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        ...
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:
+        """An example after this share of the run; None where it has none, or is left out this time."""
+        ...
+
+
+class PassSource:
+    """`Batches` that show every example once in a pass over the data, in an order of each pass's own.
+
+    Processes of one group walk the same order, each with its own examples. Where a source stands is a number
+    of pools and of batches: nothing else is random that the seed does not fix.
+    """
+
+    def __init__(
+        self, task: CountedTask, tokens: int, pool: int, seed: int, *, rank: int = 0, size: int = 1
+    ) -> None:
+        """`pool`: examples that are cut into batches together, so that similar lengths meet."""
+        self.task = task
+        self._tokens = tokens
+        self._seed = seed
+        self._rank = rank
+        self._size = size
+        self._pool = pool
+        self._number = -1
+        self._used = 0
+        self._share = 0.0
+        self._batches: Iterator[list[Example]] = iter(())
+
+    def next(self, share: float = 0.0) -> list[Example]:
+        """The next batch, after this share of the run; ValueError where a whole pass has no example."""
+        for _ in range(self._pools + 1):
+            batch = next(self._batches, None)
+            if batch is not None:
+                self._used += 1
+                return batch
+            self._number, self._share, self._used = self._number + 1, share, 0
+            self._batches = self._fill()
+        raise ValueError(f"{self.task.name}: no row of the training data can be used")
+
+    @property
+    def _pools(self) -> int:
+        """Pools of a pass."""
+        own = -(-len(self.task) // self._size)
+        return max(1, -(-own // self._pool))
+
+    def _fill(self) -> Iterator[list[Example]]:
+        turn, part = divmod(self._number, self._pools)
+        order = np.random.default_rng([self._seed, turn]).permutation(len(self.task))[
+            self._rank :: self._size
+        ]
+        rng = np.random.default_rng([self._seed, turn, part, self._rank])
+        numbers = order[part * self._pool : (part + 1) * self._pool].tolist()
+        examples = [self.task.at(number, rng, self._share) for number in numbers]
+        batches = cut_into_batches([item for item in examples if item is not None], self._tokens)
+        rng.shuffle(batches)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
+        return iter(batches)
+
+    def state(self) -> dict[str, Any]:
+        """Where the source stands: its pool, and the batches taken from it."""
+        return {"number": self._number, "share": self._share, "used": self._used}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._number, self._used = int(state["number"]), int(state["used"])
+        self._share = float(state["share"])
+        self._batches = self._fill() if self._number >= 0 else iter(())
+        for _ in range(self._used):
+            next(self._batches)
+
+
 class BatchSource:
     """`Batches` from pools sorted by length."""
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.random import Generator
 
 from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder, chunks
-from luke_batch.training.data import Row
+from luke_batch.model.windows import InputBuilder, Window, chunks
+from luke_batch.training.data import Entity, Row
 from luke_batch.training.sampling import Example, SpanSampling, choose_negatives
 
 Proposer = Callable[[Row], IntArray]
@@ -78,6 +78,14 @@ class NerTask:
         row = self._rows[self._draws.draw(rng)]
         return self.example(row, rng, self._sampling.shows_window(share, rng))
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:
+        """An example of this row; None where it has none."""
+        return self.example(self._rows[number], rng, self._sampling.shows_window(share, rng))
+
     def example(self, row: Row, rng: Generator, window: bool) -> Example | None:
         """The row with all its gold spans and a sample of the others, or (`window`) as inference shows it."""
         spans = self._propose(row)
@@ -133,14 +141,17 @@ class TypesTask:
         builder: InputBuilder,
         skipped: Counter[str],
         *,
+        multi_label: bool = False,
         max_tokens: int = 180,
     ) -> None:
+        """`multi_label`: entities of one span are one mention with all their labels."""
         self._numbers = {label: number for number, label in enumerate(labels)}
+        self._multi_label = multi_label
         self._mentions = [
             (row, place)
             for row in rows
             for place, item in enumerate(row.entities)
-            if item.label in self._numbers
+            if item.label in self._numbers and not (multi_label and _repeats(row, place))
         ]
         self._builder = builder
         self._skipped = skipped
@@ -151,12 +162,41 @@ class TypesTask:
         row, place = self._mentions[int(rng.integers(len(self._mentions)))]
         return self.example(row, place)
 
+    def __len__(self) -> int:
+        """How many mentions there are."""
+        return len(self._mentions)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
+        """An example of this mention; None where it has none."""
+        return self.example(*self._mentions[number])
+
     def example(self, row: Row, place: int) -> Example | None:
-        """The window of one of the row's entities."""
+        """One of the row's entities with its label, or with all labels of its span."""
         entity = row.entities[place]
-        tokens = self._builder.tokenize(row.text, np.array([[entity.start, entity.end]], np.int32))
+        window = self.window(row, entity.start, entity.end)
+        if window is None:
+            return None
+        if self._multi_label:
+            named = {item.label for item in row.entities if _span(item) == _span(entity)}
+            return Example(window, np.array([label in named for label in self._numbers], np.float32))
+        return Example(window, np.array([self._numbers[cast("str", entity.label)]], np.int64))
+
+    def window(self, row: Row, start: int, end: int) -> Window | None:
+        """The window of one mention; None, and counted, where it has too many tokens or the mention none."""
+        tokens = self._builder.tokenize(row.text, np.array([[start, end]], np.int32))
+        if tokens.spans[0, 0] == tokens.spans[0, 1]:
+            self._skipped["types: no token"] += 1
+            return None
         if len(tokens.ids) + 4 > self._max_tokens:
             self._skipped[f"types: {TOO_LONG}"] += 1
             return None
-        window = self._builder.typing_window(tokens, NOTHING, NOTHING)
-        return Example(window, np.array([self._numbers[cast("str", entity.label)]], np.int64))
+        return self._builder.typing_window(tokens, NOTHING, NOTHING)
+
+
+def _span(entity: Entity) -> tuple[int, int]:
+    return entity.start, entity.end
+
+
+def _repeats(row: Row, place: int) -> bool:
+    """Whether an entity before this one has the same span."""
+    return _span(row.entities[place]) in map(_span, row.entities[:place])

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.training.data import Entity, Row, TrainingDataError
+from luke_batch.errors import InputError
+from luke_batch.training.data import Entity, Row
 from luke_batch.training.identities import TARGETS, guessed, linked
 from luke_batch.training.identity_loss import identity_loss, name_loss
 from luke_batch.training.links import read_clusters, read_linked
@@ -118,7 +119,7 @@ def test_links_become_labels_and_faulty_rows_are_counted(tmp_path: Path) -> None
     rows = read_linked([files(tmp_path, "links", values)], skipped)
     assert [[item.label for item in found.entities] for found in rows] == [["T"], ["Q1"], [], [], ["T"]]
     assert skipped == {"offset out of range": 1}
-    with pytest.raises(TrainingDataError, match="no column clusters"):
+    with pytest.raises(InputError, match="no column clusters"):
         read_clusters(tmp_path / "rows.parquet")
 
 

@@ -34,7 +34,7 @@ _ALLOWED: dict[str, set[str]] = {
     "annotator": {"columns", "corpus", "document", "heads", "model", "preparation", "text"},
     "report": {"corpus", "document"},
     "evaluation": {"corpus", "document"},
-    "training": {"document", "evaluation", "model", "text"},
+    "training": {"corpus", "document", "evaluation", "heads", "model", "text"},
     "distributed": {
         "annotator",
         "columns",
@@ -47,6 +47,7 @@ _ALLOWED: dict[str, set[str]] = {
         "report",
         "settings",
         "text",
+        "training",
     },
     "cli": {
         "__init__",
@@ -60,6 +61,7 @@ _ALLOWED: dict[str, set[str]] = {
         "model",
         "report",
         "settings",
+        "training",
     },
     "embedded": set(),
 }
@@ -112,6 +114,7 @@ def test_a_job_is_a_thin_entry_point(path: Path) -> None:
         "from luke_batch.cli import run; run(['annotate', '--help'])",
         "import luke_batch.corpus.compaction",
         "import luke_batch.distributed.planning",
+        "from luke_batch.cli import run; run(['finetune', '--help'])",
         "from luke_batch.cli import run; run(['config', 'show'])",
         "import luke_batch.evaluation.calibration, luke_batch.evaluation.summary",
         "import luke_batch.corpus.plan",

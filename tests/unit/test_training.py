@@ -15,19 +15,20 @@ import torch
 from transformers import BertConfig, BertModel, LukeConfig, LukeModel
 
 from luke_batch.arrays import IntArray
-from luke_batch.errors import CheckpointError
+from luke_batch.errors import CheckpointError, InputError
+from luke_batch.heads.ner import choose
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import encoder_state, head_state
 from luke_batch.model.windows import InputBuilder
-from luke_batch.training.base import Base, BaseModelError, load_base, to_luke
-from luke_batch.training.data import Row, TrainingDataError, labels_of, read_rows, relations_of
+from luke_batch.training.base import Base, load_base, to_luke
+from luke_batch.training.data import Row, labels_of, read_rows, relations_of
 from luke_batch.training.export import Card, export, load_encoder_state, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer, rate_share
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.pairs import RelationsTask, pairs_of
-from luke_batch.training.predict import best_threshold, f1, flat, mentions
+from luke_batch.training.predict import best_threshold, f1, mentions
 from luke_batch.training.sampling import BatchSource, SpanSampling, Task, choose_negatives, cut_into_batches
 from luke_batch.training.tasks import NerTask, TypesTask
 from luke_batch.training.vocabulary import ADDED_PIECES, CONTROL_PIECES, prune
@@ -241,7 +242,7 @@ def test_the_encoder_equals_transformers(aware: bool) -> None:
 def test_other_architectures_are_refused(tmp_path: Path) -> None:
     """Only encoders whose parameters have BERT's shape can become LUKE."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(BaseModelError, match="gpt2"):
+    with pytest.raises(CheckpointError, match="gpt2"):
         load_base(tmp_path)
 
 
@@ -336,7 +337,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     assert len(read_rows([write(tmp_path / "bad.parquet", rows)], skipped)) == 1
     assert skipped == {"offset out of range": 2, "empty text": 1, "relation to no entity": 1}
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "plain.parquet")
-    with pytest.raises(TrainingDataError, match="entities"):
+    with pytest.raises(InputError, match="entities"):
         read_rows([tmp_path / "plain.parquet"], skipped)
 
 
@@ -370,7 +371,7 @@ def test_decoding_and_threshold() -> None:
     """Overlaps go to the better span; the threshold is where F1 is best."""
     spans = np.array([[0, 3], [0, 8], [9, 12]], np.int32)
     logits = np.array([[0, 3, 0], [0, 0, 5], [2, 1, 0]], np.float32)
-    assert flat(spans, logits, NER_LABELS) == [(0, 8, "LOC")]
+    assert choose(spans, logits, 0, np.zeros(3, bool), nested=False).tolist() == [1]
     scores = np.array([[0.9], [0.8], [0.3], [0.1]], np.float32)
     threshold, precision, recall, both = best_threshold(scores, np.array([[1], [1], [0], [0]], bool))
     assert 0.3 < threshold < 0.8

@@ -1,0 +1,10 @@
+"""`luke-batch finetune` for `ray job submit -- python jobs/finetune.py TRAIN OUTPUT_MODEL …`: the same
+arguments.
+"""
+
+import sys
+
+from luke_batch.cli import main
+
+if __name__ == "__main__":
+    main(["finetune", *sys.argv[1:]])

@@ -1,0 +1,209 @@
+"""Fine-tuning on Ray Train: checks and plan here, the same work in every worker, the result published here.
+
+Ray Train starts the workers and their process group, and starts them anew where one is lost. Checkpoints are
+files of ours (`training/plan.py`): they hold the state of all workers, and outlive the whole cluster.
+"""
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from luke_batch.corpus.storage import Storage
+from luke_batch.distributed.finetune_progress import Follower
+from luke_batch.distributed.locations import refuse_relative
+from luke_batch.distributed.resources import Demand, plan_pools
+from luke_batch.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
+from luke_batch.model.fetch import is_relative as is_relative_model
+from luke_batch.training.plan import Plan, run_folder
+from luke_batch.training.planning import make_plan
+from luke_batch.training.settings import FinetuneConfig
+from luke_batch.training.work import CURVE, MODEL, Worker
+
+_RESTARTS = 2
+"""How often lost workers are replaced within one command."""
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each worker asks Ray for."""
+
+    num_cpus: float = 1
+    num_gpus: float = 0
+    shared: bool = False
+    """Local paths are mounted on every node of the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """A finished model."""
+
+    output: Path
+    plan: Plan
+    was_there: bool
+    """The same command had finished before: nothing was done."""
+
+
+def finetune(
+    train: str,
+    output: str,
+    config: FinetuneConfig,
+    dev: str | None = None,
+    resources: Resources | None = None,
+    address: str | None = None,
+    *,
+    quiet: bool = False,
+) -> Finetuned:
+    """Train a model from the files of `train` and write it to the folder `output`.
+
+    The same call goes on where a killed one was, and returns at once where the model is finished.
+
+    Args:
+        train: file, folder or glob of Parquet.
+        output: a local folder that does not exist, is empty, or holds the model of this very call.
+        config: how.
+        dev: as `train`; the best state by its scores is kept, and scores are calibrated on it.
+        resources: of each worker.
+        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
+            RAY_ADDRESS, else a local one for this run.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: something cannot be used.
+        IncompleteError: the run was stopped, or its workers were lost again and again.
+    """
+    resources = resources or Resources()
+    named = {"TRAIN": train, "OUTPUT_MODEL": output, **({} if dev is None else {"DEV": dev})}
+    _check_places(named, config, os.environ)
+    folder = Path(output).expanduser().absolute()
+    plan, finished = make_plan(_absolute(train), None if dev is None else _absolute(dev), config, folder)
+    if finished:
+        return Finetuned(folder, plan, was_there=True)
+    run = run_folder(folder)
+    if not (run / MODEL).exists():
+        _train(run, plan, resources, address, None if quiet else sys.stderr)
+    if folder.exists():
+        folder.rmdir()
+    (run / MODEL).rename(folder)
+    shutil.rmtree(run, ignore_errors=True)
+    return Finetuned(folder, plan, was_there=False)
+
+
+def _check_places(named: Mapping[str, str], config: FinetuneConfig, environment: Mapping[str, str]) -> None:
+    if "://" in named["OUTPUT_MODEL"]:
+        raise OutputError(
+            f"OUTPUT_MODEL {named['OUTPUT_MODEL']} is a URL; train into a local folder and copy it there"
+        )
+    kinds = {"OUTPUT_MODEL": OutputError}
+    refuse_relative([(name, path, kinds.get(name, InputError)) for name, path in named.items()], environment)
+    if is_relative_model(config.base):
+        refuse_relative([("--base", config.base, InputError)], environment)
+
+
+def _absolute(location: str) -> str:
+    """Workers have another working directory."""
+    return location if "://" in location else str(Path(location).expanduser().absolute())
+
+
+def _train(run: Path, plan: Plan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
+    # Here, not above: a finished model must not pay for Ray.
+    from luke_batch.distributed.cluster import connected, nodes
+    from luke_batch.distributed.stopping import stoppable
+
+    with connected(address), stoppable():
+        found = nodes()
+        _check_reachable(plan, run, resources, len(found))
+        plan_pools(
+            found,
+            [Demand("worker", resources.num_cpus, resources.num_gpus, plan.config.workers)],
+            plan.config.workers,
+        )
+        with Follower(run / CURVE, stream) as follower:
+            _fit(run, plan, resources, follower)
+    if not (run / MODEL).exists():
+        raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
+
+
+def _check_reachable(plan: Plan, run: Path, resources: Resources, count: int) -> None:
+    if count <= 1 or resources.shared:
+        return
+    local = [path for path in (plan.train, plan.dev, str(run)) if path and Storage.at(path).is_local]
+    if local:
+        raise OutputError(
+            f"{local[0]} is a local path, but the cluster has {count} nodes; use folders that are mounted on"
+            " every node, together with --shared"
+        )
+
+
+def _fit(run: Path, plan: Plan, resources: Resources, follower: Follower) -> None:
+    """Run the workers to their end; in a thread, since this one shows progress and takes signals."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    gpus = {"GPU": resources.num_gpus} if resources.num_gpus else {}
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"run": str(run)},
+        scaling_config=ScalingConfig(
+            num_workers=plan.config.workers,
+            use_gpu=resources.num_gpus > 0,
+            resources_per_worker={"CPU": resources.num_cpus, **gpus},
+        ),
+        run_config=RunConfig(
+            name=f"attempt-{time.time_ns()}",
+            storage_path=str(run / "ray"),
+            failure_config=FailureConfig(max_failures=_RESTARTS),
+        ),
+    )
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True, name="luke-batch finetune")
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOK_SECONDS)
+        follower.look()
+    if failures:
+        raise _plain(failures[0]) from failures[0]
+
+
+def work(settings: dict[str, Any]) -> None:
+    """What Ray Train runs in every worker process."""
+    from ray.train.torch import get_device
+
+    from luke_batch.training.parallel import Group
+
+    device = str(get_device())
+    Worker(Path(settings["run"]), Group.of_process(device), device).train()
+
+
+def _plain(error: BaseException) -> LukeBatchError:
+    """Our own error out of what Ray Train wraps around it; else the workers' first one in a line."""
+    inner: list[BaseException] = [error]
+    causes: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    inner += causes.values()
+    for failure in list(inner):
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, LukeBatchError):
+                return seen
+            seen = getattr(seen, "_base_exc", None) or getattr(seen, "cause", None) or seen.__cause__
+    first = next(iter(causes.values()), error)
+    reason = " ".join(str(first).strip().splitlines()[-1:]) or type(first).__name__
+    if isinstance(first, MemoryError):
+        return ResourceError(f"a worker has no memory: {reason}; lower --batch-tokens or --workers")
+    return IncompleteError(
+        f"training stopped: {reason}; if it was memory, lower --batch-tokens or --workers; the same command"
+        " goes on from the last checkpoint"
+    )

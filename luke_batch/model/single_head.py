@@ -1,0 +1,101 @@
+"""One head as a checkpoint of transformers' own class: what fine-tuning and `models convert --head` write.
+
+config.json       LukeConfig with the class, id2label and problem_type; in a section `luke_batch` what
+                  transformers has no place for: none_label, temperature, threshold, max_words, context
+model.safetensors the encoder's parameters behind `luke.`, and `classifier.weight` and `.bias`, float32
+tokenizer files   as they were
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luke_batch.errors import CheckpointError
+from luke_batch.model.checkpoint import TOKENIZER_FILES, resolve
+from luke_batch.model.fit import PREFIX
+from luke_batch.model.head_facts import ARCHITECTURES, SECTION, SECTION_FORMAT, HeadFacts
+from luke_batch.model.tensor_files import SINGLE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CLASSES = {head: architecture for architecture, head in ARCHITECTURES.items()}
+
+
+def write_single_head(
+    folder: Path,
+    head: str,
+    facts: HeadFacts,
+    config: Mapping[str, object],
+    context: str | None,
+    weights: Mapping[str, "Tensor"],
+) -> None:
+    """Write config.json and model.safetensors into an existing folder.
+
+    `weights`: the encoder's parameters by their names in LukeModel, and `classifier.weight` and `.bias`.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    kind = "multi_label_classification" if facts.multi_label else "single_label_classification"
+    section = {
+        "format": SECTION_FORMAT,
+        "context": context,
+        **facts.model_dump(include={"none_label", "temperature", "threshold", "max_words"}),
+    }
+    described: dict[str, Any] = {
+        **{name: value for name, value in config.items() if name not in ("torch_dtype", "dtype")},
+        "architectures": [_CLASSES[head]],
+        "id2label": {str(number): label for number, label in enumerate(facts.labels)},
+        "label2id": {label: number for number, label in enumerate(facts.labels)},
+        "problem_type": kind,
+        "dtype": "float32",
+        SECTION: section,
+    }
+    (folder / "config.json").write_text(
+        json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
+    hidden = len(weights["embeddings.LayerNorm.bias"])
+    # No head reads it, but transformers' classes have it, and warn of what a file lacks.
+    pooler = {"pooler.dense.weight": torch.zeros(hidden, hidden), "pooler.dense.bias": torch.zeros(hidden)}
+    tensors = {
+        name if name.startswith("classifier.") else PREFIX + name: item.detach().float().cpu().contiguous()
+        for name, item in {**pooler, **weights}.items()
+    }
+    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+
+
+def extract_head(source: str, head: str, destination: Path) -> None:
+    """Write one head of the checkpoint `source` as a folder of its own, which appears whole or not at all.
+
+    Raises CheckpointError where the source cannot be used, has no such head, or the destination exists and is
+    not an empty folder.
+    """
+    from luke_batch.model.weights import encoder_state, head_state
+
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise CheckpointError(f"{destination}: exists and is not an empty folder; choose another destination")
+    if head not in _CLASSES:
+        raise CheckpointError(f"--head {head}: no such head; choose one of {', '.join(sorted(_CLASSES))}")
+    checkpoint = resolve(source)
+    facts = checkpoint.require(head)
+    weight, bias = head_state(checkpoint, head)
+    weights = {**encoder_state(checkpoint), "classifier.weight": weight}
+    if bias is not None:
+        weights["classifier.bias"] = bias
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+    try:
+        write_single_head(temporary, head, facts, checkpoint.config, checkpoint.context, weights)
+        for name in TOKENIZER_FILES:
+            if (checkpoint.folder / name).exists():
+                shutil.copyfile(checkpoint.folder / name, temporary / name)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        temporary.chmod(0o755)
+        temporary.rename(destination)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

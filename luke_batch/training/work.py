@@ -1,0 +1,209 @@
+"""What every worker of a run does: the same steps on batches of its own, scores on its part of dev.
+
+Only files leave a worker, and only the first one writes (`plan.py` lists them).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from luke_batch.model.device import multiplies_bfloat16
+from luke_batch.model.encoder import EncoderConfig
+from luke_batch.training.corpus import read_corpus
+from luke_batch.training.curve import append, read_curve
+from luke_batch.training.examples import input_builder, proposer, task_of
+from luke_batch.training.loop import LoopConfig, Trainer
+from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.parallel import Group
+from luke_batch.training.plan import START, Plan, rows_of
+from luke_batch.training.result import Result, write_result
+from luke_batch.training.sampling import Batches, PassSource
+from luke_batch.training.scoring import (
+    Calibrated,
+    Outputs,
+    calibrated,
+    labels_of,
+    ner_outputs,
+    relations_outputs,
+    score,
+    threshold_of,
+    types_outputs,
+)
+from luke_batch.training.settings import FinetuneConfig, HeadName
+from luke_batch.training.start import read_start
+
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.safetensors"
+CURVE = "curve.jsonl"
+MODEL = "model"
+
+_POOL = 2048
+"""Examples that are cut into batches together."""
+_LINES = 200
+"""Points of the loss curve."""
+
+
+class Worker:
+    """One process of a run."""
+
+    def __init__(self, run: Path, group: Group, device: str) -> None:
+        """Load data and model. Raises as `read_corpus` and `resolve` do."""
+        self.run = run
+        self.plan = Plan.read(run)
+        self.group = group
+        self.skipped: Counter[str] = Counter()
+        config = self.plan.config
+        self._config: dict[str, Any] = json.loads((run / START / "config.json").read_text(encoding="utf-8"))
+        encoder = EncoderConfig.from_luke(self._config)
+        self._builder = input_builder(run / START)
+        self._rows = rows_of(read_corpus("TRAIN", self.plan.train))
+        self._dev = [] if self.plan.dev is None else rows_of(read_corpus("DEV", self.plan.dev))
+        # All processes start from the same new heads; the trainer then gives each its own generator.
+        torch.manual_seed(config.seed)
+        freeze = config.freeze_words or read_start(run / START).freeze_words
+        specs: dict[str, HeadSpec] = {name: head.spec for name, head in self.plan.heads.items()}
+        self._model = MultiTaskModel(encoder, specs, config.dropout, freeze_words=freeze)
+        self._model.encoder.load_state_dict(load_file(run / START / "model.safetensors"))
+        if config.gradient_checkpointing:
+            self._model.recompute_layers()
+        self._trainer = self._make_trainer(device, *config.rates(encoder.hidden_size))
+        self._points = _points(self.plan.steps, config.evaluations) if self._dev else set[int]()
+
+    def train(self) -> None:
+        """Start or resume, train to the end, and write the result."""
+        checkpoint = self.run / CHECKPOINT
+        if checkpoint.exists():
+            self._trainer.resume(checkpoint)
+        else:
+            self._trainer.start()
+        self._trainer.run(checkpoint, watch=self._watch)
+        if self._dev:
+            self._load_best()
+        found = self._calibrate() if self._dev else {}
+        skipped = sum((Counter(part) for part in self.group.gather(dict(self.skipped))), Counter[str]())
+        if self.group.leads:
+            result = Result(
+                steps=self.plan.steps,
+                seconds=self._trainer.progress.elapsed,
+                examples=dict(self._trainer.progress.examples),
+                workers=self.group.size,
+                left_out=dict(sorted(skipped.items())),
+                calibrated=found,
+                curve=read_curve(self.run / CURVE),
+            )
+            write_result(self.run / MODEL, self.run / START, self.plan, self._model, self._config, result)
+        self.group.wait()
+
+    def _make_trainer(self, device: str, encoder_rate: float, head_rate: float) -> Trainer:
+        config, group = self.plan.config, self.group
+        sources: dict[str, Batches] = {
+            name: PassSource(
+                task_of(name, self.plan, self._rows, self._builder, self.skipped),
+                config.batch_tokens,
+                _POOL,
+                config.seed + 101 * number,
+                rank=group.rank,
+                size=group.size,
+            )
+            for number, name in enumerate(self.plan.heads)
+        }
+        weights: dict[str, Tensor] = {name: head.weights() for name, head in self.plan.heads.items()}
+        return Trainer(
+            self._model,
+            sources,
+            dict(self.plan.batches.items()),
+            self._builder.tokenizer.pad_id,
+            LoopConfig(
+                steps=self.plan.steps,
+                encoder_rate=encoder_rate,
+                head_rate=head_rate,
+                weight_decay=config.weight_decay,
+                warm_up=config.warm_up,
+                bfloat16=_bfloat16(config, device),
+                checkpoint_every=config.checkpoint_seconds,
+                seed=config.seed,
+                device=device,
+            ),
+            group=group,
+            weights=weights if config.class_weights == "balanced" else None,
+        )
+
+    def _watch(self) -> None:
+        progress = self._trainer.progress
+        every = max(1, self.plan.steps // _LINES)
+        if progress.step % every == 0 or progress.step == self.plan.steps:
+            self._note(losses=dict(progress.losses), examples=dict(progress.examples))
+        if progress.step in self._points:
+            scores = {name: self._dev_score(name) for name in self.plan.heads}
+            mean = sum(scores.values()) / len(scores)
+            self._note(dev=scores)
+            if progress.best is None or mean > progress.best:
+                progress.best = mean
+                self._save_best()
+
+    def _note(self, **values: object) -> None:
+        """One line more of the curve."""
+        if self.group.leads:
+            progress = self._trainer.progress
+            place = {"step": progress.step, "steps": self.plan.steps, "seconds": round(progress.elapsed, 2)}
+            append(self.run / CURVE, {**place, **values})
+
+    def _outputs(self, head: HeadName) -> Outputs:
+        """Of all processes, each on its part of dev."""
+        rows = self._dev[self.group.rank :: self.group.size]
+        if head == "ner":
+            own = ner_outputs(self._model, rows, self._builder, proposer(self.plan.max_words))
+        elif head == "types":
+            own = types_outputs(self._model, rows, self._builder)
+        else:
+            own = relations_outputs(self._model, rows, self._builder, given=self.plan.given_pairs)
+        return Outputs.joined(self.group.gather(own))
+
+    def _dev_score(self, head: HeadName) -> float:
+        spec = self.plan.heads[head].spec
+        outputs = self._outputs(head)
+        threshold = threshold_of(outputs, spec, self.plan.config.precision_floor)
+        found = score(outputs, labels_of(spec, threshold=threshold), is_typing=head == "types")
+        return found.f1 if found.accuracy is None or spec.multi_label else found.accuracy
+
+    def _calibrate(self) -> dict[HeadName, Calibrated]:
+        floor = self.plan.config.precision_floor
+        return {
+            name: calibrated(self._outputs(name), head.spec, floor, is_typing=name == "types")
+            for name, head in self.plan.heads.items()
+        }
+
+    def _save_best(self) -> None:
+        if self.group.leads:
+            trained = {
+                name: item.detach().cpu()
+                for name, item in self._model.named_parameters()
+                if item.requires_grad
+            }
+            partial = self.run / f"{BEST}.partial"
+            save_file(trained, partial)
+            partial.replace(self.run / BEST)
+        self.group.wait()
+
+    def _load_best(self) -> None:
+        self._model.load_state_dict(load_file(self.run / BEST), strict=False)
+
+
+def _points(steps: int, evaluations: int) -> set[int]:
+    """The steps after which dev is scored; the last is one of them."""
+    return {max(1, round(steps * (number + 1) / evaluations)) for number in range(evaluations)}
+
+
+def _bfloat16(config: FinetuneConfig, device: str) -> bool:
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    return (
+        multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
+    )
