@@ -14,7 +14,6 @@ import importlib.util
 import json
 import logging
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,31 +24,34 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.model.checkpoint import resolve
+from luke_batch.model.checkpoint import SCORER_FILE, resolve
 from luke_batch.model.encoder import EncoderConfig
 from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import encoder_tables
+from luke_batch.model.weights import Table, encoder_tables
 from luke_batch.model.windows import InputBuilder
 from luke_batch.training.base import Base, load_base, to_luke
 from luke_batch.training.data import labels_of
-from luke_batch.training.export import Card, export, load_encoder_state, rounded_words
+from luke_batch.training.export import Card, Scorer, export, load_encoder_state, rounded_words
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.span_scorer import LikelySpans
+from luke_batch.training.sampling import Batches
+from luke_batch.training.span_scorer import LikelySpans, ScorerConfig, least_bound, sentences, span_scores
+from luke_batch.training.span_scorer import train as train_scorer
 from luke_batch.training.vocabulary import prune
-from recipes.batches import SHARES, propose, sources
-from recipes.card import readme
-from recipes.dev_scores import HEAD_SETTINGS, measure
+from recipes.batches import MAX_WORDS, SHARES, propose, sources
 from recipes.e5_weights import read_e5
-from recipes.embedded_data import NER_LABELS, TrainingRows, training_rows, vocabulary_texts
+from recipes.embedded_data import NER_LABELS, TrainingRows, ner_dev, training_rows, vocabulary_texts
 from recipes.name_vectors import name_vectors
 
 log = logging.getLogger("embedded")
 
 NAME = "luke-batch-embedded"
 PIECES = 80_000
-LEAST_BOUND = 0.00143
+CHECKPOINT = "checkpoint.pt"
+SCORER = ScorerConfig()
+SCORER_RECALL = 0.99
+"""Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head."""
 
 
 @dataclass
@@ -61,10 +63,10 @@ class Build:
     tokenizer: dict[str, Any]
     rows: TrainingRows
 
-    def export(self, folder: Path, heads: dict[str, dict[str, Any]], text: str) -> None:
-        """Writes the folder, and a file READY beside its content."""
-        export(folder, self.model, self.luke_config, self.tokenizer, Card(NAME, heads, text))
-        (folder / "READY").touch()
+    def export(self, folder: Path, text: str, scorer: Scorer | None = None) -> None:
+        """Writes the folder; temperatures and thresholds are those of `recipes/settle.py` later."""
+        card = Card(NAME, {"ner": {"max_words": MAX_WORDS}}, text, scorer)
+        export(folder, self.model, self.luke_config, self.tokenizer, card)
 
 
 def build(
@@ -101,8 +103,7 @@ def _specs(rows: TrainingRows) -> dict[str, HeadSpec]:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Builds, trains until the time is spent, exports, measures on dev, exports again with the figures."""
-    begun = time.monotonic()
+    """Builds, trains until the time is spent, and exports."""
     skipped: Counter[str] = Counter()
     if options.start is None:
         tokenizer = json.loads(_tokenizer_file(options).read_text(encoding="utf-8"))
@@ -110,54 +111,68 @@ def train(options: argparse.Namespace) -> None:
     else:
         made = build_on(options.start, options.data, skipped)
     out: Path = options.out
-    settings = dict(HEAD_SETTINGS)
-    made.export(out / "draft", settings, readme(made.model, "untrained heads", {}, skipped))
+    made.export(out / "draft", "Untrained heads.\n")
     log.info("draft written to %s", out / "draft")
     if options.draft_only:
         return
-    made.model.names = _name_vectors(options, made.rows.names)
     builder = InputBuilder(Tokenizer.load(out / "draft"))
+    table, _ = encoder_tables(resolve(str(out / "draft")))
+    scorer = _scorer(options, made.rows, builder, table)
+    likely = LikelySpans(scorer.net, table, scorer.threshold, builder, propose)
+    made.model.names = _name_vectors(options, made.rows.names)
+    batches = sources(made.rows, made.model.specs, builder, skipped, likely)
+    trainer = _trainer(options, made, batches, builder)
+
+    def snapshot() -> None:
+        made.export(out / "latest", _progress(trainer) + "\n", scorer)
+
+    trainer.run(out / CHECKPOINT, snapshot)
+    log.info("skipped rows: %s", dict(skipped))
+    made.export(out / "trained", _progress(trainer) + "\n", scorer)
+    log.info("%s: %s", out / "trained", _progress(trainer))
+
+
+def _trainer(
+    options: argparse.Namespace, made: Build, batches: dict[str, Batches], builder: InputBuilder
+) -> Trainer:
+    """A new run's, or one that goes on from the folder's checkpoint."""
     config = LoopConfig(
         seconds=60 * options.minutes,
         encoder_rate=options.rate,
         head_rate=4 * options.rate,
         snapshot_every=60 * options.snapshot_minutes,
     )
-    trainer = Trainer(
-        made.model,
-        sources(made.rows, made.model.specs, builder, skipped, _likely(options, builder)),
-        SHARES,
-        builder.tokenizer.pad_id,
-        config,
-    )
-    checkpoint = out / "checkpoint.pt"
+    trainer = Trainer(made.model, batches, SHARES, builder.tokenizer.pad_id, config)
+    checkpoint: Path = options.out / CHECKPOINT
     if checkpoint.exists():
         trainer.resume(checkpoint)
         log.info("resumed at step %d, %.0f s", trainer.progress.step, trainer.progress.elapsed)
     elif options.start is None:
         trainer.start()
-
-    def snapshot() -> None:
-        progress = f"unfinished: step {trainer.progress.step}, {trainer.progress.elapsed:.0f} s"
-        made.export(out / "latest", settings, readme(made.model, progress, {}, skipped))
-
-    trainer.run(checkpoint, snapshot)
-    log.info("skipped rows: %s", dict(skipped))
-    progress = f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: "
-    progress += ", ".join(f"{name} {count}" for name, count in sorted(trainer.progress.examples.items()))
-    export(out / "unmeasured", made.model, made.luke_config, made.tokenizer, Card(NAME, settings, progress))
-    scores, settings = measure(made.model, options.data, builder, propose, options.measure_seconds)
-    made.export(out / "final", settings, readme(made.model, progress, scores, skipped))
-    log.info("finished in %.0f s: %s", time.monotonic() - begun, out / "final")
+    return trainer
 
 
-def _likely(options: argparse.Namespace, builder: InputBuilder) -> LikelySpans:
-    """What inference will look at, by the scorer in the folder."""
-    table, _ = encoder_tables(resolve(str(options.out / "draft")))
-    state = load_file(options.out / "span_scorer.safetensors")
-    net = SpanScorerNet(table.stored.shape[1], len(state["reduce.bias"]))
-    net.load_state_dict(state)
-    return LikelySpans(net.eval(), table, LEAST_BOUND, builder, propose)
+def _progress(trainer: Trainer) -> str:
+    seen = ", ".join(f"{name} {count}" for name, count in sorted(trainer.progress.examples.items()))
+    return (
+        f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: {seen}"
+    )
+
+
+def _scorer(options: argparse.Namespace, rows: TrainingRows, builder: InputBuilder, table: Table) -> Scorer:
+    """The span scorer of the folder, trained where there is none: it needs the frozen word rows alone."""
+    file: Path = options.out / SCORER_FILE
+    net = SpanScorerNet(table.stored.shape[1], SCORER.width)
+    if file.exists():
+        net.load_state_dict(load_file(file))
+    else:
+        net = train_scorer(sentences(rows.ner, NER_LABELS, builder, propose), table, SCORER)
+        save_file(net.state_dict(), file)
+    net.eval()
+    dev = sentences(ner_dev(options.data), NER_LABELS, builder, propose)
+    threshold = least_bound(span_scores(net, dev, table), dev, SCORER_RECALL)
+    log.info("span scorer: %.1f%% of the dev mentions reach %.5f", 100 * SCORER_RECALL, threshold)
+    return Scorer(net, threshold)
 
 
 def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor:
@@ -202,7 +217,6 @@ def _options() -> argparse.Namespace:
         "--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too"
     )
     parser.add_argument("--snapshot-minutes", type=float, default=15)
-    parser.add_argument("--measure-seconds", type=float, default=300, help="time for the dev figures")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--draft-only", action="store_true", help="write the untrained model and stop")
     return parser.parse_args()

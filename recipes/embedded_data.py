@@ -108,7 +108,14 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
     )
 
 
-def crossner_dev(data: Path, skipped: Counter[str], *, held_out: bool) -> list[Row]:
+def ner_dev(data: Path) -> list[Row]:
+    """The NER dev sentences, those of `ner/uner/dev` left out that are in the training data."""
+    english = read_rows([data / "ner/open_ner_en/dev.parquet"], None)
+    others = read_rows([data / "ner/uner/dev.parquet"], None)
+    return [without_handles(row) for row in english] + [row for row in others if row.lang != "en"]
+
+
+def crossner_dev(data: Path, skipped: Counter[str] | None, *, held_out: bool) -> list[Row]:
     """A fifth of CrossNER's dev sentences, held out for the figures, or the others: train has only 700."""
     rows = read_rows([data / "typing/crossner/dev.parquet"], skipped)
     return [row for row in rows if is_held_out(row.id) == held_out]

@@ -6,6 +6,7 @@ entity_vocab.json
 model-0000k-of-0000n.safetensors,    LukeModel's parameters in half precision; the word embeddings as 8-bit
 model.safetensors.index.json         rows with a scale each (`<name>.scale`)
 heads.safetensors                    `<head>.weight` and `<head>.bias` (pairs have none), float32
+span_scorer.safetensors              where there is one, float32
 luke_batch.json                      the heads: labels, thresholds, settings
 README.md                            the model card
 """
@@ -23,6 +24,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from luke_batch.model.checkpoint import SCORER_FILE
+from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
 from luke_batch.training.vocabulary import dequantise, quantise
@@ -54,12 +57,21 @@ TOKENIZER_CONFIG: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A trained span scorer, and from which probability on a span is looked at."""
+
+    net: SpanScorerNet
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Card:
     """What an export says of itself: its name, the settings of its heads, and its README."""
 
     name: str
     heads: dict[str, dict[str, Any]]
     readme: str
+    scorer: Scorer | None = None
 
 
 def export(
@@ -78,6 +90,8 @@ def export(
     (partial / "README.md").write_text(card.readme, encoding="utf-8")
     heads = {name: item.detach().float().contiguous() for name, item in model.heads.state_dict().items()}
     save_file(heads, partial / "heads.safetensors", metadata={"format": "pt"})
+    if card.scorer is not None:
+        save_file(card.scorer.net.state_dict(), partial / SCORER_FILE, metadata={"format": "pt"})
     _write_shards(partial, stored(model.encoder.state_dict()))
     for file in partial.iterdir():
         file.chmod(0o644)
@@ -115,6 +129,8 @@ def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
             "temperature": 1.0,
             **card.heads.get(name, {}),
         }
+    if card.scorer is not None:
+        described["spans"] = {"labels": ["start", "end"], "threshold": card.scorer.threshold}
     return described
 
 

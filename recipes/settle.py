@@ -1,0 +1,117 @@
+"""Temperatures and thresholds of a trained model's heads, fitted on dev and written into its luke_batch.json.
+
+    python recipes/settle.py --data DATA --model OUT/trained
+
+The weights stay as they are. A temperature is fitted on one half of the dev rows and its calibration error
+reported on the other; the threshold of the relations is the one of the best F1 on Re-DocRED among those with
+the least precision below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from luke_batch.model.checkpoint import SCORER_FILE, resolve
+from luke_batch.model.encoder import EncoderConfig
+from luke_batch.model.head_facts import MANIFEST
+from luke_batch.model.span_scorer import SpanScorerNet
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.weights import encoder_tables
+from luke_batch.model.windows import InputBuilder
+from luke_batch.training.data import Row, read_rows
+from luke_batch.training.export import load_encoder_state
+from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.scoring import Calibrated, calibrated, ner_outputs, relations_outputs, types_outputs
+from luke_batch.training.span_scorer import LikelySpans
+from recipes.batches import propose
+from recipes.embedded_data import crossner_dev, ner_dev
+
+LEAST_PRECISION = 0.55
+"""Of relations on dev: some more than is asked for on test."""
+_NER_ROWS = 2500
+
+
+def load(folder: Path) -> tuple[MultiTaskModel, InputBuilder, LikelySpans]:
+    """An exported model as training has it, its input builder, and its candidates."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    heads = manifest["heads"]
+    specs = {
+        "ner": HeadSpec("span", tuple(heads["ner"]["labels"]), none_label="NIL"),
+        "types": HeadSpec("entity", tuple(heads["types"]["labels"])),
+        "relations": HeadSpec("pair", tuple(heads["relations"]["labels"]), multi_label=True),
+    }
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = MultiTaskModel(EncoderConfig.from_luke(config), specs)
+    model.encoder.load_state_dict(load_encoder_state(folder))
+    model.heads.load_state_dict(load_file(folder / "heads.safetensors"))
+    builder = InputBuilder(Tokenizer.load(folder))
+    table, _ = encoder_tables(resolve(str(folder)))
+    state = load_file(folder / SCORER_FILE)
+    net = SpanScorerNet(table.stored.shape[1], len(state["reduce.bias"]))
+    net.load_state_dict(state)
+    return (
+        model.eval(),
+        builder,
+        LikelySpans(net.eval(), table, heads["spans"]["threshold"], builder, propose),
+    )
+
+
+def settled(folder: Path, data: Path) -> dict[str, Calibrated]:
+    """The settings of each head."""
+    model, builder, likely = load(folder)
+    ner = _sample(ner_dev(data), _NER_ROWS)
+    types = crossner_dev(data, None, held_out=True)
+    relations = read_rows([data / "relations/redocred/dev.parquet"], None)
+    outputs = {
+        "ner": ner_outputs(model, ner, builder, likely),
+        "types": types_outputs(model, types, builder),
+        "relations": relations_outputs(model, relations, builder),
+    }
+    return {
+        name: calibrated(
+            found,
+            model.specs[name],
+            LEAST_PRECISION if name == "relations" else None,
+            is_typing=name == "types",
+        )
+        for name, found in outputs.items()
+    }
+
+
+def _sample(rows: list[Row], most: int) -> list[Row]:
+    order = np.random.default_rng(0).permutation(len(rows))[:most]
+    return [rows[place] for place in sorted(order.tolist())]
+
+
+def main() -> None:
+    """Fit, write, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="exported folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = settled(options.model, options.data)
+    path: Path = options.model / MANIFEST
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, settings in found.items():
+        manifest["heads"][name]["temperature"] = round(settings.temperature, 4)
+        if settings.threshold is not None:
+            manifest["heads"][name]["threshold"] = round(settings.threshold, 4)
+        print(f"{name}: {settings.to_dict()}")
+    path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
