@@ -108,6 +108,7 @@ def main() -> None:
     for name, settings in found.items():
         manifest["heads"][name]["temperature"] = round(settings.temperature, 4)
         if settings.threshold is not None:
+            manifest["heads"][name]["offsets"] = [round(value, 4) for value in settings.offsets]
             manifest["heads"][name]["threshold"] = round(settings.threshold, 4)
         print(f"{name}: {settings.to_dict()}")
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -56,6 +56,7 @@ def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Check
         none=none,
         multi=multi,
         temperature=facts.temperature or 1.0,
+        offsets=facts.offsets if multi else (),
         threshold=threshold or facts.threshold or 0.5,
     )
 

@@ -19,9 +19,13 @@ class Labels:
     temperature: float = 1.0
     threshold: float = 0.5
     """Least probability of a label that is written, where several may be."""
+    offsets: tuple[float, ...] = ()
+    """Added to the logits of each label before the division, where several may hold; empty: nothing."""
 
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """(n, labels) calibrated probabilities; -inf logits have none."""
+        if self.multi and self.offsets:
+            logits = logits + np.array(self.offsets, np.float32)
         scaled = logits / np.float32(self.temperature)
         if self.multi:
             return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # a sigmoid that cannot overflow

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model.pieces import read_object
@@ -38,10 +38,18 @@ class HeadFacts(BaseModel):
     """Labels do not exclude one another."""
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it before they become probabilities (calibration; decoding uses raw logits)."""
+    offsets: tuple[float, ...] = ()
+    """Multi-label: added to the logits of each label before the division; empty, or one for each label."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Multi-label: the least probability to write."""
     max_words: int | None = Field(default=None, ge=1)
     """Longest span, in words, that the head was trained with."""
+
+    @model_validator(mode="after")
+    def _one_offset_a_label(self) -> Self:
+        if self.offsets and len(self.offsets) != len(self.labels):
+            raise ValueError(f"{len(self.offsets)} offsets for {len(self.labels)} labels")
+        return self
 
 
 class _Manifest(BaseModel):
@@ -96,6 +104,7 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
 class _Section(BaseModel):
     none_label: str | None = None
     temperature: float = Field(default=1.0, gt=0)
+    offsets: tuple[float, ...] = ()
     threshold: float | None = Field(default=None, gt=0, lt=1)
     max_words: int | None = Field(default=None, ge=1)
     context: Literal["none", "document"] | None = None

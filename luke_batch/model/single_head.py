@@ -1,7 +1,8 @@
 """One head as a checkpoint of transformers' own class: what fine-tuning and `models convert --head` write.
 
 config.json       LukeConfig with the class, id2label and problem_type; in a section `luke_batch` what
-                  transformers has no place for: none_label, temperature, threshold, max_words, context
+                  transformers has no place for: none_label, temperature, offsets, threshold, max_words,
+                  context
 model.safetensors the encoder's parameters behind `luke.`, and `classifier.weight` and `.bias`, float32
 tokenizer files   as they were
 """
@@ -44,7 +45,7 @@ def write_single_head(
     section = {
         "format": SECTION_FORMAT,
         "context": context,
-        **facts.model_dump(include={"none_label", "temperature", "threshold", "max_words"}),
+        **facts.model_dump(include={"none_label", "temperature", "offsets", "threshold", "max_words"}),
     }
     described: dict[str, Any] = {
         **{name: value for name, value in config.items() if name not in ("torch_dtype", "dtype")},

@@ -126,6 +126,7 @@ def _facts(name: HeadName, plan: Plan, found: Calibrated | None) -> HeadFacts:
         none_label=spec.none_label,
         multi_label=spec.multi_label,
         temperature=round(found.temperature, 4) if found else 1.0,
+        offsets=tuple(round(value, 4) for value in found.offsets) if found else (),
         threshold=round(found.threshold, 6) if found and found.threshold else None,
         max_words=plan.max_words if name == "ner" else None,
     )

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
-from luke_batch.evaluation.calibration import calibrate
+from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
+from luke_batch.evaluation.label_scaling import fit_label_scaling
 from luke_batch.heads.ner import choose
 from luke_batch.heads.scores import Labels
 from luke_batch.model.windows import InputBuilder, Window
@@ -57,6 +58,12 @@ class Outputs:
             sum(part.unread for part in parts),
         )
 
+    def part(self, chosen: BoolArray) -> Outputs:
+        """Those of the chosen places, (n,), with their share of what was missed."""
+        missed = round(self.missed * chosen.mean()) if len(chosen) else self.missed
+        names = tuple(name for name, kept in zip(self.documents, chosen.tolist(), strict=True) if kept)
+        return Outputs(self.logits[chosen], self.gold[chosen], names, missed)
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -76,12 +83,14 @@ class Calibrated:
     """A head's settings after calibration, and its scores with them."""
 
     temperature: float
+    offsets: tuple[float, ...]
+    """Of each label, where several may hold."""
     outcome: str
     """`evaluation.calibration.Outcome`"""
     threshold: float | None
     """Where several labels may hold: a probability at that temperature."""
     ece_before: float
-    """Expected calibration error on the half that the temperature was not fitted on, at temperature 1."""
+    """Expected calibration error on the half of the rows that nothing was fitted on, as the logits are."""
     ece_after: float
     reported_items: int
     scores: Scores
@@ -180,10 +189,15 @@ def _outputs(
     )
 
 
-def labels_of(spec: HeadSpec, temperature: float = 1.0, threshold: float | None = None) -> Labels:
+def labels_of(
+    spec: HeadSpec,
+    temperature: float = 1.0,
+    threshold: float | None = None,
+    offsets: tuple[float, ...] = (),
+) -> Labels:
     """How inference decodes a head of this kind."""
     none = -1 if spec.none_label is None else spec.labels.index(spec.none_label)
-    return Labels(spec.labels, none, spec.multi_label, temperature, threshold or 0.5)
+    return Labels(spec.labels, none, spec.multi_label, temperature, threshold or 0.5, offsets)
 
 
 def written(outputs: Outputs, labels: Labels) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -213,44 +227,70 @@ def score(outputs: Outputs, labels: Labels, *, is_typing: bool = False) -> Score
     return Scores(precision, recall, both, accuracy, support)
 
 
-def threshold_of(outputs: Outputs, spec: HeadSpec, floor: float | None) -> float | None:
-    """The probability, at temperature 1, from which a label is best written; None where one label holds."""
-    if not spec.multi_label or not outputs.gold.size:
-        return None
-    scores = labels_of(spec).probabilities(outputs.logits)
+def threshold_of(outputs: Outputs, labels: Labels, floor: float | None) -> float:
+    """The probability of the best F1, of those with a precision of at least `floor` where there is one."""
+    if not outputs.gold.size:
+        return 0.5
+    scores = labels.probabilities(outputs.logits)
     found = best_threshold(scores, outputs.gold, missed=outputs.missed, least_precision=floor or 0.0)
     return float(np.clip(found[0], 1e-6, 1 - 1e-6))
 
 
 def calibrated(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typing: bool) -> Calibrated:
-    """Threshold and temperature of a head, fitted on these outputs, and its scores with them.
+    """A head's settings, fitted on one half of the rows, their calibration error on the other, and the scores
+    of all rows with them.
 
-    The threshold comes first: what is written then does not depend on the temperature, which is fitted on one
-    half of the rows and reported on the other.
+    Where one label holds, what is written does not depend on the temperature. Where several may, each label
+    has an offset beside it, and the threshold is one of the probabilities that come out.
     """
-    threshold = threshold_of(outputs, spec, floor)
-    labels = labels_of(spec, threshold=threshold)
-    places, numbers = written(outputs, labels)
+    if spec.multi_label:
+        return _scaled(outputs, spec, floor, is_typing=is_typing)
+    places, numbers = written(outputs, labels_of(spec))
     found = calibrate(
         outputs.logits[places],
         numbers,
         outputs.gold[places, numbers],
         [outputs.documents[place] for place in places.tolist()],
-        multi=spec.multi_label,
+        multi=False,
     )
     temperature = found.temperature.value
-    if threshold is not None:
-        odds = np.log(threshold / (1 - threshold)) / temperature
-        threshold = float(np.clip(1 / (1 + np.exp(-odds)), 1e-6, 1 - 1e-6))
     return Calibrated(
         temperature=temperature,
+        offsets=(),
         outcome=found.temperature.outcome,
-        threshold=threshold,
+        threshold=None,
         ece_before=found.before,
         ece_after=found.after,
         reported_items=found.reported_items,
-        scores=score(outputs, labels_of(spec, temperature, threshold), is_typing=is_typing),
+        scores=score(outputs, labels_of(spec, temperature), is_typing=is_typing),
     )
+
+
+def _scaled(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typing: bool) -> Calibrated:
+    fits = in_fitting_half(outputs.documents)
+    fitted, reported = outputs.part(fits), outputs.part(~fits)
+    scaling = fit_label_scaling(fitted.logits, fitted.gold)
+    offsets = tuple(float(value) for value in scaling.offsets)
+    plain = labels_of(spec)
+    plain = replace(plain, threshold=threshold_of(fitted, plain, floor))
+    labels = labels_of(spec, scaling.temperature, None, offsets)
+    labels = replace(labels, threshold=threshold_of(fitted, labels, floor))
+    return Calibrated(
+        temperature=scaling.temperature,
+        offsets=offsets,
+        outcome="fitted" if fitted.gold.any() and not fitted.gold.all() else "no item",
+        threshold=labels.threshold,
+        ece_before=_calibration_error(reported, plain),
+        ece_after=_calibration_error(reported, labels),
+        reported_items=len(written(reported, labels)[0]),
+        scores=score(outputs, labels, is_typing=is_typing),
+    )
+
+
+def _calibration_error(outputs: Outputs, labels: Labels) -> float:
+    places, numbers = written(outputs, labels)
+    scores = labels.probabilities(outputs.logits)[places, numbers]
+    return expected_calibration_error(scores, outputs.gold[places, numbers])
 
 
 def _support(outputs: Outputs, labels: Labels) -> int:

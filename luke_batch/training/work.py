@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,11 @@ class Worker:
     def _dev_score(self, head: HeadName) -> float:
         spec = self.plan.heads[head].spec
         outputs = self._outputs(head)
-        threshold = threshold_of(outputs, spec, self.plan.config.precision_floor)
-        found = score(outputs, labels_of(spec, threshold=threshold), is_typing=head == "types")
+        labels = labels_of(spec)
+        if spec.multi_label:
+            threshold = threshold_of(outputs, labels, self.plan.config.precision_floor)
+            labels = replace(labels, threshold=threshold)
+        found = score(outputs, labels, is_typing=head == "types")
         return found.f1 if found.accuracy is None or spec.multi_label else found.accuracy
 
     def _calibrate(self) -> dict[HeadName, Calibrated]:
