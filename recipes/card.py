@@ -60,8 +60,8 @@ def readme(config: dict[str, Any], manifest: dict[str, Any], history: str, figur
 # luke-batch embedded model
 
 A LUKE encoder of {config["num_hidden_layers"]} layers of {config["hidden_size"]} units with
-{config["vocab_size"]} word pieces, mention vectors that learnt which mentions are one entity, a span scorer for
-`spans: auto`, and the heads
+{config["vocab_size"]} word pieces, mention vectors that learnt which mentions are one entity, a
+span scorer for `spans: auto`, and the heads
 
 {heads}
 
@@ -112,8 +112,8 @@ def table(figures: Path) -> str:
     if identity.exists():
         found = json.loads(identity.read_text(encoding="utf-8"))
         rows.append(
-            f"\nMentions of one entity (GUM dev, {found['queries']:.0f} queries with another surface): recall@1"
-            f" {found['vectors']:.1f} by mention vectors, {found['character n-grams']:.1f} by character"
+            f"\nMentions of one entity (GUM dev, {found['queries']:.0f} queries with another surface): "
+            f"recall@1 {found['vectors']:.1f} by mention vectors, {found['character n-grams']:.1f} by character"
             " 1- to 3-grams."
         )
     return "\n".join(rows)
