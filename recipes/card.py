@@ -113,8 +113,8 @@ def table(figures: Path) -> str:
         found = json.loads(identity.read_text(encoding="utf-8"))
         rows.append(
             f"\nMentions of one entity (GUM dev, {found['queries']:.0f} queries with another surface): "
-            f"recall@1 {found['vectors']:.1f} by mention vectors, {found['character n-grams']:.1f} by character"
-            " 1- to 3-grams."
+            f"recall@1 {found['vectors']:.1f} by mention vectors, {found['character n-grams']:.1f} by "
+            "character 1- to 3-grams."
         )
     return "\n".join(rows)
 

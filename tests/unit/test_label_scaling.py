@@ -1,0 +1,76 @@
+"""Calibration of labels that do not exclude one another: offsets, a temperature, and what is written."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.special import expit
+
+from luke_batch.evaluation.calibration import expected_calibration_error
+from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling, refit_written
+from luke_batch.heads.scores import Labels
+from luke_batch.model.head_facts import HeadFacts
+
+
+def _drawn(offsets: list[float], temperature: float, rows: int = 6000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels that are right with the probability which the scaling says."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=4, size=(rows, len(offsets)))
+    return logits, rng.random(logits.shape) < expit((logits + np.array(offsets)) / temperature)
+
+
+def test_the_scaling_that_made_the_labels_is_found() -> None:
+    """Slope and offsets, on enough labels, up to the shrinkage."""
+    logits, right = _drawn([-3.0, 0.0, 1.0], 2.0)
+    found = fit_label_scaling(logits, right)
+    assert found.temperature == pytest.approx(2.0, abs=0.15)
+    assert found.offsets == pytest.approx([-3.0, 0.0, 1.0], abs=0.35)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(-2, 2), st.floats(0.5, 3))
+def test_scores_become_probabilities(offset: float, temperature: float) -> None:
+    """Whatever bent them: the calibration error falls under a few points, also of what is written alone."""
+    logits, right = _drawn([offset, offset - 1, 0.0], temperature)
+    scaling = fit_label_scaling(logits, right)
+    written = expit((logits + scaling.offsets) / scaling.temperature) >= 0.4
+    scaling = refit_written(scaling, logits, right, written)
+    scores = expit((logits + scaling.offsets) / scaling.temperature)
+    assert expected_calibration_error(scores[written], right[written]) < 0.04
+
+
+def test_refitting_keeps_the_order() -> None:
+    """All labels share what is fitted again, so whatever was the likelier of two still is."""
+    logits, right = _drawn([-1.0, 0.5], 1.5, rows=300)
+    before = LabelScaling(1.0, np.array([0.3, -0.2]))
+    written = logits > 0
+    after = refit_written(before, logits, right, written)
+    first = ((logits + before.offsets) / before.temperature).ravel()
+    second = ((logits + after.offsets) / after.temperature).ravel()
+    assert (np.argsort(first, kind="stable") == np.argsort(second, kind="stable")).all()
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_without_a_choice_nothing_is_fitted(right: bool) -> None:
+    """All right or all wrong has no finite optimum: logits stay as they are."""
+    logits = np.linspace(-3, 3, 12).reshape(6, 2)
+    truth = np.full(logits.shape, right)
+    found = fit_label_scaling(logits, truth)
+    assert (found.temperature, found.offsets.tolist()) == (1.0, [0.0, 0.0])
+    assert refit_written(found, logits, truth, logits > 0) is found
+
+
+def test_offsets_reach_the_scores_of_several_labels_alone() -> None:
+    """The probability is sigmoid((logit + offset) / temperature); where one label holds there are none."""
+    labels = Labels(("a", "b"), -1, True, temperature=2.0, threshold=0.5, offsets=(1.0, -3.0))
+    assert labels.decode(np.array([0.0, 2.0], np.float32)) == [("a", pytest.approx(float(expit(0.5))))]
+    single = Labels(("a", "b"), -1, False, temperature=2.0)
+    assert single.decode(np.array([0.0, 2.0], np.float32)) == [("b", pytest.approx(float(expit(1.0))))]
+
+
+def test_a_checkpoint_needs_an_offset_for_each_label() -> None:
+    """A list of another length belongs to another head."""
+    HeadFacts(labels=("a", "b"), offsets=(0.1, 0.2))
+    with pytest.raises(ValidationError, match="1 offsets for 2 labels"):
+        HeadFacts(labels=("a", "b"), offsets=(0.1,))
