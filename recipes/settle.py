@@ -35,7 +35,7 @@ from luke_batch.training.span_scorer import LikelySpans
 from recipes.batches import propose
 from recipes.embedded_data import crossner_dev, ner_dev
 
-LEAST_PRECISION = 0.55
+LEAST_PRECISION = 0.6
 """Of relations on dev: some more than is asked for on test."""
 _ROWS = {"ner": 1500, "relations": 500}
 """Of dev: for minutes instead of a quarter of an hour."""
