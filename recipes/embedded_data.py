@@ -64,7 +64,6 @@ class TrainingRows:
     """Kinds of groups, and how often a batch is drawn from each."""
     names: list[str]
     """All surfaces in `identities`, in the order of their places."""
-    fewrel_labels: frozenset[str]
 
 
 def vocabulary_texts(data: Path, extra: list[Path]) -> Iterator[str]:
@@ -104,7 +103,6 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
         pairs=fewrel_pairs(fewrel, known) + [pair for row in redocred for pair in pairs_of(row)],
         identities=identities,
         names=list(names),
-        fewrel_labels=known,
     )
 
 

@@ -128,8 +128,3 @@ def relabel(row: Row, labels: dict[str, str | None], default: str | None = None)
 def labels_of(rows: Iterable[Row]) -> list[str]:
     """The entity labels of the rows, sorted."""
     return sorted({entity.label for row in rows for entity in row.entities if entity.label is not None})
-
-
-def relations_of(rows: Iterable[Row]) -> list[str]:
-    """The relation labels of the rows, sorted."""
-    return sorted({relation.label for row in rows for relation in row.relations})

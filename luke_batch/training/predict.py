@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.heads.ner import choose
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
 from luke_batch.training.model import MultiTaskModel, collate
 from luke_batch.training.sampling import Example, cut_into_batches
 from luke_batch.training.tasks import Proposer
-
-Mention = tuple[int, int, str]
-"""Start, end, label."""
 
 _NOTHING = np.zeros(0, np.int32)
 _BATCH_TOKENS = 3072
@@ -70,27 +66,6 @@ def span_logits(
         (np.concatenate([spans for spans, _ in parts]), np.concatenate([values for _, values in parts]))
         for parts in gathered
     ]
-
-
-def mentions(
-    model: MultiTaskModel, rows: Iterable[Row], builder: InputBuilder, propose: Proposer
-) -> list[list[Mention]]:
-    """The mentions of each row by its ner head: all proposed spans, flat decoding; label 0 is none."""
-    labels = model.specs["ner"].labels
-    found: list[list[Mention]] = []
-    for spans, logits in span_logits(model, list(rows), builder, propose):
-        accepted = choose(spans, logits, 0, np.zeros(len(spans), bool), nested=False)
-        best = logits[accepted].argmax(1).tolist()
-        found.append([(*span, labels[n]) for span, n in zip(spans[accepted].tolist(), best, strict=True)])
-    return found
-
-
-def f1(gold: Sequence[set[Mention]], predicted: Sequence[set[Mention]]) -> tuple[float, float, float]:
-    """Micro precision, recall and F1 of exact matches, in percent."""
-    right = sum(len(one & other) for one, other in zip(gold, predicted, strict=True))
-    precision = 100 * right / max(1, sum(map(len, predicted)))
-    recall = 100 * right / max(1, sum(map(len, gold)))
-    return precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
 
 
 def best_threshold(
