@@ -110,11 +110,6 @@ class ModelStage:
         self._columns = output_columns(config)
         self._vector = vector_type(config)
 
-    @property
-    def vector(self) -> pa.DataType | None:
-        """`vector_type` of the job."""
-        return self._vector
-
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the heads over a prepared table; its annotation columns are written anew."""
         documents = read_documents(table, self._text_column, self._columns)

@@ -222,6 +222,17 @@ class OutputConfig(Section):
     """A local OUTPUT is mounted on every node of the cluster."""
 
 
+class IsolationConfig(Section):
+    """When a document is given up, so that it costs no other."""
+
+    seconds: float = Field(default=60, gt=0)
+    """Longest time without progress for each 1,000 characters of a document; a shorter one has as much."""
+    memory_gb: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
+    """What a process may take for its data; auto: half of the machine's (or container's) memory; null: any
+    amount. Not applied to processes with a GPU.
+    """
+
+
 class JobConfig(Section):
     """Everything that a job can be told; `annotate` runs with none of it."""
 
@@ -238,6 +249,7 @@ class JobConfig(Section):
     ]
     """What is annotated, in this order."""
     output: OutputConfig = OutputConfig()
+    isolation: IsolationConfig = IsolationConfig()
 
     @field_validator("models", mode="after")
     @classmethod

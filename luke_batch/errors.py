@@ -10,6 +10,8 @@ LukeBatchError                  exit code 1
 │   ├── ResourceError           a pipeline that this machine or cluster could never schedule
 │   └── MissingDependencyError  an optional library; the message holds the pip command
 ├── DocumentError               one document cannot be annotated: it goes to the dead letters
+│   ├── HangError               work on it makes no progress
+│   └── CrashError              the process that works on it dies
 ├── FragmentError               one file or fragment cannot be read: one dead letter without a row
 ├── DeviceError                 a GPU that no longer answers: the process that uses it is lost
 ├── ContractError               our own output breaks its schema or its offsets: a defect of luke-batch
@@ -65,6 +67,14 @@ class DocumentError(LukeBatchError):
     def __init__(self, message: str, stage: str) -> None:
         super().__init__(message)
         self.stage = stage
+
+
+class HangError(DocumentError):
+    """A document at which work makes no progress."""
+
+
+class CrashError(DocumentError):
+    """A document at which the process that works on it dies."""
 
 
 class FragmentError(LukeBatchError):

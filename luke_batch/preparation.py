@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
+from luke_batch import pulse
 from luke_batch.arrays import IntArray
 from luke_batch.config import InputConfig, JobConfig, NerConfig
 from luke_batch.document.source import source_column
@@ -45,6 +46,7 @@ class Preparation:
 
     def _prepare(self, source: "_Source", row: int) -> Document:
         stage = "read"
+        pulse.beat()
         try:
             text, language = source.text(row), source.language(row)
             stage = "segment"

@@ -1,4 +1,8 @@
-"""A loaded checkpoint as an actor: Arrow tables in, annotated Arrow tables out."""
+"""A loaded checkpoint as an actor: Arrow tables in, annotated Arrow tables out.
+
+The checkpoint itself is in a child process of the actor (see `isolation`), so that a document which ends its
+process does not end the actor, whose other work Ray would have to find again.
+"""
 
 import os
 import sys
@@ -6,35 +10,31 @@ import sys
 import pyarrow as pa
 import ray
 
-from luke_batch.annotator import ModelStage, model_stages
-from luke_batch.columns import output_columns
+from luke_batch.annotator import model_stages
 from luke_batch.config import JobConfig
 from luke_batch.distributed import wire
-from luke_batch.distributed.isolation import isolated
 from luke_batch.errors import DeviceError
-from luke_batch.model.device import pick_device
+from luke_batch.isolation.guard import Guard
+from luke_batch.isolation.streams import from_stream, to_stream
 
 
 class TableActor:
     """One model stage of a job; loads its checkpoint when it starts."""
 
     def __init__(self, config: JobConfig, stage: int) -> None:
-        spec = model_stages(config)[stage]
-        # The actors are the parallelism: further threads would fight over the same cores. Torch and the
-        # tokenizer read these variables when they are loaded, which happens below.
-        os.environ["OMP_NUM_THREADS"] = str(max(1, round(spec.model.num_cpus)))
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        device = pick_device(spec.model.device, gpu_assigned())
-        self._columns = output_columns(config)
-        self._name = config.heads[spec.heads[0]].head
-        self._stage = ModelStage(config, spec, device)
+        cpus = model_stages(config)[stage].model.num_cpus
+        self._guard = Guard(config, stage, gpu_assigned=gpu_assigned(), threads=max(1, round(cpus)))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Run the heads over a prepared table. A process whose GPU is lost ends, as after a crash: Ray starts
-        another in its place, which tries the table again.
+        """Run the heads over a prepared table."""
+        return from_stream(self.annotate(to_stream(table)))
+
+    def annotate(self, stream: pa.Buffer) -> pa.Buffer:
+        """The same for a stream of `isolation.streams`. An actor whose GPU is lost ends, as after a crash:
+        Ray starts another in its place, which tries the table again.
         """
         try:
-            return isolated(self._stage, table, self._columns, self._stage.vector, self._name)
+            return self._guard(stream)
         except DeviceError as error:
             sys.stderr.write(f"{error}\n")
             sys.stderr.flush()
@@ -46,7 +46,7 @@ class ItemActor(TableActor):
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Annotate the table inside a row."""
-        return wire.replace_table(row, super().__call__(wire.decode_table(row)))
+        return wire.replace_table(row, self.annotate(wire.stream_of(row)))
 
 
 def gpu_assigned() -> bool:

@@ -31,9 +31,10 @@ from luke_batch.distributed.locations import check_reachable, with_absolute_gaze
 from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.resources import plan_pools
 from luke_batch.distributed.results import ItemResult
-from luke_batch.distributed.tasks import Job, preparation
+from luke_batch.distributed.tasks import Job
 from luke_batch.errors import IncompleteError
 from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.preparation import Preparation
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
@@ -200,7 +201,7 @@ def _annotate_items(
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
     if config.proposers.gazetteer is not None:
         # A names table without its column is refused here, and not by every task.
-        preparation(config.model_dump_json())
+        Preparation(config)
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
     from luke_batch.distributed.pipeline import process

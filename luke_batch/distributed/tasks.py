@@ -1,7 +1,6 @@
 """The light tasks at both ends of the pipeline: read and prepare, commit."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +13,10 @@ from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadItem, read_items
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import wire
-from luke_batch.distributed.isolation import isolated
 from luke_batch.distributed.results import ItemResult
 from luke_batch.document.source import rename_collisions
-from luke_batch.preparation import Preparation
+from luke_batch.isolation.guard import Guard
+from luke_batch.isolation.streams import from_stream, to_stream
 
 _ITEMS = "items"
 
@@ -39,7 +38,6 @@ def reading_row(items: Sequence[WorkItem]) -> dict[str, str]:
 
 def read_and_prepare(row: pa.Table, job: Job) -> Iterator[pa.Table]:
     """The work items of a `reading_row`, each as one row of `wire`, prepared."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     items = [WorkItem.from_json(text) for text in json.loads(row[_ITEMS][0].as_py())]
     for read in read_items(job.source, items, job.config.input):
         table = rename_collisions(read.table, job.context.written)
@@ -49,11 +47,7 @@ def read_and_prepare(row: pa.Table, job: Job) -> Iterator[pa.Table]:
 
 def prepare(table: pa.Table, config: JobConfig) -> pa.Table:
     """The text stages over a table."""
-
-    def work(rows: pa.Table) -> pa.Table:
-        return preparation(config.model_dump_json())(rows)  # building them may fail as well
-
-    return isolated(work, table, ["sentences"], None, "segment")
+    return from_stream(_preparation(config.model_dump_json())(to_stream(table)))
 
 
 def commit(row: pa.Table, job: Job) -> pa.Table:
@@ -68,8 +62,8 @@ def commit(row: pa.Table, job: Job) -> pa.Table:
 
 
 @cache
-def preparation(config: str) -> Preparation:
-    """The text stages of a configuration (as JSON), built once a worker process: a gazetteer takes seconds to
-    build.
+def _preparation(config: str) -> Guard:
+    """The text stages of a configuration (as JSON), started once a worker process: a gazetteer takes seconds
+    to build.
     """
-    return Preparation(JobConfig.model_validate_json(config))
+    return Guard(JobConfig.model_validate_json(config), None)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
+from luke_batch.isolation.streams import from_stream, to_stream
 
 ITEM = "item"
 TABLE = "table"
@@ -25,7 +26,7 @@ def encode(item: ReadItem) -> pa.Table:
     failures = json.dumps([asdict(failure) for failure in item.failures])
     columns = {
         ITEM: pa.array([item.item.to_json()], pa.string()),
-        TABLE: _large_binary(_to_stream(item.table)),
+        TABLE: _large_binary(to_stream(item.table)),
         FAILURES: pa.array([failures], pa.string()),
     }
     return pa.table(columns)
@@ -35,28 +36,20 @@ def decode(row: pa.Table) -> ReadItem:
     """What `encode` wrote."""
     return ReadItem(
         WorkItem.from_json(row[ITEM][0].as_py()),
-        decode_table(row),
+        from_stream(stream_of(row)),
         tuple(ReadFailure(**failure) for failure in json.loads(row[FAILURES][0].as_py())),
     )
 
 
-def decode_table(row: pa.Table) -> pa.Table:
-    """The table of a work item."""
-    with pa.ipc.open_stream(row[TABLE][0].as_buffer()) as reader:
-        return reader.read_all()
+def stream_of(row: pa.Table) -> pa.Buffer:
+    """The table of a work item, as `isolation.streams` has it."""
+    return row[TABLE][0].as_buffer()
 
 
-def replace_table(row: pa.Table, table: pa.Table) -> pa.Table:
+def replace_table(row: pa.Table, stream: pa.Buffer) -> pa.Table:
     """The same work item with another table."""
     position = row.schema.get_field_index(TABLE)
-    return row.set_column(position, TABLE, _large_binary(_to_stream(table)))
-
-
-def _to_stream(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+    return row.set_column(position, TABLE, _large_binary(stream))
 
 
 def _large_binary(buffer: pa.Buffer) -> pa.Array:

@@ -33,6 +33,12 @@ def texts_of(column: pa.ChunkedArray) -> list[str | None]:
     return cast("list[str | None]", column.to_pylist())
 
 
+def longest(column: pa.ChunkedArray) -> int:
+    """Bytes of the longest text; 0 without one."""
+    values = chain.from_iterable(_as_bytes(chunk) for chunk in column.chunks)
+    return max((len(value) for value in values if value is not None), default=0)
+
+
 def readable(scalar: pa.Scalar) -> str | None:
     """A string or integer value as text for a report; bytes that are not UTF-8 become U+FFFD."""
     try:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from luke_batch import pulse
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.model.batching import run_halving
@@ -50,6 +51,7 @@ class BatchedEngine(ABC):
         entities = np.array([len(window.entity_ids) for window in windows], np.int32)
         results: dict[int, FloatArray] = {}
         for rows in self._batches(words, entities):
+            pulse.beat()
             batch = [windows[row] for row in rows]
             try:
                 outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)

@@ -182,8 +182,8 @@ def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, 
     """What no stage foresaw fails the documents of its table, which names stage and error."""
     from luke_batch.annotator import vector_type
     from luke_batch.columns import output_columns
-    from luke_batch.distributed.isolation import isolated
     from luke_batch.document.columns import ERROR
+    from luke_batch.isolation.net import isolated
 
     def broken(_: pa.Table) -> pa.Table:
         raise MemoryError("no room")

@@ -85,6 +85,9 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "JobConfig.models": ("models.main.path=c", True),
     "JobConfig.heads": ("heads=[{head: ner}]", True),
     "JobConfig.output": ("output.max_rows=5", False),
+    "IsolationConfig.seconds": ("isolation.seconds=5", False),
+    "IsolationConfig.memory_gb": ("isolation.memory_gb=5", False),
+    "JobConfig.isolation": ("isolation.seconds=5", False),
 }
 
 

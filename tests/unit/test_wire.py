@@ -10,6 +10,7 @@ from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
 from luke_batch.distributed import wire
 from luke_batch.distributed.results import ItemResult
+from luke_batch.isolation.streams import to_stream
 
 ITEM = WorkItem((Fragment("lang=de/a.parquet", "lang=de", 0, 3, "c1", 3, 120, 0),))
 COLUMNS = {
@@ -59,13 +60,13 @@ def test_several_chunks_with_dictionaries_of_their_own() -> None:
     """Batches of one file may bring a dictionary each."""
     chunks = [pa.array([["x"]]).cast(pa.list_(pa.dictionary(pa.int32(), pa.string()))) for _ in range(2)]
     table = pa.table({"a": pa.chunked_array(chunks)})
-    assert wire.decode_table(wire.encode(ReadItem(ITEM, table, ()))).to_pylist() == table.to_pylist()
+    assert wire.decode(wire.encode(ReadItem(ITEM, table, ()))).table.to_pylist() == table.to_pylist()
 
 
 def test_a_replaced_table_leaves_the_item_alone() -> None:
     """A model stage changes the table and nothing else."""
     row = wire.encode(ReadItem(ITEM, pa.table({"a": [1]}), (ReadFailure(0, "E", "m"),)))
-    back = wire.decode(wire.replace_table(row, pa.table({"b": [2, 3]})))
+    back = wire.decode(wire.replace_table(row, to_stream(pa.table({"b": [2, 3]}))))
     assert back.item == ITEM
     assert back.failures == (ReadFailure(0, "E", "m"),)
     assert back.table.to_pydict() == {"b": [2, 3]}

@@ -9,6 +9,9 @@ from typing import cast
 
 import pyarrow as pa
 
+from luke_batch.annotator import vector_type
+from luke_batch.columns import output_columns
+from luke_batch.config import JobConfig
 from luke_batch.document.columns import ERROR
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.writing import write_documents
@@ -32,11 +35,24 @@ def isolated(
     except (UsageError, DeviceError):
         raise
     except Exception as error:
-        now = Failure.of(error, stage)
-        documents = [
-            Document(text="", sentences=no_spans(), failure=before or now) for before in _failures(table)
-        ]
-        return write_documents(table, documents, columns, vector)
+        return fail_documents(table, Failure.of(error, stage), columns, vector)
+
+
+def written_by(config: JobConfig, stage: int | None) -> tuple[Sequence[str], pa.DataType | None]:
+    """The columns and the vector type that a model stage writes; None: the text stages. As for
+    `write_documents`.
+    """
+    return (["sentences"], None) if stage is None else (output_columns(config), vector_type(config))
+
+
+def fail_documents(
+    table: pa.Table, failure: Failure, columns: Sequence[str], vector: pa.DataType | None
+) -> pa.Table:
+    """`table` with every document failed, save for those that have failed before; see `isolated`."""
+    documents = [
+        Document(text="", sentences=no_spans(), failure=before or failure) for before in _failures(table)
+    ]
+    return write_documents(table, documents, columns, vector)
 
 
 def _failures(table: pa.Table) -> list[Failure | None]:

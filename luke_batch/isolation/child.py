@@ -1,0 +1,110 @@
+"""The child process: `python -m luke_batch.isolation.child CONNECTION LIFELINE`, two inherited sockets.
+
+It is told once what to run, and then gets tables, one at a time; see `messages`.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import pyarrow as pa
+
+from luke_batch import pulse
+from luke_batch.annotator import ModelStage, model_stages
+from luke_batch.config import JobConfig
+from luke_batch.errors import DeviceError, UsageError
+from luke_batch.isolation.limits import end_with_parent, limit_memory
+from luke_batch.isolation.messages import Kind, StageOrder
+from luke_batch.isolation.net import isolated, written_by
+from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.model.device import pick_device
+from luke_batch.preparation import Preparation
+
+_BEAT_SECONDS = 0.2
+"""Signs of life are sent at most so often, save for a new stage."""
+
+
+class Stage:
+    """A stage with the columns that it writes."""
+
+    def __init__(self, order: StageOrder) -> None:
+        config = JobConfig.model_validate_json(order.config)
+        self._columns, self._vector = written_by(config, order.stage)
+        if order.stage is None:
+            self.name = "segment"
+            self._work: Callable[[pa.Table], pa.Table] = _LatePreparation(config)
+        else:
+            spec = model_stages(config)[order.stage]
+            device = pick_device(spec.model.device, order.gpu_assigned)
+            self.name = config.heads[spec.heads[0]].head
+            self._work = ModelStage(config, spec, device)
+
+    def run(self, table: pa.Table) -> pa.Table:
+        """The annotated table; see `net.isolated`."""
+        return isolated(self._work, table, self._columns, self._vector, self.name)
+
+
+class _LatePreparation:
+    """Built with the first table: building may fail, and then that is a matter of its documents."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+        self._built: Preparation | None = None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self._built is None:
+            self._built = Preparation(self._config)
+        return self._built(table)
+
+
+def serve(connection: Connection) -> None:
+    """Answer until the parent closes its end."""
+    order = StageOrder.from_json(connection.recv_bytes())
+    if order.memory is not None and not order.gpu_assigned:
+        limit_memory(order.memory)
+    try:
+        stage = Stage(order)
+        pulse.listen(_Beats(connection))
+        connection.send_bytes(Kind.READY)
+        while True:
+            table = from_stream(connection.recv_bytes())
+            pulse.beat(stage.name)
+            done = to_stream(stage.run(table))
+            connection.send_bytes(Kind.RESULT)
+            connection.send_bytes(done)
+    except EOFError:
+        return
+    except UsageError as error:
+        said = {"error_class": type(error).__name__, "message": str(error)}
+        connection.send_bytes(Kind.REFUSED + json.dumps(said).encode())
+    except DeviceError as error:
+        connection.send_bytes(Kind.DEVICE + str(error).encode())
+
+
+class _Beats:
+    """Sends signs of life, though not each one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sent = 0.0
+
+    def __call__(self, stage: str | None) -> None:
+        now = time.monotonic()
+        if stage is not None or now - self._sent >= _BEAT_SECONDS:
+            self._sent = now
+            self._connection.send_bytes(Kind.BEAT + (stage or "").encode())
+
+
+def main(arguments: list[str]) -> None:
+    """Serve over the sockets whose numbers are given."""
+    connection, lifeline = (int(argument) for argument in arguments)
+    end_with_parent(lifeline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    serve(Connection(connection))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,218 @@
+"""Runs a stage in a child process, and finds the documents that it cannot survive."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Self
+
+import pyarrow as pa
+
+from luke_batch import errors
+from luke_batch.config import JobConfig
+from luke_batch.document.source import source_column
+from luke_batch.document.state import Failure
+from luke_batch.document.texts import longest
+from luke_batch.errors import CrashError, DeviceError, HangError, ResourceError, UsageError
+from luke_batch.isolation.limits import memory_limit
+from luke_batch.isolation.messages import Kind, StageOrder
+from luke_batch.isolation.net import fail_documents, written_by
+from luke_batch.isolation.streams import from_stream, to_stream
+
+_STARTS = 3
+"""Attempts at starting a child process."""
+_LAST_BREATH = 2.0
+"""Seconds between the end of a connection and the end of the process that had it."""
+_COMMAND = (sys.executable, "-m", "luke_batch.isolation.child")
+
+
+class Guard:
+    """A stage of a job in a child process, which is started anew whenever it is lost.
+
+    It is not for several threads at once. `close` it, or leave it to the end of this process, which the child
+    does not survive.
+    """
+
+    def __init__(
+        self, config: JobConfig, stage: int | None, *, gpu_assigned: bool = False, threads: int = 1
+    ) -> None:
+        """Start the stage: `stage` is the number of a model stage, None the text stages.
+
+        Raises:
+            UsageError: the stage cannot be used (a checkpoint that changed, a device that is not there, too
+            little memory to load it).
+            DeviceError: the GPU is lost.
+        """
+        settings = config.isolation
+        self._config = config
+        self._seconds = settings.seconds
+        self._memory = memory_limit(settings.memory_gb)
+        self._order = StageOrder(config.model_dump_json(), stage, gpu_assigned, self._memory)
+        self._environment = {
+            **os.environ,
+            # Ray puts the folders of a submitted job into sys.path alone.
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            # Torch and the tokenizer read these when they are loaded. The processes are the parallelism:
+            # further threads would fight over the same cores.
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def process_id(self) -> int:
+        """Of the child process as it is now."""
+        return self._child.process.pid
+
+    def close(self) -> None:
+        """End the child process."""
+        self._child.end()
+
+    def __call__(self, stream: pa.Buffer) -> pa.Buffer:
+        """The annotated table; a document that hangs or ends its process is failed, as others that fail are.
+
+        Args:
+            stream: a table, see `streams`, with the columns that the stage needs.
+
+        Raises:
+            UsageError, DeviceError: as on the start.
+        """
+        table = from_stream(stream)
+        try:
+            return self._ask(stream, self._patience(table))
+        except (CrashError, HangError):
+            pass
+        rows = [self._alone(table.slice(row, 1)) for row in range(table.num_rows)]
+        return to_stream(pa.concat_tables(from_stream(row) for row in rows))
+
+    def _alone(self, row: pa.Table) -> pa.Buffer:
+        stream, patience = to_stream(row), self._patience(row)
+        try:
+            return self._ask(stream, patience)
+        except (CrashError, HangError):  # for reasons of its own, perhaps
+            pass
+        try:
+            return self._ask(stream, patience)
+        except (CrashError, HangError) as error:
+            failure = Failure.of(error, error.stage)
+            return to_stream(fail_documents(row, failure, *written_by(self._config, self._order.stage)))
+
+    def _patience(self, table: pa.Table) -> float:
+        """Seconds without a sign of life after which a table is given up: those of its longest text."""
+        return self._seconds * max(1.0, longest(source_column(table, self._config.input.text_column)) / 1000)
+
+    def _ask(self, stream: pa.Buffer, patience: float) -> pa.Buffer:
+        """The child's answer. CrashError or HangError where there is none: then there is another child."""
+        if not self._child.send(stream):  # lost since it was last asked
+            self._child.end()
+            self._start()
+            self._child.send(stream)
+        try:
+            return self._hear(Kind.RESULT, patience)
+        except (CrashError, HangError):
+            self._start()
+            raise
+
+    def _start(self) -> None:
+        self._stage = "load"
+        for attempt in range(_STARTS):
+            self._child = _Child.start(self._environment)
+            self._child.send(self._order.to_json())
+            try:
+                self._hear(Kind.READY, None)
+                return
+            except CrashError as error:
+                if attempt + 1 == _STARTS:
+                    raise ResourceError(f"a model cannot be loaded: {error}") from None
+
+    def _hear(self, wanted: Kind, patience: float | None) -> pa.Buffer:
+        """The message after one of the kind that is wanted; the child is ended where it does not come."""
+        child = self._child
+        try:
+            while child.connection.poll(patience):
+                message = child.connection.recv_bytes()
+                kind, content = message[:1], message[1:].decode()
+                if kind == wanted:
+                    return pa.py_buffer(child.connection.recv_bytes() if kind == Kind.RESULT else b"")
+                if kind == Kind.BEAT:
+                    self._stage = content or self._stage
+                elif kind == Kind.REFUSED:
+                    raise _refusal(**json.loads(content))
+                else:
+                    raise DeviceError(content)
+        except (EOFError, ConnectionError):
+            raise CrashError(self._death(child.end(_LAST_BREATH)), self._stage) from None
+        except (UsageError, DeviceError):
+            child.end()
+            raise
+        child.end()
+        raise HangError(
+            f"no progress for {patience:g} seconds (isolation.seconds is {self._seconds:g} for each 1,000"
+            " characters); raise it if the document only needs longer",
+            self._stage,
+        )
+
+    def _death(self, status: int) -> str:
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        limit = "" if self._memory is None else f"; it may take {self._memory / 1e9:.1f} GB of memory"
+        return f"its process ended with {how} (isolation.memory_gb{limit})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A running child process."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    lifeline: socket.socket
+    """Its other end is the child's: when this process ends, so does the child."""
+
+    @classmethod
+    def start(cls, environment: dict[str, str]) -> Self:
+        ours, theirs = socket.socketpair()
+        lifeline, end = socket.socketpair()
+        with theirs, end:
+            numbers = (theirs.fileno(), end.fileno())
+            process = subprocess.Popen(  # noqa: S603 - our own module and two numbers
+                [*_COMMAND, *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=numbers,
+            )
+        return cls(process, Connection(ours.detach()), lifeline)
+
+    def send(self, message: bytes | pa.Buffer) -> bool:
+        """Whether the child was there to take it."""
+        try:
+            self.connection.send_bytes(message)
+        except OSError:  # ended, or closed by `end`
+            return False
+        return True
+
+    def end(self, wait: float = 0.0) -> int:
+        """Kill it if it still lives after so many seconds, and let go of it; its exit status, negative for a
+        signal.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(wait)
+        self.process.kill()
+        self.connection.close()
+        self.lifeline.close()
+        return self.process.wait()
+
+
+def _refusal(error_class: str, message: str) -> UsageError:
+    """The child's error, of its own class."""
+    found = getattr(errors, error_class, UsageError)
+    return found(message) if issubclass(found, UsageError) else UsageError(message)

@@ -1,0 +1,48 @@
+"""What a guard and its child process say to each other.
+
+The guard sends a `StageOrder`, and then tables as streams. The child answers with messages of a `Kind`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Self
+
+
+class Kind(bytes, Enum):
+    """The first byte of a message."""
+
+    BEAT = b"."
+    """Followed by the name of a stage that begins, if one does."""
+    READY = b"+"
+    RESULT = b"="
+    """The annotated table is the next message."""
+    REFUSED = b"!"
+    """What fails the whole job; followed by the error's class and message as JSON."""
+    DEVICE = b"?"
+    """The GPU is lost; followed by the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOrder:
+    """What a child process is to run."""
+
+    config: str
+    """The job, as JSON."""
+    stage: int | None
+    """Number of the model stage; None: the text stages."""
+    gpu_assigned: bool = False
+    """Whether Ray assigned a GPU to the parent."""
+    memory: int | None = None
+    """Bytes, see `limits.memory_limit`; not applied to a process with a GPU, whose driver reserves address
+    space beyond any measure.
+    """
+
+    def to_json(self) -> bytes:
+        """As a message."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, message: bytes) -> Self:
+        """What `to_json` wrote."""
+        return cls(**json.loads(message))

@@ -1,0 +1,104 @@
+"""Makes texts poisonous: put this folder on PYTHONPATH, and the child processes of a run obey them.
+
+A text that contains `POISON(deed@stage)` makes its process raise, end, hang or allocate in that stage. Python
+imports this module by its name, in every process; only those of `luke_batch.isolation.child` are changed.
+"""
+
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from typing import Any
+
+_ORDER = re.compile(r"POISON\((\w+)@(\w+)\)")
+
+
+def _raise() -> None:
+    raise ZeroDivisionError("a defect of the stage")
+
+
+def _end() -> None:
+    os._exit(7)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang() -> None:
+    time.sleep(3600)
+
+
+def _hold() -> None:
+    """Hangs in native code that holds the interpreter."""
+    re.match("(a+)+$", "a" * 64 + "b")
+
+
+def _allocate() -> None:
+    """Without end, though without touching what it gets."""
+    import numpy as np
+
+    kept: list[object] = []
+    while True:
+        kept.append(np.empty(1 << 28, np.uint8))
+
+
+def _abort() -> None:
+    """As a native library does that gets no memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # writing a core takes seconds
+    try:
+        _allocate()
+    except MemoryError:
+        os.abort()
+
+
+_DEEDS = {
+    function.__name__[1:]: function for function in (_raise, _end, _kill, _hang, _hold, _allocate, _abort)
+}
+
+
+def _obey(text: str, stage: str) -> None:
+    for deed, where in _ORDER.findall(text):
+        if where == stage:
+            _DEEDS[deed]()
+
+
+def _poison() -> None:
+    from luke_batch.heads import run
+    from luke_batch.text import segmenter
+
+    advance, make = run._advance, segmenter.make_segmenter
+
+    class Annotation:
+        """Obeys before it asks its first question."""
+
+        def __init__(self, inner: Any, text: str, stage: str) -> None:
+            self.send = inner.send
+            self._inner, self._text, self._stage = inner, text, stage
+
+        def __next__(self) -> Any:
+            _obey(self._text, self._stage)
+            return next(self._inner)
+
+    def advance_poisoned(head: Any, document: Any, annotation: Any, answer: Any) -> Any:
+        wrapped: Any = annotation if answer is not None else Annotation(annotation, document.text, head.name)
+        return advance(head, document, wrapped, answer)
+
+    class Segmenter:
+        """Obeys before it segments."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def segment(self, text: str, language: str | None) -> Any:
+            _obey(text, "segment")
+            return self._inner.segment(text, language)
+
+    run._advance = advance_poisoned
+    segmenter.make_segmenter = lambda *arguments: Segmenter(make(*arguments))
+
+
+if "luke_batch.isolation.child" in sys.orig_argv:
+    _poison()
