@@ -11,7 +11,7 @@ from luke_batch.model.windows import InputBuilder
 from luke_batch.text.spans import auto_spans
 from luke_batch.text.words import words
 from luke_batch.training.data import Row
-from luke_batch.training.identities import IdentityBatches
+from luke_batch.training.identities import IdentityBatches, NamesTask
 from luke_batch.training.model import HeadSpec
 from luke_batch.training.pairs import RelationsTask
 from luke_batch.training.sampling import Batches, BatchSource, SpanSampling, Task
@@ -20,7 +20,7 @@ from recipes.embedded_data import NER_LABELS, TrainingRows
 
 MAX_WORDS = 8
 # Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
-SHARES = {"ner": 0.52, "types": 0.06, "relations": 0.20, "identity": 0.22}
+SHARES = {"ner": 0.28, "types": 0.04, "relations": 0.18, "names": 0.34, "identity": 0.16}
 BATCH_TOKENS = 1536
 POOL = 2048
 # Every span shown costs as much as a word; more sentences teach more than more spans of each.
@@ -59,6 +59,7 @@ def sources(
         RelationsTask(
             rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
         ),
+        NamesTask(rows.identities, builder, skipped),
     ]
     made: dict[str, Batches] = {
         task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)

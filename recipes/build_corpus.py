@@ -43,7 +43,7 @@ def _checked(line: str, place: str) -> dict[str, str]:
     return document
 
 
-def _documents() -> list[dict[str, str]]:
+def documents() -> list[dict[str, str]]:
     """All documents, in the sorted order of their files."""
     documents: list[dict[str, str]] = []
     for path in sorted(_SOURCE.glob("*.jsonl")):
@@ -75,15 +75,15 @@ def _check_whole(documents: list[dict[str, str]]) -> None:
 
 def main() -> None:
     """Checks the sources and writes the Parquet file."""
-    documents = _documents()
-    _check_whole(documents)
+    found = documents()
+    _check_whole(found)
     schema = pa.schema([pa.field(column, pa.string()) for column in _COLUMNS])
-    table = pa.Table.from_pylist(documents, schema=schema)
+    table = pa.Table.from_pylist(found, schema=schema)
     _TARGET.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, _TARGET, compression="zstd", row_group_size=len(documents))
-    languages = Counter(row["lang"] for row in documents)
+    pq.write_table(table, _TARGET, compression="zstd", row_group_size=len(found))
+    languages = Counter(row["lang"] for row in found)
     counts = ", ".join(f"{language} {count}" for language, count in languages.items())
-    print(f"{len(documents)} documents ({counts})")
+    print(f"{len(found)} documents ({counts})")
     print(f"{_TARGET.relative_to(_ROOT)}: {_TARGET.stat().st_size} bytes")
 
 

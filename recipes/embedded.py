@@ -30,9 +30,17 @@ from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import Table, encoder_tables
 from luke_batch.model.windows import InputBuilder
-from luke_batch.training.base import Base, load_base, to_luke
+from luke_batch.training.base import ENTITY_VOCABULARY, Base, load_base, to_luke
 from luke_batch.training.data import labels_of
-from luke_batch.training.export import Card, Scorer, export, load_encoder_state, rounded_words
+from luke_batch.training.export import (
+    ENTITIES,
+    Card,
+    Scorer,
+    export,
+    load_encoder_state,
+    load_head_state,
+    rounded_words,
+)
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.sampling import Batches
@@ -86,9 +94,13 @@ def build_on(start: Path, data: Path, skipped: Counter[str]) -> Build:
     """The model of an exported folder, to be trained further on the same vocabulary."""
     rows = training_rows(data, skipped)
     luke_config = json.loads((start / "config.json").read_text(encoding="utf-8"))
+    luke_config["entity_vocab_size"] = len(ENTITY_VOCABULARY)
     model = MultiTaskModel(EncoderConfig.from_luke(luke_config), _specs(rows))
-    model.encoder.load_state_dict(load_encoder_state(start))
-    model.heads.load_state_dict(load_file(start / "heads.safetensors"))
+    # Titles are learnt last, on an encoder that stays as it is: see entities.py.
+    state = load_encoder_state(start)
+    state[ENTITIES] = state[ENTITIES][: len(ENTITY_VOCABULARY)]
+    model.encoder.load_state_dict(state)
+    model.heads.load_state_dict(load_head_state(start))
     return Build(model, luke_config, json.loads((start / "tokenizer.json").read_text(encoding="utf-8")), rows)
 
 
@@ -98,6 +110,7 @@ def _specs(rows: TrainingRows) -> dict[str, HeadSpec]:
         "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
         "types": HeadSpec("entity", tuple(labels_of(rows.types))),
         "relations": HeadSpec("pair", tuple(relations), multi_label=True),
+        "names": HeadSpec("vector", ()),
         "identity": HeadSpec("vector", ()),
     }
 

@@ -28,7 +28,7 @@ from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import encoder_tables
 from luke_batch.model.windows import InputBuilder
 from luke_batch.training.data import Row, read_rows
-from luke_batch.training.export import load_encoder_state
+from luke_batch.training.export import load_encoder_state, load_head_state
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.scoring import Calibrated, calibrated, ner_outputs, relations_outputs, types_outputs
 from luke_batch.training.span_scorer import LikelySpans
@@ -53,7 +53,7 @@ def load(folder: Path) -> tuple[MultiTaskModel, InputBuilder, LikelySpans]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = MultiTaskModel(EncoderConfig.from_luke(config), specs)
     model.encoder.load_state_dict(load_encoder_state(folder))
-    model.heads.load_state_dict(load_file(folder / "heads.safetensors"))
+    model.heads.load_state_dict(load_head_state(folder))
     builder = InputBuilder(Tokenizer.load(folder))
     table, _ = encoder_tables(resolve(str(folder)))
     state = load_file(folder / SCORER_FILE)

@@ -5,7 +5,8 @@ tokenizer_config.json,
 entity_vocab.json
 model-0000k-of-0000n.safetensors,    LukeModel's parameters in half precision; the word embeddings as 8-bit
 model.safetensors.index.json         rows with a scale each (`<name>.scale`)
-heads.safetensors                    `<head>.weight` and `<head>.bias` (pairs have none), float32
+heads.safetensors                    `<head>.weight` and `<head>.bias` (pairs have none), float32, and
+                                     where there are titles `entity_predictions.…`
 span_scorer.safetensors              where there is one, float32
 luke_batch.json                      the heads: labels, thresholds, settings
 README.md                            the model card
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,10 @@ from luke_batch.training.vocabulary import dequantise, quantise
 FORMAT = 1
 WORDS = "embeddings.word_embeddings.weight"
 SCALE = WORDS + ".scale"
+ENTITIES = "entity_embeddings.entity_embeddings.weight"
+ENTITY_HEAD = "entity_predictions."
+"""Before the names of its parameters in heads.safetensors, as in transformers."""
+_NEVER = -1e4
 _SHARD_BYTES = 45_000_000
 """Files stay under the 50 MB that code hosts accept."""
 
@@ -105,6 +111,30 @@ def stored(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mapping[str, Tensor]) -> None:
+    """Give an exported folder an entity vocabulary: the four special entities and `titles`.
+
+    Args:
+        folder: as `export` wrote it, with these titles or others or none.
+        titles: (n,) distinct.
+        rows: (n, width) of the entity embedding.
+        head: parameters of transformers' `entity_predictions` but for its decoder, which is tied to the rows.
+            Its bias is that of the titles: the special entities are never predicted.
+    """
+    state = load_encoder_state(folder)
+    special = len(ENTITY_VOCABULARY)
+    state[ENTITIES] = torch.cat([state[ENTITIES][:special], rows])
+    vocabulary = {**ENTITY_VOCABULARY, **{title: special + number for number, title in enumerate(titles)}}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    _write_json(folder / "config.json", {**config, "entity_vocab_size": len(vocabulary)})
+    _write_json(folder / "entity_vocab.json", vocabulary)
+    heads = load_head_state(folder)
+    bias = torch.cat([torch.full((special,), _NEVER), head["bias"]])
+    heads |= {ENTITY_HEAD + name: item.contiguous() for name, item in {**head, "bias": bias}.items()}
+    save_file(heads, folder / "heads.safetensors", metadata={"format": "pt"})
+    _write_shards(folder, stored(state))
+
+
 def load_encoder_state(folder: Path) -> dict[str, Tensor]:
     """The encoder's parameters of an exported folder, in float32."""
     index: dict[str, Any] = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
@@ -115,6 +145,12 @@ def load_encoder_state(folder: Path) -> dict[str, Tensor]:
     state = {name: item.float() for name, item in tensors.items()}
     state[WORDS] = dequantise(tensors[WORDS], scale)
     return state
+
+
+def load_head_state(folder: Path) -> dict[str, Tensor]:
+    """The parameters of an exported folder's heads, its entity head left out."""
+    heads = load_file(folder / "heads.safetensors")
+    return {name: item for name, item in heads.items() if not name.startswith(ENTITY_HEAD)}
 
 
 def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:

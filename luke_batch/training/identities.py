@@ -125,6 +125,46 @@ def _number(name: str) -> int:
     return zlib.crc32(name.encode()) // 2 + 1
 
 
+class NamesTask:
+    """Mentions with their names alone, cut out of their sentences: many more fit a batch than sentences do.
+
+    What an entity is called is most of what tells it from others, and a few words beside it are enough to
+    learn to read that.
+    """
+
+    name = "names"
+
+    def __init__(
+        self,
+        kinds: Sequence[tuple[float, Sequence[Group]]],
+        builder: InputBuilder,
+        skipped: Counter[str],
+        *,
+        context: int = 60,
+    ) -> None:
+        """`context`: at most so many characters are kept before and behind the mention that is drawn."""
+        self._items = [item for _, groups in kinds for group in groups for item in group]
+        self._draws = Draws([len(item.spans) for item in self._items])
+        self._builder = builder
+        self._skipped = skipped
+        self._context = context
+
+    def draw(self, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
+        """A mention with a random part of what is near it; None, and counted, without a token."""
+        item = self._items[self._draws.draw(rng)]
+        start, end = item.spans[int(rng.integers(len(item.spans)))].tolist()
+        first = max(0, start - int(rng.integers(self._context)))
+        last = min(len(item.text), end + int(rng.integers(self._context)))
+        inside = np.flatnonzero((item.spans[:, 0] >= first) & (item.spans[:, 1] <= last))
+        tokens = self._builder.tokenize(item.text[first:last], item.spans[inside] - first)
+        covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0]).astype(np.int32)
+        if not len(covered):
+            self._skipped["names: no token"] += 1
+            return None
+        window = self._builder.mention_window(tokens, NOTHING, NOTHING, covered)
+        return Example(window, item.targets[inside[covered], 2:3].astype(np.int64))
+
+
 class IdentityBatches:
     """Endless batches of documents, from several kinds of groups in proportion to their weights."""
 

@@ -146,7 +146,8 @@ def loss_of(
     names: Tensor | None = None,
 ) -> Tensor:
     """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels; of
-    vectors (targets of several columns) the contrastive one.
+    vectors the contrastive one (targets of several columns, `identities.TARGETS`) and that of their names (of
+    one column: the name alone).
 
     `weights`, (labels,), count examples of rare labels more.
 
@@ -155,6 +156,8 @@ def loss_of(
     if targets.ndim == 3:
         present = targets[..., 0] != _IGNORED
         vectors, targets = logits[present], targets[present]
+        if targets.shape[1] == 1 and names is not None:
+            return name_loss(vectors, targets[:, 0], names)
         loss = identity_loss(vectors, targets)
         return loss if names is None else loss + name_loss(vectors, targets[:, 2], names)
     if known is None:

@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch.errors import InputError
+from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.windows import InputBuilder
 from luke_batch.training.data import Entity, Row
-from luke_batch.training.identities import TARGETS, guessed, linked
+from luke_batch.training.identities import TARGETS, NamesTask, guessed, linked
 from luke_batch.training.identity_loss import identity_loss, name_loss
 from luke_batch.training.links import read_clusters, read_linked
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "luke-v4-layout"
 
 
 def row(text: str, *names: tuple[str, str | None]) -> Row:
@@ -180,3 +184,35 @@ def test_a_mention_learns_to_compare_as_its_name_does() -> None:
         losses.append(float(name_loss(vectors, places, names)))
     assert losses == sorted(losses)
     assert losses[0] < losses[1] - 1e-3
+
+
+def test_names_are_cut_out_with_what_is_near_them() -> None:
+    """Every entity of an example covers exactly its name, whatever the cut; all mentions come up."""
+    names: dict[str, int] = {}
+    texts = ["Ada Byron met Charles Babbage in London on a day of June", "in Łódź"]
+    rows = [
+        ("a", row(texts[0], ("Ada Byron", "A"), ("Charles Babbage", "B"), ("London", "L"))),
+        ("a", row("Ada Byron came again", ("Ada Byron", "A"))),
+        ("b", row(texts[1], ("Łódź", "Z"), ("in", "Z"))),
+    ]
+    builder = InputBuilder(Tokenizer.load(GOLDEN))
+    skipped: Counter[str] = Counter()
+    task = NamesTask([(1.0, linked(rows, names))], builder, skipped, context=20)
+    rng = np.random.default_rng(0)
+    spelled = list(names)
+    seen: set[str] = set()
+    for _ in range(100):
+        example = task.draw(rng, 0.0)
+        assert example is not None
+        window = example.window
+        assert example.targets.shape == (len(window.entity_ids), 1)
+        for (start, end), (place,) in zip(
+            window.entity_spans.tolist(), example.targets.tolist(), strict=True
+        ):
+            covered = window.token_ids[start:end]
+            assert covered.tolist() in [
+                builder.tokenizer.encode([prefix + spelled[place]])[0].tolist() for prefix in ("", " ")
+            ]
+            seen.add(spelled[place])
+    assert seen == set(names)
+    assert not skipped

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, LukeConfig, LukeModel
 
 from luke_batch.arrays import IntArray
@@ -19,12 +20,23 @@ from luke_batch.errors import CheckpointError, InputError
 from luke_batch.heads.ner import choose
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.model.fit import check_fit
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import encoder_state, head_state
 from luke_batch.model.windows import InputBuilder
 from luke_batch.training.base import Base, load_base, to_luke
 from luke_batch.training.data import Row, labels_of, read_rows
-from luke_batch.training.export import Card, export, load_encoder_state, rounded_words
+from luke_batch.training.entity_head import EntityHeadConfig
+from luke_batch.training.entity_head import train as train_entities
+from luke_batch.training.export import (
+    ENTITIES,
+    Card,
+    add_entities,
+    export,
+    load_encoder_state,
+    load_head_state,
+    rounded_words,
+)
 from luke_batch.training.loop import LoopConfig, Trainer, rate_share
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.pairs import RelationsTask, pairs_of
@@ -320,6 +332,28 @@ def test_an_export_loads_and_frozen_words_are_stored_exactly(setting: Setting, t
     assert not missing
     assert not unexpected
     assert sorted(file.name for file in tmp_path.iterdir() if file.name.startswith(".")) == []
+
+
+def test_titles_are_added_to_an_export(setting: Setting, tmp_path: Path) -> None:
+    """Rows, vocabulary and head fit; again, they are replaced; what else the folder holds stays."""
+    folder = tmp_path / "model"
+    export(folder, setting.model, setting.config, setting.tokenizer, Card("tiny", {}, "# Tiny\n"))
+    before = load_encoder_state(folder)
+    for titles in (["Rome", "Oslo", "Lima"], ["Łódź", "Rome"]):
+        rows = torch.randn(len(titles), HIDDEN, generator=torch.Generator().manual_seed(1))
+        head, _ = train_entities(rows, torch.arange(len(titles)), len(titles), EntityHeadConfig(steps=2))
+        add_entities(folder, titles, rows, head.state_dict())
+    checkpoint, tokenizer = resolve(str(folder)), Tokenizer.load(folder)
+    check_fit(checkpoint, tokenizer, ["ner", "types", "relations"])
+    assert tokenizer.entity_ids(["Łódź", "Rome", "Oslo"]).tolist() == [4, 5, tokenizer.entity_unk_id]
+    assert torch.allclose(encoder_state(checkpoint)[ENTITIES][4:], rows, atol=1e-3)
+    after = load_encoder_state(folder)
+    assert after.keys() == before.keys()
+    for name, item in before.items():
+        assert torch.equal(item, after[name][:4] if name == ENTITIES else after[name])
+    stored = load_file(folder / "heads.safetensors")
+    assert stored["entity_predictions.bias"].shape == (6,)
+    assert load_head_state(folder).keys() == setting.model.heads.state_dict().keys()
 
 
 def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Gives a trained and settled model an entity vocabulary: titles, their rows, and the head that finds them.
+
+    python recipes/entities.py --data DATA --model OUT/trained
+
+The titles are those of the linked training data and of corpus_titles.tsv beside this file (surfaces in the
+English documents of `luke-batch demo` and what they mean). Each title is learnt from its mentions and from
+its own name. The encoder and its other heads stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from luke_batch.annotator import Annotator
+from luke_batch.config import JobConfig
+from luke_batch.training.base import ENTITY_VOCABULARY
+from luke_batch.training.data import Row
+from luke_batch.training.entity_head import EntityHeadConfig, train
+from luke_batch.training.export import ENTITIES, add_entities, load_encoder_state
+from luke_batch.training.links import read_linked
+from recipes.build_corpus import documents
+
+MASK = ENTITY_VOCABULARY["[MASK]"]
+NEGATIVES = 29
+_QUALIFIER = re.compile(r" \(.*\)$|, .*$")
+"""What tells a title from others of its name: "(film)", ", Ohio"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A mention with its title: `text[start:end]`."""
+
+    text: str
+    start: int
+    end: int
+    title: str
+
+
+def linked(rows: Iterable[Row]) -> list[Mention]:
+    """The linked mentions of rows, whose labels are titles."""
+    return [
+        Mention(row.text, item.start, item.end, item.label)
+        for row in rows
+        for item in row.entities
+        if item.label is not None
+    ]
+
+
+def corpus_mentions() -> Iterator[Mention]:
+    """Where the documents of the demo name what corpus_titles.tsv knows."""
+    lines = (Path(__file__).parent / "corpus_titles.tsv").read_text(encoding="utf-8").splitlines()
+    texts = [item["text"] for item in documents() if item["lang"] == "en"]
+    for surface, title in (line.split("\t") for line in lines):
+        for text in texts:
+            for found in re.finditer(rf"\b{re.escape(surface)}\b", text):
+                yield Mention(text, *found.span(), title)
+
+
+def names(titles: Iterable[str]) -> Iterator[Mention]:
+    """Each title's name, alone."""
+    for title in titles:
+        name = _QUALIFIER.sub("", title)
+        yield Mention(name, 0, len(name), title)
+
+
+def states(mentions: list[Mention], model: str) -> Tensor:
+    """(n, width) vectors of the mentions, those of one text together in its windows."""
+    spans: dict[str, list[int]] = defaultdict(list)
+    for number, mention in enumerate(mentions):
+        spans[mention.text].append(number)
+    kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+    given = [
+        [{"start": mentions[n].start, "end": mentions[n].end} for n in numbers] for numbers in spans.values()
+    ]
+    table = pa.table({"text": list(spans), "given": pa.array(given, kind)})
+    job = JobConfig.model_validate(
+        {
+            "input": {"mentions_column": "given"},
+            "models": {"main": {"path": model}},
+            "heads": [{"head": "embeddings", "spans": "given", "of": "mentions"}],
+        }
+    )
+    found = torch.zeros(len(mentions), 0)
+    for numbers, row in zip(
+        spans.values(), Annotator.from_config(job).annotate(table).to_pylist(), strict=True
+    ):
+        places = {(item["start"], item["end"]): place for place, item in enumerate(row["mentions"])}
+        for number in numbers:
+            vector = row["mention_embeddings"][places[mentions[number].start, mentions[number].end]]
+            if not found.shape[1]:
+                found = torch.zeros(len(mentions), len(vector))
+            found[number] = torch.tensor(vector)
+    return found
+
+
+def accuracy(head: torch.nn.Module, rows: Tensor, seen: Tensor, titles: Tensor, kinds: list[str]) -> float:
+    """Percent of mentions whose title scores above `NEGATIVES` others of its kind, drawn with a seed."""
+    rng = np.random.default_rng(0)
+    alike = np.array(kinds)
+    right = 0
+    with torch.inference_mode():
+        logits = head(seen, rows)
+    for scores, title in zip(logits, titles.tolist(), strict=True):
+        others = np.setdiff1d(np.flatnonzero(alike == alike[title]), [title])
+        drawn = torch.from_numpy(rng.choice(others, min(NEGATIVES, len(others)), replace=False))
+        right += bool(scores[title] > scores[drawn].max())
+    return 100 * right / len(titles)
+
+
+def kinds(file: Path, titles: list[str]) -> list[str]:
+    """The coarse type that most mentions of each title have, "" for none."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in pq.read_table(file, columns=["entities", "links"]).to_pylist():
+        labels = {(item["start"], item["end"]): item["label"] for item in row["entities"] or []}
+        for link in row["links"] or []:
+            counts[link["title"]][labels.get((link["start"], link["end"]), "")] += 1
+    return [counts[title].most_common(1)[0][0] if counts[title] else "" for title in titles]
+
+
+def main() -> None:
+    """Add the entities to the model's folder and print how well its dev mentions are told apart."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    options = parser.parse_args()
+    folder = options.data / "links/gum"
+    mentions = linked(read_linked([folder / "train.parquet"], Counter())) + list(corpus_mentions())
+    titles = sorted({mention.title for mention in mentions})
+    mentions += names(titles)
+    number = {title: place for place, title in enumerate(titles)}
+    model = str(options.model)
+    mask = load_encoder_state(options.model)[ENTITIES][MASK]
+    wanted = torch.tensor([number[mention.title] for mention in mentions])
+    head, added = train(states(mentions, model), wanted, len(titles), EntityHeadConfig())
+    dev = [item for item in linked(read_linked([folder / "dev.parquet"], Counter())) if item.title in number]
+    known = torch.tensor([number[mention.title] for mention in dev])
+    figure = accuracy(head, added, states(dev, model), known, kinds(folder / "train.parquet", titles))
+    add_entities(options.model, titles, mask + added, head.state_dict())
+    found = {"titles": len(titles), "dev_mentions": len(dev), "accuracy_of_30": round(figure, 1)}
+    (options.model / "entities.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+    print(found)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
