@@ -1,0 +1,135 @@
+"""`luke-batch annotate` as a process of its own, over a corpus of many small fragments."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+
+from luke_batch.corpus.layout import DATA, RUNS
+from luke_batch.corpus.storage import Storage
+from tests.corpora import put
+from tests.integration.conftest import documents
+
+FILES = 24
+FRAGMENTS = 2 * FILES
+"""Of three documents each."""
+_COMMAND = str(Path(sys.executable).with_name("luke-batch"))
+_SETTINGS = ("input.lang_column=lang", "models.main.actors=2", "models.main.num_cpus=0.5",
+             "output.max_rows=3", "output.lease_seconds=10")  # fmt: skip
+_END_SECONDS = 300.0
+
+
+def make_corpus(folder: Path) -> pa.Table:
+    """Write FILES source files; their documents."""
+    tables = [documents(f"{number:02}") for number in range(FILES)]
+    for number, table in enumerate(tables):
+        put(folder, f"{number:02}.parquet", table)
+    return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True)
+class Job:
+    """INPUT to OUTPUT, as often as it is started."""
+
+    input: str
+    output: str
+    model: Path
+    logs: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+
+    @property
+    def storage(self) -> Storage:
+        """OUTPUT."""
+        return Storage.at(self.output)
+
+    def start(self, *options: str) -> "Run":
+        """A run, under way."""
+        self.logs.mkdir(exist_ok=True)
+        settings = [f"--set={setting}" for setting in (*_SETTINGS, f"models.main.path={self.model}")]
+        command = [_COMMAND, "annotate", self.input, self.output, *settings, *self.options, *options]
+        log = self.logs / f"{len(list(self.logs.iterdir())):03}.log"
+        before = len(self.storage.list(".json", under=RUNS))
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | self.environment
+            )
+        return Run(self, process, log, before)
+
+
+@dataclass
+class Run:
+    """One process of a job, with everything that it starts."""
+
+    job: Job
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    runs_before: int
+    seen: set[psutil.Process] = field(default_factory=lambda: set[psutil.Process]())
+    """Processes below it so far."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the driver is no more."""
+        return self.process.poll() is not None
+
+    def tree(self) -> list[psutil.Process]:
+        """What lives below the driver now."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        self.seen.update(found)
+        return found
+
+    def reaches(self, committed: int) -> bool:
+        """Wait until the run is at work and OUTPUT holds so many files; False where it ends before."""
+        storage = self.job.storage
+        while not self.ended:
+            if len(storage.list(".json", under=RUNS)) > self.runs_before and (
+                len(storage.list(".parquet", under=DATA)) >= committed
+            ):
+                return not self.ended
+            time.sleep(0.02)
+        return False
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        self.tree()
+        try:
+            return self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise AssertionError(f"the run hangs: {self.said()}") from None
+
+    def stop(self) -> None:
+        """Kill it with everything below it."""
+        for process in [*self.tree(), psutil.Process(self.process.pid)] if not self.ended else []:
+            _kill(process)
+        self.process.wait(30)
+        self.left_over(0)
+
+    def left_over(self, seconds: float) -> list[str]:
+        """Processes of this run that outlive it by so long; they are killed then."""
+        _, alive = psutil.wait_procs(self.seen, seconds)
+        names = [" ".join(process.cmdline()) for process in alive if process.is_running()]
+        for process in alive:
+            _kill(process)
+        return names
+
+    def said(self) -> str:
+        """Its standard output and error."""
+        return self.log.read_text(errors="replace")
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
