@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-SLOW_DOWN, INTERNAL, THROTTLED = "503 SlowDown", "500 InternalError", "400 Throttling"
+SLOW_DOWN, INTERNAL, THROTTLED = "503 SlowDown", "500 InternalError", "429 TooManyRequests"
 RESET = "reset before the request is carried out"
 LOST = "answer lost after the request was carried out"
 CUT = "connection closed in the middle of the answer"
@@ -26,7 +26,7 @@ LATE = "late answer"
 SLOW = "slow answer, piece by piece"
 FAULTS = (SLOW_DOWN, INTERNAL, THROTTLED, RESET, LOST, CUT, LATE, SLOW)
 
-_REFUSALS = {SLOW_DOWN: (503, "SlowDown"), INTERNAL: (500, "InternalError"), THROTTLED: (400, "Throttling")}
+_REFUSALS = {SLOW_DOWN: (503, "SlowDown"), INTERNAL: (500, "InternalError"), THROTTLED: (429, "TooManyRequests")}
 _CONNECTION_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect"})
 _LATE_SECONDS = 0.5
 _PIECES = 5

@@ -30,37 +30,38 @@ def proxy(server: str) -> Iterator[FaultProxy]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_operation_survives(proxy: FaultProxy, fault: str) -> None:
-    """What is disturbed twice in a row succeeds at last, with the right content."""
+    """A request that is disturbed once succeeds at last, with the right content."""
     storage = Storage.at(f"s3://{BUCKET}/{FAULTS.index(fault)}")
-    proxy.plan("PUT", fault, fault)
+    proxy.plan("PUT", fault)
     storage.write_atomic("a/x", CONTENT)
-    proxy.plan("GET", fault, fault)
+    proxy.plan("GET", fault)
     assert storage.read_bytes("a/x") == CONTENT
-    proxy.plan("GET", fault, fault)
+    proxy.plan("GET", fault)
     assert storage.read_range("a/x", 10, 5000) == CONTENT[10:5000]
-    proxy.plan("GET", fault, fault)
+    proxy.plan("GET", fault)
     with storage.open("a/x") as file:
         file.seek(7)
         assert file.read() == CONTENT[7:]
-    proxy.plan("LIST", fault, fault)
-    assert [(found.path, found.size) for found in storage.list(".x"[1:])] == [("a/x", len(CONTENT))]
-    proxy.plan("LIST", fault, fault)
+    proxy.plan("LIST", fault)
+    assert [(found.path, found.size) for found in storage.list()] == [("a/x", len(CONTENT))]
+    proxy.plan("LIST", fault)
     assert storage.has_folder("a")
-    proxy.plan("HEAD", fault, fault)
+    proxy.plan("HEAD", fault)
     found = storage.stat("a/x")
     assert found is not None
     assert found.size == len(CONTENT)
-    proxy.plan("HEAD", fault, fault)
+    proxy.plan("HEAD", fault)
     assert storage.stat("a/none") is None
-    proxy.plan("conditional PUT", fault, fault)
+    proxy.plan("conditional PUT", fault)
     assert storage.create("once", b"mine")
-    proxy.plan("conditional PUT", fault, fault)
+    proxy.plan("conditional PUT", fault)
     assert not storage.create("once", b"another's")
     assert storage.read_bytes("once") == b"mine"
-    proxy.plan("PUT", fault, fault)
+    proxy.plan("PUT", fault)
     storage.move("a/x", "b/x")
-    proxy.plan("DELETE", fault, fault)
+    proxy.plan("DELETE", fault)
     storage.remove("b/x")
     storage.remove("once")
     assert storage.list() == []
-    print(proxy.happened)
+    operations = {"PUT": 2, "GET": 3, "LIST": 2, "HEAD": 2, "conditional PUT": 2, "DELETE": 1}
+    assert proxy.happened == {(fault, operation): count for operation, count in operations.items()}
