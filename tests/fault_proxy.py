@@ -26,7 +26,11 @@ LATE = "late answer"
 SLOW = "slow answer, piece by piece"
 FAULTS = (SLOW_DOWN, INTERNAL, THROTTLED, RESET, LOST, CUT, LATE, SLOW)
 
-_REFUSALS = {SLOW_DOWN: (503, "SlowDown"), INTERNAL: (500, "InternalError"), THROTTLED: (429, "TooManyRequests")}
+_REFUSALS = {
+    SLOW_DOWN: (503, "SlowDown"),
+    INTERNAL: (500, "InternalError"),
+    THROTTLED: (429, "TooManyRequests"),
+}
 _CONNECTION_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect"})
 _LATE_SECONDS = 0.5
 _PIECES = 5

@@ -175,10 +175,10 @@ class Storage:
     def create(self, path: str, data: bytes) -> bool:
         """Create `path` as a whole; False, and nothing is changed, where it exists.
 
-        Object store: a conditional PUT (If-None-Match), tried again where its answer was lost. It may then find
-        its own object, which is known by its content, so `data` must be what nobody else writes. A store that
-        does not know conditions may replace a file that was created at the same instant, so whoever relies on
-        this reads the file again.
+        Object store: a conditional PUT (If-None-Match), tried again where its answer was lost. It may then
+        find its own object, which is known by its content: so `data` must be what nobody else writes. A store
+        that does not know conditions may replace a file that was created at the same instant, so whoever
+        relies on this reads the file again.
         """
         if self.is_local:
             os.makedirs(os.path.dirname(self.absolute(path)), exist_ok=True)

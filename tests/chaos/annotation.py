@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from luke_batch.corpus.layout import DATA, RUNS
 from luke_batch.corpus.storage import Storage
+from tests.chaos.cluster import Cluster
+from tests.chaos.processes import command_of, descendants, kill_all
 from tests.corpora import put
 from tests.integration.conftest import documents
 
@@ -43,6 +45,8 @@ class Job:
     logs: Path
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    cluster: Cluster | None = None
+    """Where it runs; None: on a local Ray of its own."""
 
     @property
     def storage(self) -> Storage:
@@ -80,13 +84,10 @@ class Run:
         return self.process.poll() is not None
 
     def tree(self) -> list[psutil.Process]:
-        """What lives below the driver now."""
-        try:
-            found = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        """What lives below the driver and on the cluster now."""
+        found = descendants(self.process.pid)
         self.seen.update(found)
-        return found
+        return found if self.job.cluster is None else found + self.job.cluster.tree()
 
     def reaches(self, committed: int) -> bool:
         """Wait until the run is at work and OUTPUT holds so many files; False where it ends before."""
@@ -110,26 +111,18 @@ class Run:
 
     def stop(self) -> None:
         """Kill it with everything below it."""
-        for process in [*self.tree(), psutil.Process(self.process.pid)] if not self.ended else []:
-            _kill(process)
+        self.seen.update(descendants(self.process.pid))
+        self.process.kill()
         self.process.wait(30)
         self.left_over(0)
 
     def left_over(self, seconds: float) -> list[str]:
         """Processes of this run that outlive it by so long; they are killed then."""
         _, alive = psutil.wait_procs(self.seen, seconds)
-        names = [" ".join(process.cmdline()) for process in alive if process.is_running()]
-        for process in alive:
-            _kill(process)
-        return names
+        names = [command_of(process) for process in alive]
+        kill_all(alive)
+        return [name for name in names if name]
 
     def said(self) -> str:
         """Its standard output and error."""
         return self.log.read_text(errors="replace")
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return

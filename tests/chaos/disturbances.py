@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from luke_batch.corpus.layout import DATA
 from tests.chaos.annotation import FRAGMENTS, Job, Run
+from tests.chaos.processes import command_of
 from tests.chaos.verdict import assert_as_undisturbed
 from tests.corpora import documents, put
 
@@ -29,8 +30,6 @@ _DELAY_SECONDS = 0.4
 _GONE_SECONDS = 60.0
 
 _CHILD = "luke_batch.isolation.child"
-
-Kinds = dict[str, Callable[["Run", random.Random], bool]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Story:
     """Exit codes of the runs."""
 
 
-def run_to_the_end(job: Job, plan: Sequence[Disturbance], kinds: Kinds, rng: random.Random) -> Story:
+def run_to_the_end(job: Job, plan: Sequence[Disturbance], rng: random.Random) -> Story:
     """Start the job again and again, disturb it as planned, until a run ends with exit code 0.
 
     Every run must end as the documentation says, without a traceback, and leave no process behind.
@@ -77,7 +76,7 @@ def run_to_the_end(job: Job, plan: Sequence[Disturbance], kinds: Kinds, rng: ran
                 time.sleep(waiting[0].delay)
                 run.tree()
                 next_one = waiting.pop(0)
-                story.landed[next_one.kind] += not run.ended and kinds[next_one.kind](run, rng)
+                story.landed[next_one.kind] += not run.ended and _ACTIONS[next_one.kind](run, rng)
             story.codes.append(run.end())
             _check_end(run, story.codes[-1])
             if story.codes[-1] == 0:
@@ -92,9 +91,7 @@ def run_to_the_end(job: Job, plan: Sequence[Disturbance], kinds: Kinds, rng: ran
     return story
 
 
-def disturb(
-    job: Job, counts: Mapping[str, int], kinds: Kinds, rng: random.Random, expected: pa.Table
-) -> None:
+def disturb(job: Job, counts: Mapping[str, int], rng: random.Random, expected: pa.Table) -> None:
     """Tell stories with one OUTPUT each until every disturbance has hit something, and judge each OUTPUT.
 
     Children are left out where the processes have none.
@@ -102,7 +99,7 @@ def disturb(
     left = Counter(counts)
     for number in range(_MOST_STORIES):
         own = replace(job, output=f"{job.output}-{number}")
-        story = run_to_the_end(own, schedule(rng, left), kinds, rng)
+        story = run_to_the_end(own, schedule(rng, left), rng)
         assert_as_undisturbed(own, expected)
         left -= story.landed
         if not story.landed["child"]:
@@ -148,6 +145,12 @@ def kill_child(run: Run, rng: random.Random) -> bool:
     return _kill_one(run, rng, lambda name: _CHILD in name, seconds=1)
 
 
+def kill_node(run: Run, rng: random.Random) -> bool:
+    """Kill -9 of all processes of a node that is not the driver's; another node joins."""
+    assert run.job.cluster is not None
+    return run.job.cluster.replace_node(rng)
+
+
 def tear_output(run: Run, rng: random.Random) -> bool:
     """Cut an output file, as a local disk may that lost its power."""
     files = sorted((Path(run.job.output) / DATA).rglob("*.parquet"))
@@ -167,16 +170,16 @@ def put_foreign(run: Run, rng: random.Random) -> bool:
     return True
 
 
-LOCAL: Kinds = {
+_ACTIONS: dict[str, Callable[[Run, random.Random], bool]] = {
     "driver": kill_driver,
     "SIGTERM": terminate_driver,
     "actor": kill_actor,
     "worker": kill_worker,
     "child": kill_child,
+    "node": kill_node,
     "torn file": tear_output,
     "foreign file": put_foreign,
 }
-"""Those of a run with a local Ray."""
 
 
 def _kill_one(
@@ -191,8 +194,8 @@ def _kill_one(
     tree: list[psutil.Process] = []
     while (now := time.monotonic()) < deadline and not run.ended:
         if now - listed > _LISTING_SECONDS:
-            tree, listed = [each for each in run.tree() if _is_worker(_command(each))], now
-        found = [process for process in tree if wanted(_command(process))]
+            tree, listed = [each for each in run.tree() if _is_worker(command_of(each))], now
+        found = [process for process in tree if wanted(command_of(process))]
         if found:
             with suppress(psutil.NoSuchProcess):
                 rng.choice(found).kill()
@@ -203,14 +206,6 @@ def _kill_one(
 
 def _is_worker(command: str) -> bool:
     return command.startswith("ray::") or _CHILD in command
-
-
-def _command(process: psutil.Process) -> str:
-    """Its command line; empty where it is over."""
-    try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def summary() -> Iterable[str]:

@@ -30,7 +30,7 @@ def assert_as_undisturbed(job: Job, expected: pa.Table) -> None:
     _age_temporary_files(storage)
     later = job.start()
     assert later.end() == 0, later.said()
-    assert "nothing to do" in later.said()
+    assert "Nothing to do" in later.said()
     assert _names(storage) == before
     assert storage.list(under=TEMPORARY) == []
     assert len(storage.list(under=LEASES)) == 1
