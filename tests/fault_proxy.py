@@ -5,6 +5,7 @@ came before, not on the order of requests of different kinds: so a seed tells ne
 """
 
 import asyncio
+import io
 import random
 import socket
 import struct
@@ -24,6 +25,8 @@ LOST = "answer lost after the request was carried out"
 CUT = "connection closed in the middle of the answer"
 LATE = "late answer"
 SLOW = "slow answer, piece by piece"
+SILENT = "no answer for a minute"
+"""Only where it is planned: it costs the client its read time-out."""
 FAULTS = (SLOW_DOWN, INTERNAL, THROTTLED, RESET, LOST, CUT, LATE, SLOW)
 
 _REFUSALS = {
@@ -33,6 +36,7 @@ _REFUSALS = {
 }
 _CONNECTION_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect"})
 _LATE_SECONDS = 0.5
+_SILENT_SECONDS = 60
 _PIECES = 5
 _LARGEST = 2**30
 _RST = struct.pack("ii", 1, 0)
@@ -110,12 +114,12 @@ class FaultProxy:
             return _refusal(*_REFUSALS[fault])
         if fault == RESET:
             return _closed(request)
-        if fault == LATE:
-            await asyncio.sleep(_LATE_SECONDS)
+        if fault in (LATE, SILENT):
+            await asyncio.sleep(_LATE_SECONDS if fault == LATE else _SILENT_SECONDS)
         headers = {name: value for name, value in request.headers.items() if _travels(name)}
         target = URL(self._upstream + request.raw_path, encoded=True)
         async with session.request(
-            request.method, target, headers=headers, data=body, allow_redirects=False
+            request.method, target, headers=headers, data=io.BytesIO(body), allow_redirects=False
         ) as answer:
             content = await answer.read()
         if fault == LOST:

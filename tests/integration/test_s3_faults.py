@@ -1,12 +1,14 @@
 """An object store that refuses, hangs up and answers late, between every S3 client and a real server."""
 
+import time
 from collections.abc import Iterator
 
 import boto3
 import pytest
+from fsspec.config import conf
 
 from luke_batch.corpus.storage import Storage
-from tests.fault_proxy import FAULTS, FaultProxy
+from tests.fault_proxy import CUT, FAULTS, INTERNAL, SILENT, FaultProxy
 from tests.s3_server import leading_to, s3_server
 
 CONTENT = bytes(range(256)) * 400
@@ -65,3 +67,33 @@ def test_every_operation_survives(proxy: FaultProxy, fault: str) -> None:
     assert storage.list() == []
     operations = {"PUT": 2, "GET": 3, "LIST": 2, "HEAD": 2, "conditional PUT": 2, "DELETE": 1}
     assert proxy.happened == {(fault, operation): count for operation, count in operations.items()}
+
+
+def test_silence(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that stays silent for longer than the read time-out, which can be set, is given up; the
+    request is tried again.
+    """
+    monkeypatch.setitem(conf, "s3", {"config_kwargs": {"read_timeout": 1}})
+    storage = Storage.at(f"s3://{BUCKET}/silent")
+    proxy.plan("PUT", SILENT)
+    storage.write_atomic("x", CONTENT)
+    proxy.plan("GET", SILENT)
+    started = time.monotonic()
+    assert storage.read_bytes("x") == CONTENT
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("fault", [INTERNAL, CUT])
+def test_large_objects(proxy: FaultProxy, fault: str) -> None:
+    """What is uploaded in parts is whole in the end, or not there at all."""
+    content = CONTENT * 1024
+    storage = Storage.at(f"s3://{BUCKET}/large")
+    proxy.plan("multipart", fault, fault, fault)
+    storage.write_atomic("x", content)
+    assert proxy.operations["multipart"] >= 4
+    proxy.plan("GET", fault, fault)
+    assert storage.read_bytes("x") == content
+    proxy.plan("multipart", *[INTERNAL] * 50)
+    with pytest.raises(OSError, match="s3://"):
+        storage.write_atomic("y", content)
+    assert storage.stat("y") is None
