@@ -24,7 +24,7 @@ FRAGMENTS = 2 * FILES
 _COMMAND = str(Path(sys.executable).with_name("luke-batch"))
 _SETTINGS = ("input.lang_column=lang", "models.main.actors=2", "models.main.num_cpus=0.5",
              "output.max_rows=3", "output.lease_seconds=10")  # fmt: skip
-_END_SECONDS = 300.0
+_END_SECONDS = 400.0
 
 
 def make_corpus(folder: Path) -> pa.Table:

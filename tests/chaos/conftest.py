@@ -17,7 +17,7 @@ import pytest
 
 import luke_batch
 from tests.chaos.annotation import Job, make_corpus
-from tests.chaos.disturbances import LANDED, summary
+from tests.chaos.story import LANDED, summary
 from tests.checkpoints import make_multi_head
 
 ROUNDS = int(os.environ.get("LUKE_BATCH_CHAOS_ROUNDS", "1"))

@@ -4,7 +4,7 @@ import random
 
 from tests.chaos.annotation import Job
 from tests.chaos.conftest import Corpus
-from tests.chaos.disturbances import disturb
+from tests.chaos.story import disturb
 
 COUNTS = {"driver": 3, "SIGTERM": 2, "actor": 6, "worker": 5, "child": 4, "torn file": 1, "foreign file": 1}
 

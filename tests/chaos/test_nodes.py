@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.annotation import Job
 from tests.chaos.cluster import Cluster
 from tests.chaos.conftest import Corpus
-from tests.chaos.disturbances import disturb
+from tests.chaos.story import disturb
 
 COUNTS = {"node": 3, "driver": 2, "actor": 1, "worker": 1}
 

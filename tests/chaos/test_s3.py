@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.annotation import Job
 from tests.chaos.conftest import Corpus
-from tests.chaos.disturbances import disturb, run_to_the_end
+from tests.chaos.story import disturb, run_to_the_end
 from tests.chaos.verdict import assert_as_undisturbed
 from tests.fault_proxy import FAULTS, FaultProxy
 from tests.s3_server import free_port, leading_to, s3_environment, s3_server
