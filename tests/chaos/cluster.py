@@ -68,15 +68,16 @@ class Cluster:
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         command = [_RAY, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *options]
         command += ["--disable-usage-stats", f"--object-store-memory={150 * 2**20}"]
+        said = ""
         for _ in range(_START_ATTEMPTS):
             log = self._logs / f"node-{len(list(self._logs.iterdir()))}.log"
             with log.open("wb") as out:
                 node = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | self.environment)
             while node.poll() is None:
-                if _STARTED in log.read_text(errors="replace"):
+                if _STARTED in (said := log.read_text(errors="replace")):
                     return node
                 time.sleep(0.1)
-        raise AssertionError(f"a node does not start: {log.read_text(errors='replace')}")
+        raise AssertionError(f"a node does not start: {said}")
 
 
 def _lose(node: "subprocess.Popen[bytes]") -> None:
