@@ -1,6 +1,7 @@
 """`luke-batch annotate` as a process of its own, over a corpus of many small fragments."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ _COMMAND = str(Path(sys.executable).with_name("luke-batch"))
 _SETTINGS = ("input.lang_column=lang", "models.main.actors=2", "models.main.num_cpus=0.5",
              "output.max_rows=3", "output.lease_seconds=10")  # fmt: skip
 _END_SECONDS = 400.0
+_OUR_FRAME = re.compile(r'File "[^"]*/luke_batch/')
 
 
 def make_corpus(folder: Path) -> pa.Table:
@@ -126,3 +128,7 @@ class Run:
     def said(self) -> str:
         """Its standard output and error."""
         return self.log.read_text(errors="replace")
+
+    def has_traceback(self) -> bool:
+        """Whether it said where our code failed. Ray shows tracebacks of its own for processes that it lost."""
+        return _OUR_FRAME.search(self.said()) is not None

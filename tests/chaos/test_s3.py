@@ -86,7 +86,7 @@ def test_a_store_that_goes_away(stored: Job, corpus: Corpus, server: str) -> Non
         assert time.monotonic() - started < SOON
     finally:
         run.stop()
-    assert "Traceback" not in run.said()
+    assert not run.has_traceback(), run.said()
     assert "error: OUTPUT s3://bucket/out" in run.said()
     again = stored.start()
     assert again.end() == 0, again.said()
