@@ -130,5 +130,5 @@ class Run:
         return self.log.read_text(errors="replace")
 
     def has_traceback(self) -> bool:
-        """Whether it said where our code failed. Ray shows tracebacks of its own for processes that it lost."""
+        """Whether it said where our code failed. Ray itself shows tracebacks for processes that it lost."""
         return _OUR_FRAME.search(self.said()) is not None
