@@ -37,6 +37,8 @@ _REFUSALS = {
 _CONNECTION_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect"})
 _LATE_SECONDS = 0.5
 _SILENT_SECONDS = 60
+_CLOSING_SECONDS = 0.1
+"""In which connections that were reset are closed."""
 _PIECES = 5
 _LARGEST = 2**30
 _RST = struct.pack("ii", 1, 0)
@@ -102,6 +104,7 @@ class FaultProxy:
             self._ready.set()
             await self._stop.wait()
             await runner.cleanup()
+            await asyncio.sleep(_CLOSING_SECONDS)
 
     async def _handle(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
         body = await request.read()

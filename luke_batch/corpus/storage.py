@@ -122,7 +122,8 @@ class Storage:
             with open(self.absolute(path), "rb") as file:
                 return file.read()
         with _store_errors(self.url):
-            return cast(bytes, self._filesystem.cat_file(self.absolute(path)))
+            # In one request: of several at once, s3fs does not read one again whose body was cut.
+            return cast(bytes, self._filesystem.cat_file(self.absolute(path), max_concurrency=1))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) in one request; fewer where the file is shorter."""
