@@ -37,6 +37,16 @@ test-unit: $(STAMP) ## run the fast tests of single modules
 test-integration: $(STAMP) ## run the tests of whole jobs on local Ray
 	$(BIN)/pytest tests/integration
 
+.PHONY: test-chaos
+test-chaos: $(STAMP) ## run the tests that kill processes and disturb the store
+	$(BIN)/pytest tests/chaos
+
+.PHONY: chaos
+chaos: export LUKE_BATCH_CHAOS_ROUNDS ?= 10
+chaos: export LUKE_BATCH_CHAOS_SEED ?= $(shell date +%s)
+chaos: $(STAMP) ## the same ten times with other seeds: an hour or more
+	$(BIN)/pytest tests/chaos --timeout=1800
+
 .PHONY: bench
 bench: $(STAMP) ## time the engines and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks

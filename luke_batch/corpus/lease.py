@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
-from luke_batch.corpus.layout import LEASES, base_name, join
+from luke_batch.corpus.layout import LEASES, TEMPORARY, base_name, join
 from luke_batch.corpus.process_identity import ProcessIdentity
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import IncompleteError, LeaseError, OutputError
@@ -219,7 +219,7 @@ def _latest(output: Storage) -> _Found | None:
 
 def _now(output: Storage) -> float:
     """The store's own clock, in seconds since the epoch; this machine's where it does not tell."""
-    probe = join(LEASES, f"{uuid.uuid4().hex}.probe")
+    probe = join(TEMPORARY, f"{uuid.uuid4().hex}.part")  # the sweep removes that of a run that was killed
     output.write_atomic(probe, b"")
     found = output.stat(probe)
     output.remove(probe)

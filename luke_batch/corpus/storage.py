@@ -122,7 +122,8 @@ class Storage:
             with open(self.absolute(path), "rb") as file:
                 return file.read()
         with _store_errors(self.url):
-            return cast(bytes, self._filesystem.cat_file(self.absolute(path)))
+            # In one request: of several at once, s3fs does not read one again whose body was cut.
+            return cast(bytes, self._filesystem.cat_file(self.absolute(path), max_concurrency=1))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) in one request; fewer where the file is shorter."""
@@ -175,8 +176,10 @@ class Storage:
     def create(self, path: str, data: bytes) -> bool:
         """Create `path` as a whole; False, and nothing is changed, where it exists.
 
-        Object store: a conditional PUT (If-None-Match). A store that does not know it may replace a file that
-        was created at the same instant, so whoever relies on this reads the file again.
+        Object store: a conditional PUT (If-None-Match), tried again where its answer was lost. It may then
+        find its own object, which is known by its content: so `data` must be what nobody else writes. A store
+        that does not know conditions may replace a file that was created at the same instant, so whoever
+        relies on this reads the file again.
         """
         if self.is_local:
             os.makedirs(os.path.dirname(self.absolute(path)), exist_ok=True)
@@ -191,7 +194,7 @@ class Storage:
                 self._filesystem.pipe_file(self.absolute(path), data, mode="create")
         except (FileExistsError, OSError):
             if self.stat(path) is not None:
-                return False
+                return self.read_bytes(path) == data
             self.write_atomic(path, data)
         return True
 

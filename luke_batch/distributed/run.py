@@ -8,8 +8,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -153,20 +153,35 @@ def annotate(
             # Workers have another working directory, and would resolve a branch or a URL anew.
             fixed = pinned(with_absolute_gazetteer(config), prepared.checkpoints)
             _annotate_items(plan, fixed, manifest, lease, tally, address, quiet=quiet)
-        if not plan.nothing_to_do:
-            lease.take()
-            lease.check()
-            report_bad_files(plan, run_id)
         worked = time.monotonic()
-        listed = list_output(plan.output)
-        outcome = reconcile(plan, run_id, listed)
-        foreign = _tidy(plan, find_leftovers(plan, outcome, listed), lease)
-        code = exit_code(outcome, config.output.error_budget)
-        if not plan.nothing_to_do:
-            durations = {"plan": planned - started, "annotate": worked - planned}
-            manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=tally.figures())
-            write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
+        with _reachable(plan.output):
+            if not plan.nothing_to_do:
+                lease.take()
+                lease.check()
+                report_bad_files(plan, run_id)
+            listed = list_output(plan.output)
+            outcome = reconcile(plan, run_id, listed)
+            foreign = _tidy(plan, find_leftovers(plan, outcome, listed), lease)
+            code = exit_code(outcome, config.output.error_budget)
+            if not plan.nothing_to_do:
+                durations = {"plan": planned - started, "annotate": worked - planned}
+                manifest = replace(
+                    manifest, durations=durations, renamed=tally.renamed, figures=tally.figures()
+                )
+                write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
     return RunReport(run_id, code, plan, outcome, tally, time.monotonic() - started, foreign)
+
+
+@contextmanager
+def _reachable(output: Storage) -> Generator[None]:
+    """In this block an OUTPUT that can no longer be read or written ends the run as incomplete."""
+    try:
+        yield
+    except OSError as error:
+        raise IncompleteError(
+            f"OUTPUT {output.url} cannot be read or written any more: {error}; once it can, the same command"
+            " goes on"
+        ) from error
 
 
 def _manifest(input: str, config: JobConfig, prepared: Prepared, run_id: str, now: datetime) -> RunManifest:
@@ -214,8 +229,9 @@ def _annotate_items(
         check_reachable(plan.source, plan.output, config.output, len(found))
         pools = plan_pools(found, demands(stages), len(plan.items))
         check_devices(stages)
-        lease.take()
-        write_manifest(plan.output, manifest)
+        with _reachable(plan.output):
+            lease.take()
+            write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
         totals = Totals(
             sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items)

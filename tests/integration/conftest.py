@@ -104,7 +104,11 @@ def sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def assert_same_annotations(found: pa.Table, table: pa.Table, config: JobConfig) -> None:
     """`found` holds exactly what the in-process Annotator makes of `table`, floats within 1e-5."""
-    expected = Annotator.from_config(config).annotate(table)
+    assert_same_rows(found, Annotator.from_config(config).annotate(table))
+
+
+def assert_same_rows(found: pa.Table, expected: pa.Table) -> None:
+    """The same documents, each once, with the same annotations, floats within 1e-5."""
     ours, theirs = (sorted_rows(rows.select(["id", *COLUMNS])) for rows in (found, expected))
     assert [row["id"] for row in ours] == [row["id"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):

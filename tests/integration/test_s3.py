@@ -1,15 +1,10 @@
 """Plan, read, commit and read back on an object store that speaks S3."""
 
 import json
-import os
 import pickle
 import re
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import boto3
 import pyarrow as pa
@@ -26,6 +21,7 @@ from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import InputError, LeaseError
 from tests.corpora import FINGERPRINT, context, documents, job, run
+from tests.s3_server import leading_to, s3_server
 from tests.unit.test_outcome import NOW
 from tests.unit.test_plan import sweep
 
@@ -33,40 +29,8 @@ from tests.unit.test_plan import sweep
 @pytest.fixture(scope="module", autouse=True)
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A moto server on a free loopback port, and an environment that leads every S3 client to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("moto") / "log"
-    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-    environment = {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "very-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    with log.open("wb") as output, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        server = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            _wait_for(port, server)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(10)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None, "moto_server ended"
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("moto_server does not answer")
+    with s3_server(tmp_path_factory.mktemp("moto") / "log") as url, leading_to(url):
+        yield url
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from luke_batch.corpus import lease as module
+from luke_batch.corpus.layout import TEMPORARY
 from luke_batch.corpus.lease import Lease, is_overtaken, running
 from luke_batch.corpus.process_identity import ProcessIdentity
 from luke_batch.corpus.storage import Storage
@@ -87,6 +88,16 @@ def test_crashed_run_elsewhere_is_taken_over_after_expiry(output: Storage) -> No
     with Lease(output, "two", 5) as lease:
         lease.take()
         assert lease.number == 4
+
+
+def test_killed_while_it_asks_for_the_time(output: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the question is a temporary file, which a later run removes with the others."""
+    leave_crashed(output)
+    monkeypatch.setattr(output, "remove", lambda _: None)
+    with pytest.raises(LeaseError):
+        Lease(output, "two", 60).__enter__()
+    assert numbers(output) == ["00000003.json"]
+    assert [file.path for file in output.list(".part", under=TEMPORARY)] != []
 
 
 def test_clock_of_the_machine_does_not_matter(output: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

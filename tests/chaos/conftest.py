@@ -1,0 +1,76 @@
+"""Seeds, one corpus, and the rows of an undisturbed run over it.
+
+LUKE_BATCH_CHAOS_ROUNDS (1) says how often each story is told, LUKE_BATCH_CHAOS_SEED (0) with which seed it
+begins. A test's name holds its seed, so the same test with that seed tells the same story again, up to the
+pace of the machine.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import luke_batch
+from tests.chaos.annotation import Job, make_corpus
+from tests.chaos.story import LANDED, summary
+from tests.checkpoints import make_multi_head
+
+ROUNDS = int(os.environ.get("LUKE_BATCH_CHAOS_ROUNDS", "1"))
+SEED = int(os.environ.get("LUKE_BATCH_CHAOS_SEED", "0"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument `seed` runs once a round."""
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(SEED, SEED + ROUNDS), ids=lambda seed: f"seed={seed}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many kills of which kind landed."""
+    if LANDED:
+        terminalreporter.section(f"chaos, {ROUNDS} rounds from seed {SEED}")
+        for line in summary():
+            terminalreporter.write_line(line)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """INPUT, a checkpoint, and what an undisturbed run makes of them."""
+
+    input: Path
+    model: Path
+    documents: pa.Table
+    annotated: pa.Table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_folder() -> Iterator[None]:
+    """Killed drivers leave the folders of their Ray behind: in one place, which is removed."""
+    folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")  # sockets below it allow no long path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Annotated once, undisturbed."""
+    folder = tmp_path_factory.mktemp("chaos")
+    documents = make_corpus(folder / "in")
+    model = make_multi_head(folder / "model", seed=1)
+    run = Job(str(folder / "in"), str(folder / "out"), model, folder / "logs").start()
+    assert run.end() == 0, run.said()
+    return Corpus(folder / "in", model, documents, luke_batch.read(str(folder / "out")).to_table())
+
+
+@pytest.fixture
+def job(corpus: Corpus, tmp_path: Path) -> Job:
+    """The corpus into an empty OUTPUT."""
+    return Job(str(corpus.input), str(tmp_path / "out"), corpus.model, tmp_path / "logs")
