@@ -1,9 +1,9 @@
 """What a run of very many fragments costs its driver: `make bench-driver`, or `python -m benchmarks.driver`.
 
 A corpus of tiny files in hive partitions is planned, packed into work items, and run through Ray in waves:
-the real `annotate`, with the real tasks that read and commit. In place of the model an actor writes annotations
-that find nothing, so that what is timed is everything around the models. Printed are the seconds and the resident
-memory of the driver at the tenths of the work, which must be flat from the first wave to the last.
+the real `annotate`, with the real tasks that read and commit. In place of the model an actor writes
+annotations that find nothing, so that what is timed is everything around the models. Printed are the seconds
+and the resident memory of the driver on the way, which must be flat from the first wave to the last.
 
 `--rows` sets `output.max_rows`, and so how many of these files share a work item.
 """
@@ -90,7 +90,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description="What a run of very many fragments costs its driver.")
     parser.add_argument("--fragments", type=int, default=100_000)
-    parser.add_argument("--rows", type=int, default=40, help="rows of a work item; a file has two")
+    parser.add_argument("--rows", type=int, default=60, help="rows of a work item; a file has two")
     arguments = parser.parse_args()
     samples = Samples()
     pipeline.ItemActor = IdleActor  # pyright: ignore[reportAttributeAccessIssue]
@@ -103,24 +103,23 @@ def main() -> None:
         report = annotate(str(input), str(output), config, "local")
         whole = time.perf_counter() - begun
     if report.exit_code or report.outcome.fragments != arguments.fragments:
-        sys.exit(f"exit code {report.exit_code}, {report.outcome.fragments} fragments: {report.tally.failures}")
+        sys.exit(f"exit code {report.exit_code}, failures {report.tally.failures}")
     show(samples, whole)
 
 
 def show(samples: Samples, whole: float) -> None:
     """Print the table."""
     waves = -(-samples.items // pipeline.WAVE_ITEMS)
-    print(
-        f"{samples.fragments:,} fragments in {samples.items:,} work items, {waves} waves, {os.cpu_count()} cores\n"
-    )
+    cores = os.cpu_count()
+    print(f"{samples.fragments:,} fragments in {samples.items:,} items, {waves} waves, {cores} cores\n")
     print(f"{'done':>6}{'fragments':>12}{'seconds':>10}{'driver MB':>11}")
     for share, fragments, seconds, resident in samples.rows:
         print(f"{share:>6.0%}{fragments:>12,}{seconds:>10.0f}{resident / 1e6:>11.0f}")
     seconds = samples.rows[-1][2]
-    print(
-        f"\n{samples.fragments / seconds:,.0f} fragments a second, {1000 * seconds / samples.items:.0f} ms an item;"
-        f" {whole:.0f} s with start-up, plan and the judgement of OUTPUT; {resident_bytes() / 1e6:.0f} MB at the end"
-    )
+    rate, each = samples.fragments / seconds, 1000 * seconds / samples.items
+    print(f"\n{rate:,.0f} fragments a second, {each:.0f} ms an item")
+    print(f"whole run, with the start of Ray, plan and judgement: {whole:.0f} s")
+    print(f"driver at its end: {resident_bytes() / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ fragment either ends with a row group or lies within one.
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Self, cast
 
 import pyarrow as pa
@@ -129,6 +130,19 @@ def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> li
     if row > start or not fragments:
         close(start, row, size, start)
     return fragments
+
+
+def whole_range(path: str, partition: str, footer: Footer, rows: Range) -> Fragment:
+    """The fragment of exactly these rows of a file, whatever the limits: one that is committed already."""
+    start, end = rows
+    starts = list(accumulate(footer.group_rows, initial=0))
+    groups = zip(starts, footer.group_rows, footer.group_bytes, strict=False)
+    size = sum(
+        weight * max(0, min(end, first + count) - max(start, first)) // max(1, count)
+        for first, count, weight in groups
+    )
+    group_start = starts[max(0, bisect_right(starts[:-1], start) - 1)]
+    return Fragment(path, partition, start, end, footer.content_id, footer.rows, size, group_start)
 
 
 def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:

@@ -46,7 +46,7 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
 
 @lru_cache(maxsize=64)
 def _leaves(schema: pa.Schema) -> tuple[str, ...]:
-    """Paths of the Parquet columns; pyarrow tells them only of a file, which costs as much as a small output."""
+    """Paths of the Parquet columns; pyarrow tells them only of a file, which costs as much as an output."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema

@@ -84,7 +84,8 @@ class Plan:
     bad: tuple[BadFile, ...]
     done: tuple[Key, ...]
     """Committed fragments of the present content and fingerprint."""
-    tallies: Mapping[State, Tally]
+    tallies: Mapping[str, Tally]
+    """By state; in a replay `replayed` alone."""
     where: Restriction
     """The partitions that the plan is about; it says nothing of others."""
     on_vanished: Literal["keep", "prune"]

@@ -192,7 +192,9 @@ def test_packing() -> None:
 
 def test_an_item_is_bounded_whatever_its_rows() -> None:
     """Files without rows reach no target, and still do not all become one item."""
-    fragments = [(piece(f"p={number}/a", 0, 0, f"p={number}"), "s") for number in range(2 * MOST_FRAGMENTS + 1)]
+    fragments = [
+        (piece(f"p={number}/a", 0, 0, f"p={number}"), "s") for number in range(2 * MOST_FRAGMENTS + 1)
+    ]
     items = pack(fragments, max_rows=10, max_bytes=8)
     assert [len(item.fragments) for item in items] == [MOST_FRAGMENTS, MOST_FRAGMENTS, 1]
 

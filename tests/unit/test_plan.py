@@ -8,7 +8,7 @@ import pytest
 
 from luke_batch.config import InputConfig
 from luke_batch.corpus.outcome import reconcile, report_bad_files
-from luke_batch.corpus.plan import Plan, State, make_plan
+from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import find_leftovers, remove
@@ -44,7 +44,7 @@ def sweep(plan: Plan, run_id: str = "run1") -> list[str]:
     return leftovers.removable
 
 
-def rows(plan: Plan) -> dict[State, int]:
+def rows(plan: Plan) -> dict[str, int]:
     """Rows by state, where there are any."""
     return {state: tally.rows for state, tally in plan.tallies.items() if tally.rows}
 
