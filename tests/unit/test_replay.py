@@ -226,7 +226,7 @@ def test_command(corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def test_what_is_refused(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other results, an INPUT that is gone, an OUTPUT without a run: one line, exit code 2, nothing written."""
+    """Other results, an INPUT that is gone, an OUTPUT without a run: one line, exit 2, nothing written."""
     out = str(corpus / "out")
     before = times(corpus)
     assert cli.run(["replay", out, "--set", "heads.0.decode=nested"]) == 2
