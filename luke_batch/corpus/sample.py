@@ -1,8 +1,9 @@
 """What INPUT holds, by its footers, and a seeded sample of its documents.
 
-The sample is systematic (Cochran, Sampling Techniques, chapter 8): blocks of neighbouring rows at equal
-distances over all files laid end to end, from a random start. So each partition has its share. The blocks
-come in random order: a sample that is cut short is a sample still.
+The sample is systematic (Cochran, Sampling Techniques, chapter 8): all files are laid end to end and cut into
+blocks of neighbouring rows, of which every k-th is taken from a random start. So each document is as likely
+as any other, and each partition has its share. The blocks come in random order: a sample that is cut short is
+a sample still.
 """
 
 from bisect import bisect_right
@@ -126,11 +127,11 @@ def draw(census: Census, rows: int, seed: int) -> list[tuple[Fragment, str]]:
     random = np.random.default_rng(seed)
     blocks = -(-min(rows, census.documents) // _BLOCK_ROWS)
     starts = list(accumulate((file.rows for file in census.files), initial=0))
-    distance = census.documents / max(blocks, 1)
-    offset = random.uniform(0, max(distance - _BLOCK_ROWS, 0))
+    distance = -(-census.documents // _BLOCK_ROWS) / max(blocks, 1)
+    offset = random.uniform(0, distance)
     drawn: list[tuple[Fragment, str]] = []
     for block in random.permutation(blocks):
-        first = int(offset + block * distance)
+        first = int(offset + block * distance) * _BLOCK_ROWS
         drawn.extend(_block(census.files, starts, first, min(first + _BLOCK_ROWS, census.documents)))
     return drawn
 

@@ -44,17 +44,11 @@ def test_command(
     """It says what was counted, measured and expected, for people and for programs, and writes nothing."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    put(tmp_path, "in/date=1/a.parquet", documents(40))
-    put(tmp_path, "in/date=2/b.parquet", documents(40, first=40))
+    put(tmp_path, "in/date=1/a.parquet", documents(32))
+    put(tmp_path, "in/date=2/b.parquet", documents(48, first=32))
     before = sorted(tmp_path.rglob("*"))
-    command = [
-        "estimate",
-        str(tmp_path / "in"),
-        "--set",
-        f"models.main.path={multi_head_folder}",
-        "--sample",
-        "20",
-    ]
+    model = f"models.main.path={multi_head_folder}"
+    command = ["estimate", str(tmp_path / "in"), "--set", model, "--sample", "20"]
     assert cli.run(command) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -62,13 +56,13 @@ def test_command(
         assert part in out
     assert cli.run([*command, "--json", "--where", "date=2"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["documents"], found["files"], found["sample"]["documents"]) == (40, 1, 32)
+    assert (found["documents"], found["files"], found["sample"]["documents"]) == (48, 1, 32)
     assert set(found["sample"]["stages"]) == {"text", "main"}
     assert found["here"]["actors"] == {"main": 1}, "one fragment keeps one actor busy"
     rate, load = found["documents_per_second"], found["sample"]["load_seconds"]
-    assert found["by_actors"][1] == {"actors": 2, "seconds": pytest.approx(load + 40 / rate / 2)}
+    assert found["by_actors"][1] == {"actors": 2, "seconds": pytest.approx(load + 48 / rate / 2)}
     assert found["output"]["files"] == 1
-    assert found["output"]["bytes"] > 40 * 100
+    assert found["output"]["bytes"] > 48 * 100
     assert found["peak_memory"] > 10**7
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -31,8 +31,8 @@ def census(rows: list[int]) -> Census:
 
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=9), st.integers(1, 300), st.integers(0, 99))
 def test_blocks_are_rows_of_the_corpus(rows: list[int], wanted: int, seed: int) -> None:
-    """Each row at most once, inside its file; as many as asked for and less than two blocks more, or all; the
-    same ones for the same seed.
+    """Each row at most once, inside its file; as many as asked for, give or take a block, or all; the same
+    ones for the same seed.
     """
     known = census(rows)
     drawn = draw(known, wanted, seed)
@@ -77,7 +77,7 @@ def test_wrong_sizes(text: str) -> None:
 
 
 def test_counts(tmp_path: Path) -> None:
-    """Documents, bytes and output files of what can be used; bad files by their reasons; partitions on demand."""
+    """Documents, bytes and output files of what can be used; the reasons of bad files; partitions."""
     put(tmp_path, "date=1/a.parquet", documents(10), row_group_size=4)
     put(tmp_path, "date=2/b.parquet", documents(3))
     (tmp_path / "date=2/c.parquet").touch()
