@@ -10,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, Self, cast
 
@@ -153,10 +153,9 @@ def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: in
     """
     bins: list[list[Fragment]] = []
     open_bins: dict[tuple[str, frozenset[str]], tuple[list[Fragment], int, int]] = {}
-    keys = cache(lambda partition: frozenset(partition_values(partition)))
     for fragment, schema in fragments:
         # A key may become a column (`input.lang_column`), and all rows of an item share one table.
-        kind = (schema, keys(fragment.partition))
+        kind = (schema, _partition_keys(fragment.partition))
         content, rows, size = open_bins.get(kind, ([], 0, 0))
         full = rows + fragment.rows > max_rows or size + fragment.bytes > max_bytes
         if not content or full or len(content) == MOST_FRAGMENTS:
@@ -196,3 +195,8 @@ def schema_key(schema: pa.Schema) -> str:
 def _divide(amount: int, limit: int) -> int:
     """Parts of at most `limit`."""
     return -(-amount // limit)
+
+
+@lru_cache(maxsize=1024)
+def _partition_keys(partition: str) -> frozenset[str]:
+    return frozenset(partition_values(partition))
