@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luke_batch.cli.options import Assignments, ConfigFile, Input, Json, Where
+from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Quiet, Where
 from luke_batch.cli.plan import duration, size
 from luke_batch.settings import load_config
 
@@ -34,6 +34,8 @@ def estimate(
     seconds: Annotated[
         float, typer.Option("--seconds", min=1, help="Cut the sample short after so many seconds.")
     ] = 60.0,
+    address: Address = None,  # noqa: ARG001 - the options of `annotate` are legal here, too
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Annotate a sample of INPUT in this process, and say how long all of it would take and how large it
@@ -48,7 +50,7 @@ def estimate(
     found = run(input, settings, SampleSize.parse(sample), where=where or [], seconds=seconds)
     if json:
         typer.echo(json_text.dumps(_as_json(found), ensure_ascii=False))
-    else:
+    elif not quiet:
         _show(found, settings.output.compression)
 
 
