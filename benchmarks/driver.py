@@ -3,7 +3,8 @@
 A corpus of tiny files in hive partitions is planned, packed into work items, and run through Ray in waves:
 the real `annotate`, with the real tasks that read and commit. In place of the model an actor writes
 annotations that find nothing, so that what is timed is everything around the models. Printed are the seconds
-and the resident memory of the driver on the way, which must be flat from the first wave to the last.
+and the memory of the driver on the way, which must be flat from the first wave to the last: resident, and the
+private part of it, without the pages of Ray's object store that it has looked at.
 
 `--rows` sets `output.max_rows`, and so how many of these files share a work item.
 """
@@ -58,32 +59,35 @@ class Samples:
     started: float = 0.0
     fragments: int = 0
     items: int = 0
-    rows: list[tuple[float, int, float, int]] = field(
-        default_factory=lambda: list[tuple[float, int, float, int]]()
+    rows: list[tuple[float, int, float, int, int]] = field(
+        default_factory=lambda: list[tuple[float, int, float, int, int]]()
     )
-    """(share of the fragments, fragments, seconds since the first wave was started, resident bytes)."""
+    """(share of the fragments, fragments, seconds since the first wave was started, resident and private
+    bytes).
+    """
 
     def process(self, job: Job, items: Sequence[WorkItem], pools: Pools) -> Generator[ItemResult]:
         """`pipeline.process`, watched."""
         self.items, total = len(items), sum(len(item.fragments) for item in items)
-        self.started, before = time.perf_counter(), resident_bytes()
-        self.rows.append((0.0, 0, 0.0, before))
+        self.started = time.perf_counter()
+        self.rows.append((0.0, 0, 0.0, *memory()))
         left = list(_SHARES)
         for result in _process(job, items, pools):
             self.fragments += len(result.committed)
             while left and self.fragments >= left[0] * total:
                 seconds = time.perf_counter() - self.started
-                self.rows.append((left.pop(0), self.fragments, seconds, resident_bytes()))
+                self.rows.append((left.pop(0), self.fragments, seconds, *memory()))
             yield result
 
 
 _process = pipeline.process
 
 
-def resident_bytes() -> int:
-    """Resident set size of this process, from the kernel."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
+def memory() -> tuple[int, int]:
+    """Resident and private bytes of this process, from the kernel."""
+    facts = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    resident, private = (int(facts[name].split()[0]) * 1024 for name in ("VmRSS", "RssAnon"))
+    return resident, private
 
 
 def main() -> None:
@@ -112,14 +116,15 @@ def show(samples: Samples, whole: float) -> None:
     waves = -(-samples.items // pipeline.WAVE_ITEMS)
     cores = os.cpu_count()
     print(f"{samples.fragments:,} fragments in {samples.items:,} items, {waves} waves, {cores} cores\n")
-    print(f"{'done':>6}{'fragments':>12}{'seconds':>10}{'driver MB':>11}")
-    for share, fragments, seconds, resident in samples.rows:
-        print(f"{share:>6.0%}{fragments:>12,}{seconds:>10.0f}{resident / 1e6:>11.0f}")
+    print(f"{'done':>6}{'fragments':>12}{'seconds':>10}{'driver MB':>11}{'private MB':>12}")
+    for share, fragments, seconds, resident, private in samples.rows:
+        sizes = f"{resident / 1e6:>11.0f}{private / 1e6:>12.0f}"
+        print(f"{share:>6.0%}{fragments:>12,}{seconds:>10.0f}{sizes}")
     seconds = samples.rows[-1][2]
     rate, each = samples.fragments / seconds, 1000 * seconds / samples.items
     print(f"\n{rate:,.0f} fragments a second, {each:.0f} ms an item")
     print(f"whole run, with the start of Ray, plan and judgement: {whole:.0f} s")
-    print(f"driver at its end: {resident_bytes() / 1e6:.0f} MB")
+    print(f"driver at its end: {memory()[0] / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
