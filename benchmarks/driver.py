@@ -106,9 +106,9 @@ def main() -> None:
         begun = time.perf_counter()
         report = annotate(str(input), str(output), config, "local")
         whole = time.perf_counter() - begun
-    if report.exit_code or report.outcome.fragments != arguments.fragments:
-        sys.exit(f"exit code {report.exit_code}, failures {report.tally.failures}")
-    show(samples, whole)
+        if report.exit_code or report.outcome.fragments != arguments.fragments:
+            sys.exit(f"exit code {report.exit_code}, failures {report.tally.failures}")
+        show(samples, whole)
 
 
 def show(samples: Samples, whole: float) -> None:
