@@ -59,6 +59,10 @@ bench-smoke: $(STAMP) ## time the embedded model on few items
 bench-plan: $(STAMP) ## time planning over 10,000 files
 	$(BIN)/python -m benchmarks.planning
 
+.PHONY: bench-driver
+bench-driver: $(STAMP) ## run 100,000 fragments through the driver, without models
+	$(BIN)/python -m benchmarks.driver
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
 """Where the values of a job configuration come from, and what is said about a wrong one.
 
-YAML file < environment (`LUKE_BATCH__INPUT__TEXT_COLUMN=body`) < assignments (`heads.0.threshold=0.4`). Each
-layer is laid over the defaults: sections are merged key by key, lists are replaced, an index changes one
-element. Values in the environment and in assignments are YAML, too.
+(the run that is replayed <) YAML file < environment (`LUKE_BATCH__INPUT__TEXT_COLUMN=body`) < assignments
+(`heads.0.threshold=0.4`). Each layer is laid over the defaults: sections are merged key by key, lists are
+replaced, an index changes one element. Values in the environment and in assignments are YAML, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +22,17 @@ Tree = dict[str, object]
 
 
 def load_config(
-    path: str | None = None, assignments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    path: str | None = None,
+    assignments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    base: Mapping[str, object] | None = None,
 ) -> JobConfig:
-    """The configuration of a job; ConfigError names in one line whatever is wrong with it."""
+    """The configuration of a job; ConfigError names in one line whatever is wrong with it.
+
+    path, assignments, environment: the layers. base: what a run's manifest says of its configuration.
+    """
     tree = cast(Tree, JobConfig().model_dump(mode="json"))
+    _merge(tree, base or {})
     if path is not None:
         _merge(tree, _read(path))
     for name, value in sorted((environment or {}).items()):

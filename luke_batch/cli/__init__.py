@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, compact, config, demo, evaluate, finetune, models, plan
+from luke_batch.cli import annotate, compact, config, demo, estimate, evaluate, finetune, models, plan, replay
 from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
 
 _INTERRUPTED = 130
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.command("annotate")(annotate.annotate)
 app.command("plan")(plan.plan)
+app.command("estimate")(estimate.estimate)
+app.command("replay")(replay.replay)
 app.command("compact")(compact.compact)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)

@@ -37,7 +37,7 @@ def annotate(
     raise typer.Exit(summary.exit_code)
 
 
-def summarise(report: "RunReport") -> "Summary":
+def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
     """What a person or a program is told of a run."""
     from luke_batch.corpus.manifest import without_secrets
     from luke_batch.report.summary import Summary
@@ -57,6 +57,8 @@ def summarise(report: "RunReport") -> "Summary":
         warnings=report.warnings,
         seconds=round(report.seconds, 3),
         nothing_to_do=report.nothing_to_do,
+        command=command,
+        forecast=None if report.forecast is None else report.forecast.figures(),
     )
 
 

@@ -71,7 +71,7 @@ def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") ->
     for state, tally in plan.tallies.items():
         if tally.files or state in (*_TODO, "done"):
             counts = f"{tally.files:>12,}{tally.fragments:>12,}{tally.rows:>14,}"
-            typer.echo(f"{state:<10}{counts}{_size(tally.bytes):>12}")
+            typer.echo(f"{state:<10}{counts}{size(tally.bytes):>12}")
     for bad in plan.bad[:_BAD_SHOWN]:
         typer.echo(f"bad: {bad.message}")
     if len(plan.bad) > _BAD_SHOWN:
@@ -93,12 +93,13 @@ def _verdict(plan: "Plan", expected: "Forecast | None") -> str:
         return f"{work}; no forecast, as no finished run has annotated anything in OUTPUT"
     same = "" if expected.same_fingerprint else ", which had another model or settings"
     return (
-        f"{work}; about {_duration(expected.seconds)} at the {expected.documents_per_second:,.2g} documents a"
+        f"{work}; about {duration(expected.seconds)} at the {expected.documents_per_second:,.2g} documents a"
         f" second of run {expected.run_id} ({expected.documents:,} documents, start-up included{same})"
     )
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes for people."""
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
@@ -106,7 +107,8 @@ def _size(count: float) -> str:
     raise AssertionError
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A rough time for people."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -11,5 +11,7 @@ The parts, in the order in which a run needs them:
     outcome, sweep, manifest   what a run has reached
     generations, reader        committed rows as one dataset
     compaction                 fewer, larger output files
-    forecast                   how long a plan will take
+    replay                     the part of a plan that has dead letters
+    forecast                   how long a plan will take, and what it took
+    sample                     how much INPUT holds, and a part of it that speaks for the whole
 """

@@ -7,9 +7,11 @@ fragment either ends with a row group or lies within one.
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any, Self, cast
 
 import pyarrow as pa
@@ -19,7 +21,13 @@ from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
 from luke_batch.corpus.layout import DATA, join
 from luke_batch.corpus.pandas_index import without_length
 from luke_batch.corpus.ranges import Range, gaps
+from luke_batch.corpus.restriction import partition_values
 from luke_batch.corpus.sources import SourceFile
+
+MOST_FRAGMENTS = 256
+"""Fragments of a work item: Ray's share of an item is nothing beside opening and writing so many files, and
+files without rows would otherwise all be one item.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """Fragments of one partition and one schema that are read, annotated and committed together."""
+    """Fragments of one schema that are read, annotated and committed together."""
 
     fragments: tuple[Fragment, ...]
 
@@ -124,17 +132,33 @@ def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> li
     return fragments
 
 
+def whole_range(path: str, partition: str, footer: Footer, rows: Range) -> Fragment:
+    """The fragment of exactly these rows of a file, whatever the limits: one that is committed already."""
+    start, end = rows
+    starts = list(accumulate(footer.group_rows, initial=0))
+    groups = zip(starts, footer.group_rows, footer.group_bytes, strict=False)
+    size = sum(
+        weight * max(0, min(end, first + count) - max(start, first)) // max(1, count)
+        for first, count, weight in groups
+    )
+    group_start = starts[max(0, bisect_right(starts[:-1], start) - 1)]
+    return Fragment(path, partition, start, end, footer.content_id, footer.rows, size, group_start)
+
+
 def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:
     """Work items of `fragments`, each with the key of its schema, in the order of their first fragments.
 
-    Neighbours of one partition and schema share an item up to the two targets; a fragment is never split.
+    Fragments of one schema under the same partition keys share an item up to the two targets and
+    `MOST_FRAGMENTS`, whatever the values of these keys; a fragment is never split.
     """
     bins: list[list[Fragment]] = []
-    open_bins: dict[tuple[str, str], tuple[list[Fragment], int, int]] = {}
+    open_bins: dict[tuple[str, frozenset[str]], tuple[list[Fragment], int, int]] = {}
     for fragment, schema in fragments:
-        kind = (fragment.partition, schema)
+        # A key may become a column (`input.lang_column`), and all rows of an item share one table.
+        kind = (schema, _partition_keys(fragment.partition))
         content, rows, size = open_bins.get(kind, ([], 0, 0))
-        if not content or rows + fragment.rows > max_rows or size + fragment.bytes > max_bytes:
+        full = rows + fragment.rows > max_rows or size + fragment.bytes > max_bytes
+        if not content or full or len(content) == MOST_FRAGMENTS:
             content, rows, size = [], 0, 0
             bins.append(content)
         content.append(fragment)
@@ -171,3 +195,8 @@ def schema_key(schema: pa.Schema) -> str:
 def _divide(amount: int, limit: int) -> int:
     """Parts of at most `limit`."""
     return -(-amount // limit)
+
+
+@lru_cache(maxsize=1024)
+def _partition_keys(partition: str) -> frozenset[str]:
+    return frozenset(partition_values(partition))

@@ -6,12 +6,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from luke_batch.corpus.layout import RUNS, join
 from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
+
+Command = Literal["annotate", "replay"]
 
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -25,6 +27,7 @@ class RunManifest:
     finished: str | None
     """None while the run is under way, or was stopped."""
     input: str
+    """As `recorded_input` gives it."""
     output: str
     fingerprint: str
     config: dict[str, Any]
@@ -44,6 +47,11 @@ class RunManifest:
     """Source columns that bore a name we write: old name -> new name."""
     figures: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())
     """Whatever else the report shows."""
+    command: Command = "annotate"
+    """What was run."""
+    forecast: dict[str, Any] | None = None
+    """What the last run let expect of this one, see `Forecast`; after a complete run with `actual_seconds`
+    and `ratio`. None where there was nothing to go by."""
 
     @classmethod
     def start(cls, run_id: str, input: str, plan: Plan, config: dict[str, Any], now: datetime) -> Self:
@@ -52,7 +60,7 @@ class RunManifest:
             run_id=run_id,
             started=now.isoformat(timespec="seconds"),
             finished=None,
-            input=without_secrets(input),
+            input=recorded_input(input),
             output=without_secrets(plan.output.url),
             fingerprint=plan.fingerprint,
             config=cast("dict[str, Any]", json.loads(without_secrets(json.dumps(config)))),
@@ -99,6 +107,14 @@ def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> R
         if wanted(manifest):
             return manifest
     return None
+
+
+def recorded_input(input: str) -> str:
+    """INPUT as a manifest names it: without secrets, and absolute, as the next command may be given in
+    another folder.
+    """
+    is_local = "://" not in input or input.startswith("file://")
+    return Storage.at(input).url if is_local else without_secrets(input)
 
 
 def without_secrets(text: str) -> str:

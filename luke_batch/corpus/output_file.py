@@ -5,6 +5,7 @@ Vectors do not repeat, so a dictionary only costs; split into byte streams they 
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, cast
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
         compression: zstd, snappy or none.
     """
     dense = {name for name in vectors if name in table.column_names}
-    leaves = _leaves(table.schema) if dense else []
+    leaves = _leaves(table.schema.remove_metadata()) if dense else []
     plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense]
     # Byte streams of float16 are too new for some readers.
     split = [leaf for leaf in plain if _is_float32(table.schema.field(leaf.partition(".")[0]).type)]
@@ -43,12 +44,13 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
     return sink.getvalue()
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Paths of the Parquet columns; pyarrow tells them only of a file."""
+@lru_cache(maxsize=64)
+def _leaves(schema: pa.Schema) -> tuple[str, ...]:
+    """Paths of the Parquet columns; pyarrow tells them only of a file, which costs as much as an output."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    return [columns.column(index).path for index in range(len(columns))]
+    return tuple(columns.column(index).path for index in range(len(columns)))
 
 
 def _is_float32(kind: pa.DataType) -> bool:

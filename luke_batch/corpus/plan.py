@@ -84,7 +84,8 @@ class Plan:
     bad: tuple[BadFile, ...]
     done: tuple[Key, ...]
     """Committed fragments of the present content and fingerprint."""
-    tallies: Mapping[State, Tally]
+    tallies: Mapping[str, Tally]
+    """By state; in a replay `replayed` alone."""
     where: Restriction
     """The partitions that the plan is about; it says nothing of others."""
     on_vanished: Literal["keep", "prune"]
@@ -113,7 +114,7 @@ class _Draft:
     bad: list[BadFile] = field(default_factory=lambda: list[BadFile]())
     done: list[Key] = field(default_factory=lambda: list[Key]())
     todo: list[tuple[Fragment, str]] = field(default_factory=lambda: list[tuple[Fragment, str]]())
-    tallies: dict[State, Tally] = field(default_factory=lambda: {state: Tally() for state in STATES})
+    tallies: dict[str, Tally] = field(default_factory=lambda: {state: Tally() for state in STATES})
     known: dict[str, KnownFooter] = field(default_factory=lambda: dict[str, KnownFooter]())
 
     def count(self, state: State, fragments: int, rows: int, size: int) -> None:

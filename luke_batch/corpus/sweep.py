@@ -55,28 +55,37 @@ def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = 
     """
     listed = listed or list_output(plan.output)
     data, committed, letters = listed.data, dict(listed.data.committed), dict(listed.letters)
-    found = Leftovers(foreign=_meant(plan, data.foreign))
-    for file in plan.files:
-        source = path_hash(file.path)
-        outputs, mine = committed.pop(source, []), letters.pop(source, [])
-        kept = _kept(plan, file, outputs, outcome)
-        if kept is not None:
-            current = {found.key for found in kept}
-            if file.path in outcome.unreadable:
-                current.add(_file_key(source, file.content_id, plan))
-            found.removable += _others(outputs, current) + _others(mine, current)
-    for bad in plan.bad:
-        source = path_hash(bad.path)
-        outputs, mine = committed.pop(source, []), letters.pop(source, [])
-        current = {each.key for each in _shown(plan.output, outputs)}
-        current.add(_file_key(source, bad.content_id, plan))
-        found.removable += _others(outputs, current) + _others(mine, current)
+    found = Leftovers(find_superseded(plan, outcome, listed), _meant(plan, data.foreign))
+    for file in (*plan.files, *plan.bad):
+        committed.pop(path_hash(file.path), None)
+        letters.pop(path_hash(file.path), None)
     if outcome.complete:
         _add_vanished(found, plan, committed, letters)
     found.removable += _meant(plan, data.torn)
     oldest = time.time() - _ABANDONED_SECONDS
     found.removable += [f.path for f in plan.output.list(".part", under=TEMPORARY) if f.modified < oldest]
     return found
+
+
+def find_superseded(plan: Plan, outcome: Outcome, listed: OutputListing) -> list[str]:
+    """Outputs and dead letters of the plan's own files that others have taken the place of."""
+    removable: list[str] = []
+    for file in plan.files:
+        source = path_hash(file.path)
+        outputs, mine = listed.data.committed.get(source, []), listed.letters.get(source, [])
+        kept = _kept(plan, file, outputs, outcome)
+        if kept is not None:
+            current = {each.key for each in kept}
+            if file.path in outcome.unreadable:
+                current.add(_file_key(source, file.content_id, plan))
+            removable += _others(outputs, current) + _others(mine, current)
+    for bad in plan.bad:
+        source = path_hash(bad.path)
+        outputs, mine = listed.data.committed.get(source, []), listed.letters.get(source, [])
+        current = {each.key for each in _shown(plan.output, outputs)}
+        current.add(_file_key(source, bad.content_id, plan))
+        removable += _others(outputs, current) + _others(mine, current)
+    return removable
 
 
 def remove(output: Storage, leftovers: Leftovers) -> None:

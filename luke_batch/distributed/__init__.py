@@ -12,5 +12,7 @@ progress    what a person sees meanwhile
 locations   where INPUT and OUTPUT may lie
 planning    checks, fingerprint and plan: what needs neither torch nor Ray
 run         a whole run, from checks to exit code
+replay      the same for dead letters
+estimate    what a run will cost, from a measurement of a sample
 dataset     the same annotation inside someone's own Ray Data pipeline
 """

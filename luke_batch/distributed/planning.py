@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from luke_batch.annotator import check_models
 from luke_batch.config import JobConfig
-from luke_batch.corpus.manifest import latest_manifest, without_secrets
+from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.storage import Storage
@@ -28,11 +28,14 @@ class Prepared:
     """By their paths in the configuration."""
 
 
-def prepare(input: str, output: str, config: JobConfig, where: Sequence[str] = ()) -> Prepared:
+def prepare(
+    input: str, output: str, config: JobConfig, where: Sequence[str] = (), same_as: RunManifest | None = None
+) -> Prepared:
     """Check a job and plan it; nothing is written.
 
     Args:
-        input, output, config: the job. where: `key=value` texts, see `Restriction.parse`.
+        input, output, config: the job. where: `key=value` texts, see `Restriction.parse`. same_as: a run
+        whose fingerprint the job must have.
 
     Raises:
         UsageError: something cannot be used.
@@ -42,7 +45,13 @@ def prepare(input: str, output: str, config: JobConfig, where: Sequence[str] = (
     storage = Storage.at(output)
     check_writable(storage)
     found = check_models(config)
-    plan = make_plan(input, storage, config, fingerprint(config, _facts(config, found)), restriction)
+    computed = fingerprint(config, _facts(config, found))
+    if same_as is not None and computed != same_as.fingerprint:
+        raise ConfigError(
+            f"run {same_as.run_id} had the fingerprint {same_as.fingerprint}, and this would have {computed}:"
+            " a setting, model or library that changes results is another; run `luke-batch annotate` instead"
+        )
+    plan = make_plan(input, storage, config, computed, restriction)
     _check_same_corpus(input, plan)
     return Prepared(plan, found)
 
@@ -57,7 +66,7 @@ def _check_same_corpus(input: str, plan: Plan) -> None:
     ):
         return
     last = latest_manifest(plan.output, lambda run: run.outcome is not None)
-    if last is not None and last.input != without_secrets(input):
+    if last is not None and last.input != recorded_input(input):
         raise OutputError(
             f"OUTPUT {plan.output.url} was made from {last.input}, of which INPUT {input} has no file, and"
             " output.on_vanished is prune; choose another OUTPUT, or --set output.on_vanished=keep"

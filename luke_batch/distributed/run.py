@@ -8,21 +8,23 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Self
 
 from luke_batch.annotator import model_stages, pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
-from luke_batch.corpus.committed import list_output
+from luke_batch.corpus.committed import OutputListing, list_output
+from luke_batch.corpus.forecast import Comparison, forecast
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.layout import FOREIGN
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import RunManifest, new_run_id, write_manifest
+from luke_batch.corpus.manifest import Command, RunManifest, new_run_id, write_manifest
 from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
@@ -93,6 +95,10 @@ class RunReport:
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
+    forecast: Comparison | None = None
+    """What the last run let expect of this one, and what it took."""
+    notes: Sequence[str] = ()
+    """Further warnings."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -114,7 +120,32 @@ class RunReport:
             f"OUTPUT/{path} was written by no run, and would be read as one of ours: moved to {FOREIGN}/"
             for path in self.foreign
         ]
-        return renamed + duplicates + moved
+        return [*self.notes, *renamed, *duplicates, *moved]
+
+
+Judge = Callable[[str, OutputListing], tuple[Outcome, Leftovers]]
+"""What a run has reached and what is to be removed, by its id and a listing of OUTPUT from after the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run is told, and when it began."""
+
+    run_id: str
+    command: Command
+    input: str
+    config: JobConfig
+    address: str | None
+    quiet: bool
+    now: datetime
+    clock: float
+    """`time.monotonic`."""
+
+    @classmethod
+    def of(cls, command: Command, input: str, config: JobConfig, address: str | None, quiet: bool) -> Self:
+        """A run that begins now, under an id of its own."""
+        now = datetime.now(UTC)
+        return cls(new_run_id(now), command, input, config, address, quiet, now, time.monotonic())
 
 
 def annotate(
@@ -141,35 +172,55 @@ def annotate(
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
         IncompleteError: another run has taken over OUTPUT.
     """
-    started, now = time.monotonic(), datetime.now(UTC)
-    run_id = new_run_id(now)
-    with Lease(Storage.at(output), run_id, config.output.lease_seconds) as lease:
+    start = Start.of("annotate", input, config, address, quiet)
+    with Lease(Storage.at(output), start.run_id, config.output.lease_seconds) as lease:
         prepared = prepare(input, output, config, where)
-        plan = prepared.plan
-        planned = time.monotonic()
-        manifest = _manifest(input, config, prepared, run_id, now)
-        tally = Tally()
-        if plan.items:
-            # Workers have another working directory, and would resolve a branch or a URL anew.
-            fixed = pinned(with_absolute_gazetteer(config), prepared.checkpoints)
-            _annotate_items(plan, fixed, manifest, lease, tally, address, quiet=quiet)
-        worked = time.monotonic()
-        with _reachable(plan.output):
-            if not plan.nothing_to_do:
-                lease.take()
-                lease.check()
-                report_bad_files(plan, run_id)
-            listed = list_output(plan.output)
-            outcome = reconcile(plan, run_id, listed)
-            foreign = _tidy(plan, find_leftovers(plan, outcome, listed), lease)
-            code = exit_code(outcome, config.output.error_budget)
-            if not plan.nothing_to_do:
-                durations = {"plan": planned - started, "annotate": worked - planned}
-                manifest = replace(
-                    manifest, durations=durations, renamed=tally.renamed, figures=tally.figures()
-                )
-                write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
-    return RunReport(run_id, code, plan, outcome, tally, time.monotonic() - started, foreign)
+
+        def judge(run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
+            outcome = reconcile(prepared.plan, run_id, listed)
+            return outcome, find_leftovers(prepared.plan, outcome, listed)
+
+        return carry_out(prepared, start, lease, judge)
+
+
+def carry_out(
+    prepared: Prepared, start: Start, lease: Lease, judge: Judge, notes: Sequence[str] = ()
+) -> RunReport:
+    """Do what a plan says, then judge and tidy OUTPUT.
+
+    Args:
+        prepared: the plan. start, notes: for the report. lease: entered; it is taken once there is something
+        to write. judge: see there.
+    """
+    plan, config = prepared.plan, start.config
+    planned = time.monotonic()
+    expected = forecast(plan) if plan.items and start.command == "annotate" else None
+    manifest = _manifest(start, prepared)
+    if expected is not None:
+        manifest = replace(manifest, forecast=asdict(expected))
+    tally = Tally()
+    if plan.items:
+        # Workers have another working directory, and would resolve a branch or a URL anew.
+        fixed = pinned(with_absolute_gazetteer(config), prepared.checkpoints)
+        _annotate_items(plan, fixed, manifest, lease, tally, start.address, quiet=start.quiet)
+    worked = time.monotonic()
+    with _reachable(plan.output):
+        if not plan.nothing_to_do:
+            lease.take()
+            lease.check()
+            report_bad_files(plan, start.run_id)
+        outcome, leftovers = judge(start.run_id, list_output(plan.output))
+        foreign = _tidy(plan, leftovers, lease)
+        code = exit_code(outcome, config.output.error_budget)
+        compared = Comparison.of(expected, worked - planned) if outcome.complete else None
+        if not plan.nothing_to_do:
+            durations = {"plan": planned - start.clock, "annotate": worked - planned}
+            manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=tally.figures())
+            if compared is not None:
+                manifest = replace(manifest, forecast=compared.figures())
+            write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
+    seconds = time.monotonic() - start.clock
+    return RunReport(start.run_id, code, plan, outcome, tally, seconds, foreign, compared, notes)
 
 
 @contextmanager
@@ -184,11 +235,12 @@ def _reachable(output: Storage) -> Generator[None]:
         ) from error
 
 
-def _manifest(input: str, config: JobConfig, prepared: Prepared, run_id: str, now: datetime) -> RunManifest:
-    settings = config.model_dump(mode="json")
-    manifest = RunManifest.start(run_id, input, prepared.plan, settings, now)
+def _manifest(start: Start, prepared: Prepared) -> RunManifest:
+    settings = start.config.model_dump(mode="json")
+    manifest = RunManifest.start(start.run_id, start.input, prepared.plan, settings, start.now)
     versions = {name: version(name) for name in _LIBRARIES}
-    return replace(manifest, models=_provenance(prepared.checkpoints), versions=versions)
+    models = _provenance(prepared.checkpoints)
+    return replace(manifest, command=start.command, models=models, versions=versions)
 
 
 def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from luke_batch.evaluation.calibration import BOUNDS, Booleans
 from luke_batch.evaluation.libraries import check_libraries
 
-_SHRINKAGE = 1.0
+_SHRINKAGE = 0.5
 """The prior on how far a label's offset lies from that of all labels, in nats squared: a label that is seen
 once or twice keeps the common one.
 """
@@ -31,33 +31,6 @@ class LabelScaling:
     temperature: float
     offsets: NDArray[np.float64]
     """(labels,)"""
-
-
-def refit_written(
-    scaling: LabelScaling, logits: NDArray[np.floating], right: Booleans, written: Booleans
-) -> LabelScaling:
-    """The same scaling with slope and common offset fitted once more, on the labels that are written alone.
-
-    Where most candidates lie a sigmoid fits other odds than at the top, and scores are read at the top. The
-    order of all probabilities stays. Arguments as for `fit_label_scaling`; written (n, labels).
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit, log_expit
-
-    odds = ((logits + scaling.offsets) / scaling.temperature)[written]
-    signs = np.where(right[written], 1.0, -1.0)
-    if not len(odds) or abs(signs.sum()) == len(signs):
-        return scaling
-
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        slope = np.exp(parameters[0])
-        moved = slope * odds + parameters[1]
-        pull = -signs * expit(-signs * moved)
-        return float(-log_expit(signs * moved).sum()), np.array([slope * pull @ odds, pull.sum()])
-
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-2, 2), (-5, 5)]).x
-    temperature = scaling.temperature / float(np.exp(found[0]))
-    return LabelScaling(temperature, scaling.offsets + found[1] * temperature)
 
 
 def fit_label_scaling(logits: NDArray[np.floating], right: Booleans) -> LabelScaling:

@@ -5,12 +5,17 @@ wrong.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 _SHOWN = 5
 """Warnings, failures and missing fragments that the table lists one by one."""
+_NOTHING = {
+    "annotate": "Nothing to do: all {:,} documents are committed already.",
+    "replay": "Nothing to replay: no dead letter is of rows that INPUT still has and that can be read.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,11 @@ class Summary:
     warnings: Sequence[str]
     seconds: float
     nothing_to_do: bool
+    command: str = "annotate"
+    """What was run; `replay` is the other."""
+    forecast: Mapping[str, Any] | None = None
+    """Of a complete run, where an earlier one let expect something: `seconds`, `actual_seconds`, `ratio`,
+    `run_id`, `documents`, `same_fingerprint`."""
 
     @property
     def verdict(self) -> str:
@@ -59,7 +69,7 @@ def to_json(summary: Summary) -> str:
 def print_summary(summary: Summary, console: Console) -> None:
     """A table of figures, then warnings, then the verdict."""
     if summary.nothing_to_do:
-        _line(console, Text(f"Nothing to do: all {summary.documents:,} documents are committed already."))
+        _line(console, Text(_NOTHING[summary.command].format(summary.documents)))
     else:
         for name, value in _figures(summary):
             _line(console, Text.assemble((f"{name:<14}", "dim"), value))
@@ -89,6 +99,16 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str]]:
         "annotated",
         f"{summary.annotated:,} in {summary.seconds:,.1f} s, {rate:,.1f} a second with start-up",
     )
+    if summary.forecast is not None:
+        yield "forecast", _forecast(summary.forecast)
     yield "dead letters", f"{summary.dead_documents:,} documents, {summary.dead_files:,} files"
     yield "output", f"{summary.fragments:,} fragments in {summary.output}"
     yield "run", summary.run_id
+
+
+def _forecast(figures: Mapping[str, Any]) -> str:
+    other = "" if figures["same_fingerprint"] else ", which had another model or settings"
+    return (
+        f"{figures['seconds']:,.1f} s, took {figures['actual_seconds']:,.1f} s: {figures['ratio']:,.2f} times"
+        f" as long (by run {figures['run_id']}, {figures['documents']:,} documents{other})"
+    )

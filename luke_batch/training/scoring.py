@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
 from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
-from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling, refit_written
+from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling
 from luke_batch.heads.ner import choose
 from luke_batch.heads.scores import Labels
 from luke_batch.model.windows import InputBuilder, Window
@@ -274,12 +274,6 @@ def _scaled(outputs: Outputs, spec: HeadSpec, floor: float | None, *, is_typing:
     scaling = fit_label_scaling(fitted.logits, fitted.gold)
     labels = _scaled_labels(spec, scaling)
     least = threshold_of(fitted, labels, floor)
-    above = labels.probabilities(fitted.logits) >= least
-    scaling = refit_written(scaling, fitted.logits, fitted.gold, above)
-    labels = _scaled_labels(spec, scaling)
-    if above.any():
-        # The order is the same: the lowest of those above is the threshold, a little less as it is rounded.
-        least = 0.9999 * float(labels.probabilities(fitted.logits)[above].min())
     labels = replace(labels, threshold=least)
     return Calibrated(
         temperature=scaling.temperature,

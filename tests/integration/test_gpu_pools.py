@@ -27,7 +27,7 @@ def watched() -> Generator[list[dict[str, float]]]:
 
     def watch() -> None:
         while not done.wait(0.05):
-            free.append(ray.available_resources())
+            free.append(dict(ray.available_resources()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.corpus.footers import Footer
-from luke_batch.corpus.fragments import Fragment, WorkItem, cut, pack, reading_groups, schema_key
+from luke_batch.corpus.fragments import (
+    MOST_FRAGMENTS,
+    Fragment,
+    WorkItem,
+    cut,
+    pack,
+    reading_groups,
+    schema_key,
+)
 from luke_batch.corpus.keys import Key
 from luke_batch.corpus.ranges import covers, gaps, tiling
 from luke_batch.corpus.sources import SourceFile
@@ -160,7 +168,7 @@ def piece(source: str, start: int, end: int, partition: str = "", group: int = 0
 
 
 def test_packing() -> None:
-    """Items hold fragments of one partition and one schema, in order, up to the target."""
+    """Items hold fragments of one schema and the same partition keys, in order, up to the target."""
     fragments = [
         (piece("a", 0, 4), "s"),
         (piece("b", 0, 4), "s"),
@@ -169,16 +177,26 @@ def test_packing() -> None:
         (piece("e", 0, 2), "other"),
         (piece("p=1/f", 0, 1, "p=1"), "s"),
         (piece("g", 0, 9), "s"),
+        (piece("p=2/h", 0, 1, "p=2"), "s"),
     ]
     items = pack(fragments, max_rows=10, max_bytes=8)
     assert [[f.source for f in item.fragments] for item in items] == [
         ["a", "b"],
         ["c", "e"],
         ["d"],
-        ["p=1/f"],
+        ["p=1/f", "p=2/h"],
         ["g"],
     ]
     assert items[0].rows == 8
+
+
+def test_an_item_is_bounded_whatever_its_rows() -> None:
+    """Files without rows reach no target, and still do not all become one item."""
+    fragments = [
+        (piece(f"p={number}/a", 0, 0, f"p={number}"), "s") for number in range(2 * MOST_FRAGMENTS + 1)
+    ]
+    items = pack(fragments, max_rows=10, max_bytes=8)
+    assert [len(item.fragments) for item in items] == [MOST_FRAGMENTS, MOST_FRAGMENTS, 1]
 
 
 def test_items_travel_as_json() -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from scipy.special import expit
 
 from luke_batch.evaluation.calibration import expected_calibration_error
-from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling, refit_written
+from luke_batch.evaluation.label_scaling import fit_label_scaling
 from luke_batch.heads.scores import Labels
 from luke_batch.model.head_facts import HeadFacts
 
@@ -35,20 +35,8 @@ def test_scores_become_probabilities(offset: float, temperature: float) -> None:
     logits, right = _drawn([offset, offset - 1, 0.0], temperature)
     scaling = fit_label_scaling(logits, right)
     written = expit((logits + scaling.offsets) / scaling.temperature) >= 0.4
-    scaling = refit_written(scaling, logits, right, written)
     scores = expit((logits + scaling.offsets) / scaling.temperature)
     assert expected_calibration_error(scores[written], right[written]) < 0.04
-
-
-def test_refitting_keeps_the_order() -> None:
-    """All labels share what is fitted again, so whatever was the likelier of two still is."""
-    logits, right = _drawn([-1.0, 0.5], 1.5, rows=300)
-    before = LabelScaling(1.0, np.array([0.3, -0.2]))
-    written = logits > 0
-    after = refit_written(before, logits, right, written)
-    first = ((logits + before.offsets) / before.temperature).ravel()
-    second = ((logits + after.offsets) / after.temperature).ravel()
-    assert (np.argsort(first, kind="stable") == np.argsort(second, kind="stable")).all()
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -58,7 +46,6 @@ def test_without_a_choice_nothing_is_fitted(right: bool) -> None:
     truth = np.full(logits.shape, right)
     found = fit_label_scaling(logits, truth)
     assert (found.temperature, found.offsets.tolist()) == (1.0, [0.0, 0.0])
-    assert refit_written(found, logits, truth, logits > 0) is found
 
 
 def test_offsets_reach_the_scores_of_several_labels_alone() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from luke_batch.config import InputConfig
 from luke_batch.corpus.outcome import reconcile, report_bad_files
-from luke_batch.corpus.plan import Plan, State, make_plan
+from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import find_leftovers, remove
@@ -44,7 +44,7 @@ def sweep(plan: Plan, run_id: str = "run1") -> list[str]:
     return leftovers.removable
 
 
-def rows(plan: Plan) -> dict[State, int]:
+def rows(plan: Plan) -> dict[str, int]:
     """Rows by state, where there are any."""
     return {state: tally.rows for state, tally in plan.tallies.items() if tally.rows}
 
@@ -240,10 +240,7 @@ def test_partition_in_the_role_of_the_language(tmp_path: Path) -> None:
     config = job().model_copy(update={"input": InputConfig(lang_column="lang")})
     plan = make_plan(str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), config, FINGERPRINT)
     read = [read_item(plan.source, item, config.input) for item in plan.items]
-    assert sorted(map(str, (each.table["lang"].to_pylist() for each in read))) == [
-        "['pt-BR', 'pt-BR']",
-        "[None, None]",
-    ]
+    assert [each.table["lang"].to_pylist() for each in read] == [[None, None, "pt-BR", "pt-BR"]]
     run(plan, context(input=config.input))
     schema = pq.read_schema(next((tmp_path / "out/data").rglob("*.parquet")))
     assert schema.names[:4] == ["id", "text", "year", "sentences"]

@@ -1,0 +1,162 @@
+"""What `replay` does again: the fragments that have dead letters, and the files that have one as a whole.
+
+    letters of rows   the committed fragment of that name, as it was cut (or merged since)
+    letter of a file  whatever of the file is not committed; where it cannot be used still, its letter stays
+
+A fragment's output is replaced when the new one is committed, and not before. Everything else in OUTPUT is
+left alone: files that are new or have changed are the business of `annotate`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from luke_batch.config import OutputConfig
+from luke_batch.corpus.committed import CommittedFile, OutputListing, of_generation
+from luke_batch.corpus.footers import Footer, inspect_all
+from luke_batch.corpus.fragments import Fragment, pack, schema_key, whole_range
+from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
+from luke_batch.corpus.outcome import Outcome, reconcile
+from luke_batch.corpus.plan import BadFile, Plan, PlannedFile, Tally
+from luke_batch.corpus.storage import StoredFile
+from luke_batch.corpus.sweep import Leftovers, find_superseded
+from luke_batch.errors import FragmentError
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The work that the dead letters of OUTPUT stand for."""
+
+    plan: Plan
+    """Its items are what is done again; its files those that are complete or have a letter as a whole."""
+    touched: frozenset[str]
+    """Paths of the source files that have something in it."""
+    before: Mapping[Key, str]
+    """Committed fragments that are done again -> version of the output file until then."""
+    notes: tuple[str, ...]
+    """Dead letters that are not replayed, and why."""
+
+
+def plan_replay(plan: Plan, listed: OutputListing, output: OutputConfig) -> Replay:
+    """The part of a plan that has dead letters.
+
+    Args:
+        plan: of the whole INPUT, under the fingerprint of the letters. listed: OUTPUT. output: limits of a
+        work item.
+
+    Raises:
+        FragmentError: a file has changed since the plan was made.
+    """
+    again: dict[str, list[CommittedFile]] = {}
+    failed: set[str] = set()
+    mute = 0
+    for file in plan.files:
+        letters = listed.letters.get(path_hash(file.path), [])
+        found = _with_letters(plan, file, listed, letters)
+        whole = file.state != "done" and any(letter.key.rows is None for letter in letters)
+        if found:
+            again[file.path] = found
+        if whole:
+            failed.add(file.path)
+        mute += bool(letters) and not found and not whole and file.state != "done"
+    bad = tuple(file for file in plan.bad if path_hash(file.path) in listed.letters)
+    touched = frozenset({*again, *failed})
+    fragments = _fragments(plan, again, failed)
+    tallies = {"replayed": _tally(fragments)}
+    items = tuple(pack(fragments, output.max_rows, output.max_bytes))
+    files = tuple(file for file in plan.files if file.state == "done" or file.path in failed)
+    before = {each.key: each.file.version for found in again.values() for each in found}
+    notes = _notes(mute, _vanished(plan.files, plan.bad, listed))
+    narrowed = replace(plan, items=items, files=files, bad=bad, tallies=tallies)
+    return Replay(narrowed, touched, before, notes)
+
+
+def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
+    """The state of OUTPUT after the work, and what the replayed files have superseded.
+
+    A fragment whose output is still that of before counts as missing: it was not done again. Its file keeps
+    everything, with the letter that says why.
+    """
+    now = {each.key: each.file.version for files in listed.data.committed.values() for each in files}
+    same = {key for key, version in replay.before.items() if now.get(key) == version}
+    fragments = [part for item in replay.plan.items for part in item.fragments]
+    left = [part for part in fragments if part.key(replay.plan.fingerprint) in same]
+    outcome = reconcile(replay.plan, run_id, listed)
+    missing = [f"{part.source} rows {part.row_start}-{part.row_end}" for part in left]
+    outcome = replace(outcome, missing=(*outcome.missing, *missing))
+    settled = replay.touched - {part.source for part in left}
+    files = tuple(file for file in replay.plan.files if file.path in settled)
+    superseded = find_superseded(replace(replay.plan, files=files), outcome, listed)
+    return outcome, Leftovers(superseded)
+
+
+def _with_letters(
+    plan: Plan, file: PlannedFile, listed: OutputListing, letters: Sequence[CommittedFile]
+) -> list[CommittedFile]:
+    """Committed fragments of a file that have dead letters."""
+    names = {letter.key for letter in letters if letter.key.rows is not None}
+    if not names:
+        return []
+    generation = (file.content_id, short_fingerprint(plan.fingerprint))
+    current = of_generation(listed.data.committed.get(path_hash(file.path), []), generation)
+    return [each for each in current if each.key in names]
+
+
+def _fragments(
+    plan: Plan, again: Mapping[str, Sequence[CommittedFile]], failed: set[str]
+) -> list[tuple[Fragment, str]]:
+    """What is done again, with the key of its schema, in the order of files and rows."""
+    paths = sorted({*again, *failed})
+    left: dict[str, list[Fragment]] = {path: [] for path in failed}
+    for item in plan.items:
+        for fragment in item.fragments:
+            if fragment.source in left:
+                left[fragment.source].append(fragment)
+    fragments: list[tuple[Fragment, str]] = []
+    for path, footer in zip(paths, _footers(plan, paths), strict=True):
+        committed = again.get(path, ())
+        parts = [whole_range(path, each.partition, footer, each.key.rows or (0, 0)) for each in committed]
+        parts += left.get(path, ())
+        kind = schema_key(footer.schema)
+        fragments += [(part, kind) for part in sorted(parts, key=lambda part: part.row_start)]
+    return fragments
+
+
+def _footers(plan: Plan, paths: Sequence[str]) -> Iterable[Footer]:
+    content = {file.path: file.content_id for file in plan.files}
+    files: list[StoredFile] = []
+    for path in paths:
+        file = plan.source.stat(path)
+        if file is None:
+            raise FragmentError(f"{path} has vanished since the plan was made; run the same command again")
+        files.append(file)
+    for footer in inspect_all(plan.source, files):
+        if isinstance(footer, FragmentError):
+            raise footer
+        if footer.content_id != content[footer.path]:
+            raise FragmentError(
+                f"{footer.path} has changed since the plan was made; run `luke-batch annotate`"
+            )
+        yield footer
+
+
+def _tally(fragments: Sequence[tuple[Fragment, str]]) -> Tally:
+    parts = [part for part, _ in fragments]
+    rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+    return Tally(len({part.source for part in parts}), len(parts), rows, size)
+
+
+def _vanished(files: Iterable[PlannedFile], bad: Iterable[BadFile], listed: OutputListing) -> int:
+    """Source files that have letters and are not in INPUT."""
+    known = {path_hash(file.path) for file in (*files, *bad)}
+    return sum(source not in known for source in listed.letters)
+
+
+def _notes(mute: int, vanished: int) -> tuple[str, ...]:
+    notes: list[str] = []
+    if mute:
+        notes.append(
+            f"dead letters of {mute:,} files are of an earlier content or another run: run `annotate`"
+        )
+    if vanished:
+        notes.append(f"dead letters of {vanished:,} files that are not in INPUT stay as they are")
+    return tuple(notes)
