@@ -133,6 +133,8 @@ def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mappin
     heads |= {ENTITY_HEAD + name: item.contiguous() for name, item in {**head, "bias": bias}.items()}
     save_file(heads, folder / "heads.safetensors", metadata={"format": "pt"})
     _write_shards(folder, stored(state))
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
 
 
 def load_encoder_state(folder: Path) -> dict[str, Tensor]:

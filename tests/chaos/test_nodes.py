@@ -12,7 +12,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.conftest import Corpus
 from tests.chaos.story import disturb
 
-COUNTS = {"node": 3, "driver": 2, "actor": 1, "worker": 1}
+COUNTS = {"node": 2, "driver": 1, "worker": 1}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.s3_server import free_port, leading_to, s3_environment, s3_server
 
 SHARE = 0.15
 """Of the requests are disturbed."""
-COUNTS = {"driver": 2, "actor": 1, "worker": 1}
+COUNTS = {"driver": 1, "actor": 1, "worker": 1}
 IMPATIENT = {"AWS_MAX_ATTEMPTS": "2"}
 """So that a store that is gone is given up soon."""
 SOON = 90.0
@@ -53,7 +53,7 @@ def test_faults(stored: Job, corpus: Corpus, server: str, seed: int) -> None:
 
 
 def test_kills_and_faults(stored: Job, corpus: Corpus, server: str, seed: int) -> None:
-    """Drivers, an actor and a worker die between disturbed requests."""
+    """A driver, an actor and a worker die between disturbed requests."""
     with FaultProxy(server, SHARE, seed) as proxy:
         faulty = replace(stored, environment=s3_environment(proxy.url))
         disturb(faulty, COUNTS, random.Random(seed), corpus.annotated)
