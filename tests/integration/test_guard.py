@@ -81,6 +81,8 @@ def test_a_process_that_is_killed_from_outside_fails_nobody(guard: Guard) -> Non
     """Between tables, and in the middle of one."""
     os.kill(guard.process_id, signal.SIGKILL)
     assert run(guard, "One.") == [None]
+    os.kill(guard.process_id, signal.SIGKILL)
+    assert run(guard) == []
     killer = subprocess.Popen(
         [sys.executable, "-c", f"import os, time; time.sleep(0.05); os.kill({guard.process_id}, 9)"]
     )
