@@ -19,7 +19,7 @@ from tests.chaos.processes import command_of, descendants, kill_all
 from tests.corpora import put
 from tests.integration.conftest import documents
 
-FILES = 24
+FILES = 20
 FRAGMENTS = 2 * FILES
 """Of three documents each."""
 _COMMAND = str(Path(sys.executable).with_name("luke-batch"))

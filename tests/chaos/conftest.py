@@ -48,24 +48,29 @@ class Corpus:
     annotated: pa.Table
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ray_folder() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[str]:
     """Killed drivers leave the folders of their Ray behind: in one place, which is removed."""
     folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")  # sockets below it allow no long path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.delenv("RAY_ADDRESS", raising=False)
-        yield
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def ray_environment(ray_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For these tests alone: the folder names a cluster that is gone, which other tests would look for."""
+    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory, ray_folder: str) -> Corpus:
     """Annotated once, undisturbed."""
     folder = tmp_path_factory.mktemp("chaos")
     documents = make_corpus(folder / "in")
     model = make_multi_head(folder / "model", seed=1)
-    run = Job(str(folder / "in"), str(folder / "out"), model, folder / "logs").start()
+    own = {"RAY_TMPDIR": ray_folder}
+    run = Job(str(folder / "in"), str(folder / "out"), model, folder / "logs", environment=own).start()
     assert run.end() == 0, run.said()
     return Corpus(folder / "in", model, documents, luke_batch.read(str(folder / "out")).to_table())
 
