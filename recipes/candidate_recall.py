@@ -20,7 +20,7 @@ from recipes.settle import load
 
 
 def candidate_recall(data: Path, model: Path) -> dict[str, dict[str, float]]:
-    """For each set the share of its gold spans among the candidates, their number, and candidates a sentence."""
+    """Of each set the percent of gold spans among the candidates, the gold spans, candidates a sentence."""
     _, _, likely = load(model)
     gold: dict[str, int] = defaultdict(int)
     found: dict[str, int] = defaultdict(int)

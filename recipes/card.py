@@ -131,6 +131,12 @@ def settled(found: dict[str, Any]) -> str:
     return " ".join(lines).removesuffix(";") + "."
 
 
+def candidates(found: dict[str, dict[str, float]]) -> str:
+    """What `spans: auto` leaves to the ner head, set by set."""
+    sets = ", ".join(f"{name} {item['recall']:.1f}" for name, item in found.items())
+    return f"\nGold spans among the candidates of `spans: auto`, percent: {sets}."
+
+
 def titles(found: dict[str, Any]) -> str:
     """What the entity head tells apart."""
     return (
@@ -152,7 +158,8 @@ def main() -> None:
         json.loads((options.model / name).read_text(encoding="utf-8"))
         for name in ("config.json", "luke_batch.json", "settled.json", "entities.json")
     )
-    text = table(options.figures) + "\n" + settled(calibration) + "\n" + titles(entities)
+    spans = json.loads((options.figures / "candidates.json").read_text(encoding="utf-8"))
+    text = "\n".join([table(options.figures), settled(calibration), titles(entities), candidates(spans)])
     history = options.history.read_text(encoding="utf-8")
     (options.model / "README.md").write_text(readme(config, manifest, history, text), encoding="utf-8")
 
