@@ -59,8 +59,8 @@ PIECES = 80_000
 CHECKPOINT = "checkpoint.pt"
 SCORER = ScorerConfig()
 SCORER_RECALL = 0.9925
-"""Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that of each
-set at least 95% of the gold spans are candidates, the few that are never proposed counted.
+"""Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that at
+least 95% of each set's gold spans are candidates, those that are never proposed counted.
 """
 
 
