@@ -1,7 +1,7 @@
 """What a run has reached: judged on OUTPUT as it is."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -127,7 +127,10 @@ def test_manifest(tmp_path: Path) -> None:
 
 
 def test_run_ids() -> None:
-    """Run ids sort by time and differ within a second."""
+    """Run ids sort by time, also within a second, and differ at one instant."""
+    moments = [NOW + timedelta(microseconds=number) for number in (1, 2, 999_999, 1_000_000)]
+    ids = [new_run_id(moment) for moment in moments]
+    assert ids == sorted(ids)
     assert new_run_id(NOW) != new_run_id(NOW)
     assert new_run_id(NOW).startswith("20261120T030405Z-")
     assert without_secrets("s3://bucket/a@b") == "s3://bucket/a@b"
