@@ -31,14 +31,17 @@ class Stage:
     """A stage with the columns that it writes."""
 
     def __init__(self, order: StageOrder) -> None:
+        """Load what it needs, within the memory that the order gives."""
         config = JobConfig.model_validate_json(order.config)
         self._columns, self._vector = written_by(config, order.stage)
-        if order.stage is None:
+        spec = None if order.stage is None else model_stages(config)[order.stage]
+        device = "cpu" if spec is None else pick_device(spec.model.device, order.gpu_assigned)
+        if order.memory is not None and device == "cpu":
+            limit_memory(order.memory)
+        if spec is None:
             self.name = "segment"
-            self._work: Callable[[pa.Table], pa.Table] = _LatePreparation(config)
+            self._work: Callable[[pa.Table], pa.Table] = Preparation(config)
         else:
-            spec = model_stages(config)[order.stage]
-            device = pick_device(spec.model.device, order.gpu_assigned)
             self.name = config.heads[spec.heads[0]].head
             self._work = ModelStage(config, spec, device)
 
@@ -47,26 +50,10 @@ class Stage:
         return isolated(self._work, table, self._columns, self._vector, self.name)
 
 
-class _LatePreparation:
-    """Built with the first table: building may fail, and then that is a matter of its documents."""
-
-    def __init__(self, config: JobConfig) -> None:
-        self._config = config
-        self._built: Preparation | None = None
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        if self._built is None:
-            self._built = Preparation(self._config)
-        return self._built(table)
-
-
 def serve(connection: Connection) -> None:
     """Answer until the parent closes its end."""
-    order = StageOrder.from_json(connection.recv_bytes())
-    if order.memory is not None and not order.gpu_assigned:
-        limit_memory(order.memory)
     try:
-        stage = Stage(order)
+        stage = Stage(StageOrder.from_json(connection.recv_bytes()))
         pulse.listen(_Beats(connection))
         connection.send_bytes(Kind.READY)
         while True:

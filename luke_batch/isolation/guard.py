@@ -44,8 +44,8 @@ class Guard:
         """Start the stage: `stage` is the number of a model stage, None the text stages.
 
         Raises:
-            UsageError: the stage cannot be used (a checkpoint that changed, a device that is not there, too
-            little memory to load it).
+            UsageError: the stage cannot be used (a checkpoint that changed, a names table that is gone, a
+            device that is not there, too little memory to load it).
             DeviceError: the GPU is lost.
         """
         settings = config.isolation
@@ -136,7 +136,7 @@ class Guard:
                 return
             except CrashError as error:
                 if attempt + 1 == _STARTS:
-                    raise ResourceError(f"a model cannot be loaded: {error}") from None
+                    raise ResourceError(f"a stage cannot be loaded: {error}") from None
 
     def _hear(self, wanted: Kind, patience: float | None) -> pa.Buffer:
         """The message after one of the kind that is wanted; the child is ended where it does not come."""

@@ -34,8 +34,8 @@ class StageOrder:
     gpu_assigned: bool = False
     """Whether Ray assigned a GPU to the parent."""
     memory: int | None = None
-    """Bytes, see `limits.memory_limit`; not applied to a process with a GPU, whose driver reserves address
-    space beyond any measure.
+    """Bytes, see `limits.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves
+    address space beyond any measure.
     """
 
     def to_json(self) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from luke_batch.annotator import with_error
 from luke_batch.config import GazetteerConfig, IsolationConfig, JobConfig, ModelConfig, ProposerConfig
-from luke_batch.errors import CheckpointError, UsageError
+from luke_batch.errors import CheckpointError, ResourceError, UsageError
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.limits import memory_limit
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -133,10 +133,17 @@ def test_what_is_the_job_s_is_raised(tmp_path: Path) -> None:
     config = JobConfig.model_validate(
         {"proposers": missing, "heads": [{"head": "ner", "spans": "gazetteer"}]}
     )
-    with Guard(config, None) as guard, pytest.raises(UsageError, match=r"names\.csv"):
-        run(guard, "One.")
+    with pytest.raises(UsageError, match=r"names\.csv"):
+        Guard(config, None)
     with pytest.raises(CheckpointError, match="no-model"):
         Guard(JobConfig(models={"main": ModelConfig(path=str(tmp_path / "no-model"))}), 0)
+
+
+def test_too_little_memory_for_the_model(checkpoint: Path) -> None:
+    """It is not a document's: the message names the setting."""
+    models = {"main": ModelConfig(path=str(checkpoint))}
+    with pytest.raises(ResourceError, match=r"cannot be loaded.*isolation\.memory_gb"):
+        Guard(JobConfig(models=models, isolation=IsolationConfig(memory_gb=0.05)), 0)
 
 
 def test_memory_limit() -> None:

@@ -12,11 +12,9 @@ from luke_batch.config import JobConfig
 from luke_batch.document.columns import ERROR
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.writing import write_documents
-from luke_batch.errors import CheckpointError, DeviceError, InputError
+from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.heads.base import Annotation, Ask
 from luke_batch.heads.run import run_head
-from luke_batch.isolation import child
-from luke_batch.isolation.messages import StageOrder
 from luke_batch.isolation.net import isolated
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import Window
@@ -105,23 +103,3 @@ def test_a_table_does_not_hide_what_is_the_job_s(error: Exception) -> None:
     """The run ends with this message and goes on when the cause is mended."""
     with pytest.raises(type(error), match=str(error)):
         failing(error, table([None]))
-
-
-def test_text_stages_that_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A names table that is gone is the job's business; any other error fails the documents of the table."""
-
-    def building(error: Exception) -> None:
-        def build(_: JobConfig) -> None:
-            raise error
-
-        monkeypatch.setattr(child, "Preparation", build)
-
-    rows = pa.table({"id": ["a"], "text": ["b"]})
-    stage = child.Stage(StageOrder(JobConfig().model_dump_json(), None))
-    building(InputError("gazetteer names.csv: cannot be read"))
-    with pytest.raises(InputError, match=r"names\.csv"):
-        stage.run(rows)
-    building(MemoryError("no room"))
-    assert stage.run(rows)[ERROR].to_pylist() == [
-        {"stage": "segment", "error_class": "MemoryError", "message": "no room"}
-    ]
