@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from luke_batch.errors import ConfigError
 from luke_batch.text import sentence_boundaries as module
 from luke_batch.text.breaks import between_graphemes
+from luke_batch.text.languages import normalise
 from luke_batch.text.segmenter import Segmenter, SentencexSegmenter, make_segmenter
 from tests.raw_texts import any_text, languages
 
@@ -55,11 +56,15 @@ def test_the_same_text_gives_the_same_sentences(text: str, language: str | None)
 
 
 @given(any_text.filter(lambda text: not text.isspace()), languages)
+@example("𝔘. 東京都", "xx-nonsense")
 def test_paragraphs_do_not_influence_one_another(text: str, language: str | None) -> None:
-    """A paragraph has the same sentences whatever stands before it, once the language is known."""
+    """A paragraph has the same sentences whatever stands before it, once the language is known: of a code that
+    is no language, the script of the whole text decides.
+    """
     prefix = "First one. Second one.\n\n"
-    alone = sentences(text, language or "en")
-    assert sentences(prefix + text, language or "en") == ["First one.", "Second one.", *alone]
+    known = normalise(language) or "en"
+    alone = sentences(text, known)
+    assert sentences(prefix + text, known) == ["First one.", "Second one.", *alone]
 
 
 @pytest.mark.parametrize(
