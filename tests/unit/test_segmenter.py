@@ -58,8 +58,8 @@ def test_the_same_text_gives_the_same_sentences(text: str, language: str | None)
 @given(any_text.filter(lambda text: not text.isspace()), languages)
 @example("𝔘. 東京都", "xx-nonsense")
 def test_paragraphs_do_not_influence_one_another(text: str, language: str | None) -> None:
-    """A paragraph has the same sentences whatever stands before it, once the language is known: of a code that
-    is no language, the script of the whole text decides.
+    """A paragraph has the same sentences whatever stands before it, once the language is known: where a code
+    is none, the script of the whole text decides.
     """
     prefix = "First one. Second one.\n\n"
     known = normalise(language) or "en"
