@@ -9,7 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from luke_batch.columns import output_columns
+from luke_batch.columns import head_columns, output_columns
 from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.document.columns import ERROR, drop_internal, set_column
@@ -17,7 +17,7 @@ from luke_batch.document.reading import read_documents
 from luke_batch.document.source import rename_collisions
 from luke_batch.document.writing import write_documents
 from luke_batch.errors import FragmentError, InputError
-from luke_batch.heads.build import build_head, labels_of, tasks_of
+from luke_batch.heads.build import build_head, check_head, tasks_of
 from luke_batch.heads.run import run_head
 from luke_batch.model.checkpoint import Checkpoint, resolve, resolve_model
 from luke_batch.model.device import pick_device
@@ -63,9 +63,7 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
         checkpoint = resolve_model(spec.model)
         heads = [config.heads[number] for number in spec.heads]
         for head in heads:
-            checkpoint.require(head.head)
-            if not isinstance(head, EmbeddingsConfig):
-                labels_of(head, checkpoint)
+            check_head(head, checkpoint)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
         check_fit(checkpoint, tokenizer, {head.head for head in heads})
         found[spec.model.path] = checkpoint
@@ -108,11 +106,15 @@ class ModelStage:
         self._engine = load_engine(spec.model, checkpoint, tasks, device)
         self._text_column = config.input.text_column
         self._columns = output_columns(config)
+        numbers = {f"heads.{number}" for number in spec.heads}
+        self._source_columns = {
+            column.name for key, column in head_columns(config).items() if key.rpartition(".")[0] in numbers
+        }
         self._vector = vector_type(config)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the heads over a prepared table; its annotation columns are written anew."""
-        documents = read_documents(table, self._text_column, self._columns)
+        documents = read_documents(table, self._text_column, self._columns, self._source_columns)
         for head in self._heads:
             run_head(head, documents, self._engine)
         return write_documents(table, documents, self._columns, self._vector)
@@ -153,7 +155,7 @@ class Annotator:
         another type; ids are not read.
         """
         try:
-            check_source(table.schema, self._config.input.model_copy(update={"id_column": None}), "the table")
+            check_source(table.schema, self._config, "the table", ids=False)
         except FragmentError as error:
             raise InputError(str(error)) from None
         written = {*output_columns(self._config), "error"}

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from luke_batch import pulse
 from luke_batch.arrays import IntArray
-from luke_batch.config import InputConfig, JobConfig, NerConfig
+from luke_batch.columns import head_columns
+from luke_batch.config import JobConfig, LinksConfig, NerConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.texts import text_errors, texts_of
@@ -28,11 +29,14 @@ class Preparation:
     """Segments texts and proposes the spans that need no model."""
 
     def __init__(self, config: JobConfig) -> None:
-        self._input = config.input
+        self._config = config
         self._keeps_labels = not any(isinstance(head, NerConfig) for head in config.heads)
+        self._keeps_titles = not any(isinstance(head, LinksConfig) for head in config.heads)
         self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
-        proposers = {proposer for head in config.heads for proposer in head.spans}
-        self._wants_words = bool(proposers & {"all", "auto", "gazetteer"})
+        proposers = {proposer for head in config.heads for proposer in head.proposers}
+        self._wants_words = bool(proposers & {"all", "auto", "gazetteer", "alias"}) or any(
+            head.needs_words for head in config.heads
+        )
         self._gazetteer: Gazetteer | None = None
         settings = config.proposers.gazetteer
         if "gazetteer" in proposers and settings is not None:
@@ -40,7 +44,7 @@ class Preparation:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add sentences and the internal columns; a document that cannot be read carries its failure."""
-        source = _Source(table, self._input)
+        source = _Source(table, self._config)
         documents = [self._prepare(source, row) for row in range(table.num_rows)]
         return write_documents(table, documents, ["sentences"], None)
 
@@ -57,8 +61,10 @@ class Preparation:
             if self._gazetteer is not None:
                 document.gazetteer = self._gazetteer.find(text, document.words)
             source.set_given(document, row)
-            if not self._keeps_labels:
-                document.given_labels = [None] * len(document.given)
+            nothing: list[str | None] = [None] * len(document.given)
+            document.given_labels = document.given_labels if self._keeps_labels else nothing
+            document.given_titles = document.given_titles if self._keeps_titles else nothing
+            source.check_columns(row)
             return document
         except _NOT_OURS:
             raise
@@ -69,13 +75,16 @@ class Preparation:
 class _Source:
     """The input columns of a table by their role."""
 
-    def __init__(self, table: pa.Table, columns: InputConfig) -> None:
+    def __init__(self, table: pa.Table, config: JobConfig) -> None:
+        columns = config.input
         text = source_column(table, columns.text_column)
         self._texts, self._broken = texts_of(text), text_errors(text)
         language = columns.lang_column
         self._languages = None if language is None else texts_of(source_column(table, language))
         self._mentions = _column(table, columns.mentions_column)
         self._relations = _column(table, columns.relations_column)
+        names = {column.name for column in head_columns(config).values()}
+        self._read_by_heads = {name: text_errors(source_column(table, name)) for name in sorted(names)}
 
     def text(self, row: int) -> str:
         """The text, "" for null. DocumentError where it is not UTF-8."""
@@ -92,9 +101,17 @@ class _Source:
             return
         mentions = _rows(self._mentions, row)
         document.given = _spans(mentions, len(document.text))
-        document.given_labels = [_label(mention) for mention in mentions]
+        document.given_labels = [_text(mention, "label") for mention in mentions]
+        document.given_titles = [_text(mention, "title") for mention in mentions]
+        document.given_candidates = [_texts(mention, "candidates") for mention in mentions]
         if self._relations is not None:
             document.given_pairs = _pairs(_rows(self._relations, row), len(mentions))
+
+    def check_columns(self, row: int) -> None:
+        """DocumentError where a text that a head reads is not UTF-8."""
+        for name, errors in self._read_by_heads.items():
+            if row in errors:
+                raise DocumentError(f"column {name}: {errors[row]}", stage="read")
 
 
 def _column(table: pa.Table, name: str | None) -> pa.ChunkedArray | None:
@@ -142,6 +159,13 @@ def _integers(rows: Sequence[_Row | None], first: str, second: str, what: str) -
     return numbers
 
 
-def _label(mention: _Row) -> str | None:
-    label = mention.get("label")
-    return label if isinstance(label, str) else None
+def _text(mention: _Row, member: str) -> str | None:
+    value = mention.get(member)
+    return value if isinstance(value, str) else None
+
+
+def _texts(mention: _Row, member: str) -> list[str] | None:
+    value = mention.get(member)
+    if not isinstance(value, list):
+        return None
+    return [item for item in cast("list[object]", value) if isinstance(item, str)]

@@ -82,6 +82,8 @@ def _arrow(kind: object, vector: pa.DataType | None) -> pa.DataType:
 def _vector_in(found: pa.DataType) -> pa.DataType:
     """The vector type inside a column's type, if it is a legal one; a legal stand-in otherwise."""
     inner = found.value_type if pa.types.is_list(found) else found
+    if pa.types.is_struct(inner) and inner.get_field_index("vector") >= 0:
+        inner = inner.field("vector").type
     if pa.types.is_fixed_size_list(inner) and inner.value_type in (pa.float32(), pa.float16()):
         return inner
     return pa.list_(pa.float32(), 1)

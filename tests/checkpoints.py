@@ -20,11 +20,21 @@ HEADS = {
     "ner": "LukeForEntitySpanClassification",
     "types": "LukeForEntityClassification",
     "relations": "LukeForEntityPairClassification",
+    "links": "LukeForMaskedLM",
+    "sequence": "LukeForSequenceClassification",
+    "tokens": "LukeForTokenClassification",
+    "qa": "LukeForQuestionAnswering",
+    "choice": "LukeForMultipleChoice",
 }
-LABELS = {
+LABELS: dict[str, tuple[str, ...]] = {
     "ner": ("NIL", "PER", "LOC", "ORG"),
     "types": ("person", "place", "organization"),
     "relations": ("no_relation", "born_in", "member_of"),
+    "links": (),
+    "sequence": ("news", "sports", "business"),
+    "tokens": ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
+    "qa": ("start", "end"),
+    "choice": ("choice",),
 }
 LITE_ENTITIES = {"[MASK]": 0, "[UNK]": 1, "[PAD]": 2, "[MASK2]": 3}
 HIDDEN = 32
@@ -63,7 +73,7 @@ class Recipe:
 
 
 def with_head(head: str, recipe: Recipe) -> Recipe:
-    """The recipe for the class that has the head `ner`, `types` or `relations`."""
+    """The recipe for the class that has the head."""
     return replace(recipe, architecture=HEADS[head], labels=LABELS[head])
 
 
@@ -153,7 +163,9 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
-            if "LayerNorm" in name or name.endswith("bias"):
+            if name.startswith("pooler") or ".pooler." in name:
+                parameter.copy_(0.1 * noise)  # its tanh would saturate, and hide differences
+            elif "LayerNorm" in name or name.endswith("bias"):
                 parameter.add_(0.1 * noise)
             else:
                 parameter.copy_(0.3 * noise)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Container
 
 import pyarrow as pa
 
-from luke_batch.config import InputConfig
+from luke_batch.columns import head_columns
+from luke_batch.config import JobConfig
 from luke_batch.document.columns import INTERNAL
 from luke_batch.errors import FragmentError
 
@@ -14,12 +15,13 @@ _SHOWN = 20
 
 
 def check_source(
-    schema: pa.Schema, config: InputConfig, path: str, partition_keys: Container[str] = ()
+    schema: pa.Schema, config: JobConfig, path: str, partition_keys: Container[str] = (), *, ids: bool = True
 ) -> None:
     """Raise FragmentError unless a file with `schema` can be annotated; it names file, cause and cure.
 
-    A partition key may stand in for the column with languages.
+    A partition key may stand in for the column with languages. `ids`: the column with ids is needed.
     """
+    columns = config.input
     counts = Counter(schema.names)
     doubled = [name for name, count in counts.items() if count > 1]
     if doubled:
@@ -29,17 +31,21 @@ def check_source(
         raise FragmentError(
             f"{path} has a column {reserved[0]}; names that begin with {INTERNAL} are ours: rename it"
         )
-    _check_kind(schema, path, "text_column", config.text_column, "text", is_text)
-    _check_kind(schema, path, "id_column", config.id_column, "strings or integers", _is_id)
-    language = config.lang_column
+    _check_kind(schema, path, "input.text_column", columns.text_column, "text", is_text)
+    if ids:
+        _check_kind(schema, path, "input.id_column", columns.id_column, "strings or integers", _is_id)
+    language = columns.lang_column
     if language is not None and (language in schema.names or language not in partition_keys):
-        _check_kind(schema, path, "lang_column", language, "text", is_text)
-    mentions = _lists_of("start", "end")
-    _check_kind(schema, path, "mentions_column", config.mentions_column, "list<struct<start, end>>", mentions)
-    relations = _lists_of("head", "tail")
-    _check_kind(
-        schema, path, "relations_column", config.relations_column, "list<struct<head, tail>>", relations
-    )
+        _check_kind(schema, path, "input.lang_column", language, "text", is_text)
+    lists = {
+        "input.mentions_column": (columns.mentions_column, "start", "end"),
+        "input.relations_column": (columns.relations_column, "head", "tail"),
+    }
+    for key, (name, *members) in lists.items():
+        _check_kind(schema, path, key, name, f"list<struct<{', '.join(members)}>>", _lists_of(*members))
+    for key, column in head_columns(config).items():
+        wanted, fits = _KINDS[column.is_list]
+        _check_kind(schema, path, key, column.name, wanted, fits)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -71,8 +77,8 @@ def _check_kind(
 
 
 def _cure(key: str) -> str:
-    also = ", or =null for `<path>#<row>`" if key == "id_column" else ""
-    return f"name the right one with --set input.{key}=COLUMN{also}"
+    also = ", or =null for `<path>#<row>`" if key == "input.id_column" else ""
+    return f"name the right one with --set {key}=COLUMN{also}"
 
 
 def _found(schema: pa.Schema) -> str:
@@ -85,6 +91,21 @@ def _found(schema: pa.Schema) -> str:
 
 def _is_id(kind: pa.DataType) -> bool:
     return is_text(kind) or bool(pa.types.is_integer(kind))
+
+
+def _is_texts(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_text(kind.value_type)
+
+
+def _is_text_or_texts(kind: pa.DataType) -> bool:
+    return is_text(kind) or _is_texts(kind)
+
+
+_KINDS: dict[bool | None, tuple[str, Callable[[pa.DataType], bool]]] = {
+    True: ("a list of texts", _is_texts),
+    False: ("text", is_text),
+    None: ("text or a list of texts", _is_text_or_texts),
+}
 
 
 def _lists_of(*members: str) -> Callable[[pa.DataType], bool]:

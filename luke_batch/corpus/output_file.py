@@ -11,8 +11,10 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-VECTORS = ("mention_embeddings", "text_embedding")
-"""Columns of vectors, or of lists of vectors, that a job may write."""
+VECTORS = ("mention_embeddings", "entity_embeddings", "text_embedding", "word_embeddings")
+"""Columns of vectors, of lists of vectors, or of lists of structs with a `vector`, that a job may write."""
+
+OFFSETS = (".start", ".end")
 
 
 def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> pa.Buffer:
@@ -20,12 +22,12 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
 
     Args:
         table: what the file holds.
-        vectors: columns of vectors, or of lists of vectors.
+        vectors: those of VECTORS that the job writes.
         compression: zstd, snappy or none.
     """
     dense = {name for name in vectors if name in table.column_names}
     leaves = _leaves(table.schema.remove_metadata()) if dense else []
-    plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense]
+    plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense and not leaf.endswith(OFFSETS)]
     # Byte streams of float16 are too new for some readers.
     split = [leaf for leaf in plain if _is_float32(table.schema.field(leaf.partition(".")[0]).type)]
     # pyarrow's annotations say bool where its documentation says "bool or list of columns".
@@ -54,6 +56,6 @@ def _leaves(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def _is_float32(kind: pa.DataType) -> bool:
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
+    while pa.types.is_nested(kind):
+        kind = kind.field("vector").type if pa.types.is_struct(kind) else kind.value_type
     return bool(pa.types.is_float32(kind))

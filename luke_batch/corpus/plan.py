@@ -219,7 +219,7 @@ def _add(draft: _Draft, source: SourceFile, footer: Footer, committed: Sequence[
         _add_done(draft, source, _known(source, footer), current)
         return
     schema, output = footer.schema, draft.config.output
-    check_source(schema, draft.config.input, source.path, partition_values(source.partition))
+    check_source(schema, draft.config, source.path, partition_values(source.partition))
     whole = cut(source, footer, output.max_rows, output.max_bytes)
     left = [part for fragment in whole for part in fragment.without(covered)]
     state = _state(committed, footer.content_id, generation)

@@ -137,7 +137,7 @@ def draw(census: Census, rows: int, seed: int) -> list[tuple[Fragment, str]]:
 
 
 def _counted(source: SourceFile, footer: Footer, config: JobConfig) -> CountedFile:
-    check_source(footer.schema, config.input, source.path, partition_values(source.partition))
+    check_source(footer.schema, config, source.path, partition_values(source.partition))
     return CountedFile(
         source=source,
         content_id=footer.content_id,

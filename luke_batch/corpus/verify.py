@@ -9,10 +9,11 @@ from typing import Any, NoReturn, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luke_batch.document.results import RESULTS
 from luke_batch.errors import ContractError
 from luke_batch.schemas import load_contract
 
-_MAY_BE_NULL = frozenset({"text_embedding"})
+_MAY_BE_NULL = frozenset({"text_embedding", *RESULTS})
 
 
 def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -> None:
@@ -34,14 +35,22 @@ def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -
         if table[name].null_count and name not in _MAY_BE_NULL:
             _fail(f"column {name} has {table[name].null_count} nulls in rows without an error")
     contract.check(pa.schema([table.schema.field(name) for name in written]))
+    for name in ("tokens", "answers"):
+        if name in written:
+            _verify_quotes(name, table[name], texts)
     if "sentences" in written:
         _verify_sentences(table["sentences"], texts)
-    if "mentions" not in written:
-        return
-    _verify_mentions(table["mentions"], texts)
+    if "mentions" in written:
+        _verify_mentions(table["mentions"], texts)
+        _verify_beside(table, written)
+
+
+def _verify_beside(table: pa.Table, written: Collection[str]) -> None:
+    """What points at mentions, or stands beside them."""
     lengths = _lengths(table["mentions"])
-    if "mention_embeddings" in written and not lengths.equals(_lengths(table["mention_embeddings"])):
-        _fail("mention_embeddings does not have one vector for each mention")
+    for name in ("mention_embeddings", "entity_embeddings"):
+        if name in written and not lengths.equals(_lengths(table[name])):
+            _fail(f"{name} does not have one vector for each mention")
     if "relations" in written:
         _verify_relations(table["relations"], cast("list[int]", lengths.to_pylist()))
 
@@ -66,6 +75,15 @@ def _verify_mentions(column: pa.ChunkedArray, texts: list[str | None]) -> None:
         if (parent, start, -end) < previous:
             _fail(f"mention [{start}, {end}) is not sorted by (start, -end)", parent)
         previous = (parent, start, -end)
+
+
+def _verify_quotes(name: str, column: pa.ChunkedArray, texts: list[str | None]) -> None:
+    """Spans that quote the text; an answer may be none."""
+    for parent, start, end, quoted in _flat(column, "start", "end", "text"):
+        text = texts[parent] or ""
+        nothing = (start, end, quoted) == (None, None, None)
+        if not nothing and not (0 <= start < end <= len(text) and text[start:end] == quoted):
+            _fail(f"{name} has [{start}, {end}) {quoted!r}, which its text does not say there", parent)
 
 
 def _verify_relations(column: pa.ChunkedArray, mentions: list[int]) -> None:

@@ -61,7 +61,7 @@ def _check_schema(ds: Dataset, config: JobConfig) -> None:
     if schema is None or not isinstance(schema.base_schema, pa.Schema):
         return
     try:
-        check_source(schema.base_schema, config.input, "the dataset")
+        check_source(schema.base_schema, config, "the dataset")
     except FragmentError as error:
         raise InputError(str(error)) from error
 

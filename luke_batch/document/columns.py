@@ -13,8 +13,11 @@ ERROR = INTERNAL + "error"
 """struct<stage, error_class, message: string>: why the document failed; null where it did not."""
 WORDS = INTERNAL + "words"
 GAZETTEER = INTERNAL + "gazetteer"
+ALIASES = INTERNAL + "aliases"
 GIVEN = INTERNAL + "given"
 GIVEN_LABELS = INTERNAL + "given_labels"
+GIVEN_TITLES = INTERNAL + "given_titles"
+GIVEN_CANDIDATES = INTERNAL + "given_candidates"
 PAIRS = INTERNAL + "pairs"
 
 ERROR_TYPE = pa.struct([("stage", pa.string()), ("error_class", pa.string()), ("message", pa.string())])

@@ -8,23 +8,44 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.document.columns import ERROR, GAZETTEER, GIVEN, GIVEN_LABELS, PAIRS, WORDS
+from luke_batch.document.columns import (
+    ALIASES,
+    ERROR,
+    GAZETTEER,
+    GIVEN,
+    GIVEN_CANDIDATES,
+    GIVEN_LABELS,
+    GIVEN_TITLES,
+    PAIRS,
+    WORDS,
+)
+from luke_batch.document.results import RESULTS
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
-from luke_batch.document.texts import texts_of
+from luke_batch.document.texts import source_values, texts_of
 
 
-def read_documents(table: pa.Table, text_column: str, columns: Collection[str]) -> list[Document]:
+def read_documents(
+    table: pa.Table, text_column: str, columns: Collection[str], source_columns: Collection[str] = ()
+) -> list[Document]:
     """Documents of a table that has passed `write_documents`; (one for each row, failed ones without
-    annotations). `columns` are the annotation columns that the job writes: others with such names are the
-    source's.
+    annotations).
+
+    Args:
+        table: what an earlier stage wrote.
+        text_column: where the text is.
+        columns: the annotation columns that the job writes; others with such names are the source's.
+        source_columns: columns of the source, text or lists of texts, that heads read.
     """
     texts = texts_of(source_column(table, text_column))
     failures = cast("list[dict[str, str] | None]", _cells(table, ERROR, len(texts)))
     sentences, words = _spans(table, "sentences", "start", "end"), _spans(table, WORDS, "start", "end")
-    gazetteer, given = _spans(table, GAZETTEER, "start", "end"), _spans(table, GIVEN, "start", "end")
+    gazetteer, aliases = _spans(table, GAZETTEER, "start", "end"), _spans(table, ALIASES, "start", "end")
+    given = _spans(table, GIVEN, "start", "end")
     pairs = _spans(table, PAIRS, "head", "tail")
-    labels = cast("list[list[str | None] | None]", _cells(table, GIVEN_LABELS, len(texts)))
+    labels, titles, candidates = (
+        _cells(table, name, len(texts)) for name in (GIVEN_LABELS, GIVEN_TITLES, GIVEN_CANDIDATES)
+    )
     documents: list[Document] = []
     for row, text in enumerate(texts):
         failed = failures[row]
@@ -34,12 +55,18 @@ def read_documents(table: pa.Table, text_column: str, columns: Collection[str]) 
                 sentences=sentences[row],
                 words=words[row],
                 gazetteer=gazetteer[row],
+                aliases=aliases[row],
                 given=given[row],
                 given_labels=labels[row] or [],
+                given_titles=titles[row] or [],
+                given_candidates=candidates[row] or [],
                 given_pairs=pairs[row],
                 failure=Failure(**failed) if failed else None,
             )
         )
+    for name in source_columns:
+        for document, value in zip(documents, source_values(table, name), strict=True):
+            document.source[name] = value
     _read_annotations(table.select([name for name in table.column_names if name in columns]), documents)
     return documents
 
@@ -49,12 +76,18 @@ def _read_annotations(table: pa.Table, documents: list[Document]) -> None:
         "mentions": _set_mentions,
         "relations": _set_relations,
         "mention_embeddings": _set_mention_vectors,
+        "entity_embeddings": _set_entity_vectors,
         "text_embedding": _set_text_vector,
+        "word_embeddings": _set_word_vectors,
         "coverage": _set_coverage,
     }
     for name, read in columns.items():
         if name in table.column_names:
             read(table, documents)
+    for name in RESULTS:
+        for document, cell in zip(documents, _cells(table, name, len(documents)), strict=True):
+            if cell is not None:
+                document.results[name] = cell
 
 
 def _set_mentions(table: pa.Table, documents: list[Document]) -> None:
@@ -76,6 +109,16 @@ def _set_mention_vectors(table: pa.Table, documents: list[Document]) -> None:
         document.mention_vectors = _vectors(cell.values) if cell.is_valid else None
 
 
+def _set_entity_vectors(table: pa.Table, documents: list[Document]) -> None:
+    for document, cell in zip(documents, table["entity_embeddings"], strict=True):
+        document.entity_vectors = _vectors(cell.values) if cell.is_valid else None
+
+
+def _set_word_vectors(table: pa.Table, documents: list[Document]) -> None:
+    for document, cell in zip(documents, table["word_embeddings"], strict=True):
+        document.word_vectors = _vectors(cell.values.field("vector")) if cell.is_valid else None
+
+
 def _set_text_vector(table: pa.Table, documents: list[Document]) -> None:
     for document, cell in zip(documents, table["text_embedding"], strict=True):
         if cell.is_valid:
@@ -93,7 +136,16 @@ def _mentions(spans: IntArray, rows: list[dict[str, Any]]) -> Mentions:
     types = [
         None if row["types"] is None else [(t["label"], t["score"]) for t in row["types"]] for row in rows
     ]
-    return Mentions(spans, [row["label"] for row in rows], np.array(scores, np.float32), types)
+    title_scores = [np.nan if row["title_score"] is None else row["title_score"] for row in rows]
+    return Mentions(
+        spans,
+        [row["label"] for row in rows],
+        np.array(scores, np.float32),
+        types,
+        [row["title"] for row in rows],
+        [row["qid"] for row in rows],
+        np.array(title_scores, np.float32),
+    )
 
 
 def _coverage(row: dict[str, Any]) -> Coverage:

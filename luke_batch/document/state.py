@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from luke_batch.arrays import FloatArray, IntArray
 
 Types = list[tuple[str, float]]
+Source = str | list[str | None] | None
+Row = dict[str, object]
+Result = Row | list[Row]
 
 
 def no_spans() -> IntArray:
@@ -59,12 +62,17 @@ class Mentions:
     labels: list[str | None]
     scores: FloatArray
     types: list[Types | None]
+    titles: list[str | None]
+    qids: list[str | None]
+    title_scores: FloatArray
 
     @classmethod
-    def unlabelled(cls, spans: IntArray, labels: list[str | None] | None = None) -> Self:
-        """Mentions without scores or types, in the order given."""
+    def unlabelled(cls, spans: IntArray) -> Self:
+        """Mentions without labels, types and titles, in the order given."""
         count = len(spans)
-        return cls(spans, labels or [None] * count, np.full(count, np.nan, np.float32), [None] * count)
+        scores, title_scores = np.full((2, count), np.nan, np.float32)
+        nothing = [None] * count
+        return cls(spans, [*nothing], scores, [*nothing], [*nothing], [*nothing], title_scores)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -95,14 +103,25 @@ class Document:
     sentences: IntArray
     words: IntArray = field(default_factory=no_spans)
     gazetteer: IntArray = field(default_factory=no_spans)
+    aliases: IntArray = field(default_factory=no_spans)
     given: IntArray = field(default_factory=no_spans)
     given_labels: list[str | None] = field(default_factory=list[str | None])
+    given_titles: list[str | None] = field(default_factory=list[str | None])
+    given_candidates: list[list[str] | None] = field(default_factory=list[list[str] | None])
     given_pairs: IntArray = field(default_factory=no_spans)
     mentions: Mentions = field(default_factory=lambda: Mentions.unlabelled(no_spans()))
     relations: Relations | None = None
     mention_vectors: FloatArray | None = None
     """(mentions, dimension); a row of NaN stands for a mention without a vector."""
+    entity_vectors: FloatArray | None = None
+    """As `mention_vectors`, of the mentions whose titles the model has read."""
     text_vector: FloatArray | None = None
+    word_vectors: FloatArray | None = None
+    """(words, dimension); a row of NaN stands for a word without a token."""
+    source: dict[str, Source] = field(default_factory=dict[str, Source])
+    """The columns of INPUT that heads read, by their names there."""
+    results: dict[str, Result] = field(default_factory=dict[str, Result])
+    """What heads found of the text as a whole, by the columns of the contract."""
     coverage: Coverage = field(default_factory=Coverage)
     failure: Failure | None = None
 
@@ -132,10 +151,8 @@ class Document:
         moved = inverse[: len(old)]
         if self.relations is not None and len(self.relations.pairs):
             self.relations.pairs = moved[self.relations.pairs].astype(np.int32)
-        if self.mention_vectors is not None:
-            vectors = np.full((len(spans), self.mention_vectors.shape[1]), np.nan, np.float32)
-            vectors[moved] = self.mention_vectors
-            self.mention_vectors = vectors
+        self.mention_vectors = _spread(self.mention_vectors, moved, len(spans))
+        self.entity_vectors = _spread(self.entity_vectors, moved, len(spans))
         self.mentions = merged
 
 
@@ -145,9 +162,22 @@ def _keys(spans: IntArray) -> NDArray[np.int64]:
     return (wide[:, 0] << 32) | (0x7FFFFFFF - wide[:, 1])
 
 
+def _spread(vectors: FloatArray | None, places: NDArray[np.intp], count: int) -> FloatArray | None:
+    """The rows of `vectors` at their `places` among `count`."""
+    if vectors is None:
+        return None
+    found = np.full((count, vectors.shape[1]), np.nan, np.float32)
+    found[places] = vectors
+    return found
+
+
 def _take_over(target: Mentions, place: int, source: Mentions, index: int) -> None:
     if source.labels[index] is not None:
         target.labels[place] = source.labels[index]
         target.scores[place] = source.scores[index]
     if source.types[index] is not None:
         target.types[place] = source.types[index]
+    if source.titles[index] is not None:
+        target.titles[place] = source.titles[index]
+        target.qids[place] = source.qids[index]
+        target.title_scores[place] = source.title_scores[index]

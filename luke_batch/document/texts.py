@@ -5,9 +5,12 @@ from typing import cast
 
 import pyarrow as pa
 
+from luke_batch.document.source import source_column
+from luke_batch.document.state import Source
+
 
 def text_errors(column: pa.ChunkedArray) -> dict[int, str]:
-    """Row -> message for each text of `column` that is not valid UTF-8.
+    """Row -> message for each text, or list of texts, of `column` that is not valid UTF-8.
 
     One native pass where everything is valid; only a chunk that is not is looked at text by text.
     """
@@ -17,8 +20,8 @@ def text_errors(column: pa.ChunkedArray) -> dict[int, str]:
         try:
             chunk.validate(full=True)
         except pa.ArrowInvalid:
-            for row, value in enumerate(_as_bytes(chunk)):
-                message = _utf8_error(value)
+            for row, values in enumerate(_rows(chunk)):
+                message = next(filter(None, map(_utf8_error, values)), None)
                 if message:
                     errors[offset + row] = message
         offset += len(chunk)
@@ -31,6 +34,18 @@ def texts_of(column: pa.ChunkedArray) -> list[str | None]:
         values = chain.from_iterable(_as_bytes(chunk) for chunk in column.chunks)
         return [None if value is None or _utf8_error(value) else value.decode() for value in values]
     return cast("list[str | None]", column.to_pylist())
+
+
+def source_values(table: pa.Table, name: str) -> list[Source]:
+    """The values of a source column with texts or lists of texts, one for each row.
+
+    A row of text that is not valid UTF-8 has failed before (see `text_errors`), and is None.
+    """
+    column = source_column(table, name)
+    if not _is_list(column.type):
+        return cast("list[Source]", texts_of(column))
+    errors = text_errors(column)
+    return [None if row in errors else column[row].as_py() for row in range(len(column))]
 
 
 def longest(column: pa.ChunkedArray) -> int:
@@ -57,6 +72,17 @@ def _utf8_error(value: bytes | None) -> str | None:
     except UnicodeDecodeError as error:
         return f"the text is not valid UTF-8: {error.reason} at byte {error.start}"
     return None
+
+
+def _rows(chunk: pa.Array) -> list[list[bytes | None]]:
+    """The texts of each row: one, or those of its list."""
+    if not _is_list(chunk.type):
+        return [[value] for value in _as_bytes(chunk)]
+    return [_as_bytes(cell.values) if cell.is_valid else [] for cell in chunk]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _as_bytes(chunk: pa.Array) -> list[bytes | None]:

@@ -3,6 +3,7 @@ Python lists.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -11,15 +12,19 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.document.columns import (
+    ALIASES,
     ERROR,
     ERROR_TYPE,
     GAZETTEER,
     GIVEN,
+    GIVEN_CANDIDATES,
     GIVEN_LABELS,
+    GIVEN_TITLES,
     PAIRS,
     WORDS,
     set_column,
 )
+from luke_batch.document.results import RESULTS
 from luke_batch.document.state import Document, Mentions, Types, no_spans
 from luke_batch.schemas import load_contract
 
@@ -53,13 +58,19 @@ def write_documents(
     internal: dict[str, list[IntArray]] = {
         WORDS: [document.words for document in documents],
         GAZETTEER: [document.gazetteer for document in documents],
+        ALIASES: [document.aliases for document in documents],
         GIVEN: [document.given for document in documents],
     }
     for name, spans in internal.items():
         table = set_column(table, name, _span_lists(spans, _SPAN))
     table = set_column(table, PAIRS, _span_lists([document.given_pairs for document in documents], _PAIR))
+    texts = pa.list_(pa.string())
     labels = [document.given_labels for document in documents]
-    return set_column(table, GIVEN_LABELS, pa.array(labels, pa.list_(pa.string())))
+    table = set_column(table, GIVEN_LABELS, pa.array(labels, texts))
+    titles = [document.given_titles for document in documents]
+    table = set_column(table, GIVEN_TITLES, pa.array(titles, texts))
+    named = [document.given_candidates for document in documents]
+    return set_column(table, GIVEN_CANDIDATES, pa.array(named, pa.list_(texts)))
 
 
 def _lists(lengths: list[int], values: pa.Array, failed: NDArray[np.bool_] | None) -> pa.ListArray:
@@ -93,7 +104,10 @@ def _write_mentions(documents: Sequence[Document], failed: NDArray[np.bool_], ki
     sentences = np.concatenate(
         [np.empty(0, np.int32), *(d.sentence_of(m.spans) for d, m in zip(documents, groups, strict=True))]
     )
-    scores = np.concatenate([np.empty(0, np.float32), *(m.scores for m in groups)])
+    scores, title_scores = (
+        np.concatenate([np.empty(0, np.float32), *found])
+        for found in ([m.scores for m in groups], [m.title_scores for m in groups])
+    )
     texts = [d.text[a:b] for d, m in zip(documents, groups, strict=True) for a, b in m.spans.tolist()]
     columns: dict[str, pa.Array] = {
         "start": pa.array(np.ascontiguousarray(spans[:, 0])),
@@ -103,9 +117,12 @@ def _write_mentions(documents: Sequence[Document], failed: NDArray[np.bool_], ki
         "label": pa.array(list(chain.from_iterable(m.labels for m in groups)), pa.string()),
         "score": pa.array(scores, mask=np.isnan(scores)),
         "types": _type_lists(list(chain.from_iterable(m.types for m in groups))),
+        "title": pa.array(list(chain.from_iterable(m.titles for m in groups)), pa.string()),
+        "qid": pa.array(list(chain.from_iterable(m.qids for m in groups)), pa.string()),
+        "title_score": pa.array(title_scores, mask=np.isnan(title_scores)),
     }
     members = [kind.value_type.field(i) for i in range(kind.value_type.num_fields)]
-    arrays = [columns[m.name] if m.name in columns else pa.nulls(len(texts), m.type) for m in members]
+    arrays = [columns[m.name] for m in members]
     return _lists([len(m) for m in groups], pa.StructArray.from_arrays(arrays, fields=members), failed)
 
 
@@ -138,14 +155,45 @@ def _write_relations(documents: Sequence[Document], failed: NDArray[np.bool_], _
 def _write_mention_vectors(
     documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
 ) -> pa.Array:
-    size = kind.value_type.list_size
+    found = [(len(document.mentions), document.mention_vectors) for document in documents]
+    values, lengths = _vector_rows(found, failed, kind.value_type)
+    return _lists(lengths, values, failed)
+
+
+def _write_entity_vectors(
+    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
+) -> pa.Array:
+    found = [(len(document.mentions), document.entity_vectors) for document in documents]
+    values, lengths = _vector_rows(found, failed, kind.value_type)
+    return _lists(lengths, values, failed)
+
+
+def _write_word_vectors(
+    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
+) -> pa.Array:
+    members = [kind.value_type.field(i) for i in range(kind.value_type.num_fields)]
+    found = [(len(document.words), document.word_vectors) for document in documents]
+    vectors, lengths = _vector_rows(found, failed, members[2].type)
+    words = [no_spans() if bad else d.words for d, bad in zip(documents, failed, strict=True)]
+    flat = np.concatenate([*words, no_spans()])
+    bounds = [pa.array(np.ascontiguousarray(flat[:, side])) for side in range(2)]
+    values = pa.StructArray.from_arrays([*bounds, vectors], fields=members)
+    return _lists(lengths, values, failed)
+
+
+def _vector_rows(
+    found: Sequence[tuple[int, FloatArray | None]], failed: NDArray[np.bool_], kind: pa.DataType
+) -> tuple[pa.Array, list[int]]:
+    """The vectors of all documents one after another, and how many each has: for a document that has none the
+    given number of nulls, for one that failed nothing.
+    """
     groups = [
-        np.full((0 if bad else len(d.mentions), size), np.nan, np.float32) if bad or d.mention_vectors is None
-        else d.mention_vectors
-        for d, bad in zip(documents, failed, strict=True)
+        np.full((0 if bad else count, kind.list_size), np.nan, np.float32) if bad or vectors is None
+        else vectors
+        for (count, vectors), bad in zip(found, failed, strict=True)
     ]  # fmt: skip
-    flat = np.concatenate([*groups, np.empty((0, size), np.float32)])
-    return _lists([len(g) for g in groups], _fixed(flat, kind.value_type), failed)
+    flat = np.concatenate([*groups, np.empty((0, kind.list_size), np.float32)])
+    return _fixed(flat, kind), [len(group) for group in groups]
 
 
 def _write_text_vectors(
@@ -179,12 +227,22 @@ def _write_coverage(documents: Sequence[Document], failed: NDArray[np.bool_], ki
     return pa.array(rows, kind)
 
 
+def _write_result(
+    name: str, documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
+) -> pa.Array:
+    rows = [None if bad else d.results.get(name) for d, bad in zip(documents, failed, strict=True)]
+    return pa.array(rows, kind)
+
+
 _Writer = Callable[[Sequence[Document], NDArray[np.bool_], pa.DataType], pa.Array]
 _WRITERS: dict[str, _Writer] = {
     "sentences": _write_sentences,
     "mentions": _write_mentions,
     "relations": _write_relations,
     "mention_embeddings": _write_mention_vectors,
+    "entity_embeddings": _write_entity_vectors,
     "text_embedding": _write_text_vectors,
+    "word_embeddings": _write_word_vectors,
+    **{name: partial(_write_result, name) for name in RESULTS},
     "coverage": _write_coverage,
 }

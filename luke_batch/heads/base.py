@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luke_batch.arrays import FloatArray
+from luke_batch.config import ProposerConfig
 from luke_batch.document.state import Document
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import InputBuilder, Window
@@ -41,6 +42,8 @@ class Setup:
     """Longest span of `all` and `auto`."""
     whole_document: bool
     """Windows are filled with the text around the sentence."""
+    proposers: ProposerConfig
+    """Limits and tables of the job."""
 
 
 class Head(Protocol):

@@ -1,6 +1,20 @@
 """From the configuration of a head and the facts of its checkpoint to the head itself."""
 
-from luke_batch.config import EmbeddingsConfig, HeadConfig, JobConfig, NerConfig, RelationsConfig, TypesConfig
+from collections.abc import Callable
+from typing import Any
+
+from luke_batch.config import (
+    EmbeddingsConfig,
+    HeadConfig,
+    JobConfig,
+    NerConfig,
+    RelationsConfig,
+    SpanHeadConfig,
+    TypesConfig,
+)
+from luke_batch.config import (
+    Head as AnyHead,
+)
 from luke_batch.errors import ConfigError
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.embeddings import EmbeddingsHead
@@ -18,25 +32,32 @@ _MAX_WORDS = 16
 code.
 """
 
+_TASKS: dict[type[HeadConfig], Task] = {TypesConfig: Task.ENTITY, RelationsConfig: Task.PAIR}
+_VECTORS = {
+    "mentions": Task.MENTIONS,
+    "entities": Task.MENTIONS,
+    "text": Task.TEXT,
+    "words": Task.TEXT,
+}
 _NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
 """What published checkpoints call "nothing"; where it is missing, their first label means it."""
 
 
 def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
     """The passes that a head may ask for."""
-    match head:
-        case NerConfig():
-            scored = "spans" in checkpoint.heads and "auto" in head.spans
-            return [Task.BOUNDS, Task.SPANS] if scored else [Task.SPANS]
-        case TypesConfig():
-            return [Task.ENTITY]
-        case RelationsConfig():
-            return [Task.PAIR]
-        case EmbeddingsConfig():
-            wanted = {"mentions": Task.MENTIONS, "text": Task.TEXT}
-            return [wanted[name] for name in head.of]
-        case _:
-            raise AssertionError(f"no such head: {type(head).__name__}")
+    if isinstance(head, NerConfig):
+        scored = "spans" in checkpoint.heads and "auto" in head.spans
+        return [Task.BOUNDS, Task.SPANS] if scored else [Task.SPANS]
+    if isinstance(head, EmbeddingsConfig):
+        return sorted({_VECTORS[name] for name in head.of})
+    return [_TASKS[type(head)]]
+
+
+def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
+    """CheckpointError where the checkpoint has no such head, ConfigError where it has no such label."""
+    checkpoint.require(head.head)
+    if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
+        labels_of(head, checkpoint)
 
 
 def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Checkpoint) -> Labels:
@@ -81,19 +102,37 @@ def build_head(config: JobConfig, number: int, checkpoint: Checkpoint, builder: 
     head = config.heads[number]
     found = checkpoint.heads.get("ner")
     trained_words = found.max_words if found is not None else None
+    context = head.context if isinstance(head, SpanHeadConfig) else None
     setup = Setup(
         builder=builder,
         max_words=config.proposers.max_words or trained_words or _MAX_WORDS,
-        whole_document=(head.context or checkpoint.context) == "document",
+        whole_document=(context or checkpoint.context) == "document",
+        proposers=config.proposers,
     )
-    match head:
-        case NerConfig():
-            scorer = checkpoint.heads.get("spans")
-            least = None if scorer is None else scorer.threshold or 0.5
-            return NerHead(head, setup, labels_of(head, checkpoint), least)
-        case TypesConfig():
-            return TypesHead(head, setup, labels_of(head, checkpoint))
-        case RelationsConfig():
-            return RelationsHead(head, setup, labels_of(head, checkpoint))
-        case EmbeddingsConfig():
-            return EmbeddingsHead(head, setup, checkpoint.hidden_size)
+    return _BUILDERS[type(head)](head, setup, checkpoint)
+
+
+def _ner(head: NerConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    scorer = checkpoint.heads.get("spans")
+    least = None if scorer is None else scorer.threshold or 0.5
+    return NerHead(head, setup, labels_of(head, checkpoint), least)
+
+
+def _types(head: TypesConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    return TypesHead(head, setup, labels_of(head, checkpoint))
+
+
+def _relations(head: RelationsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    return RelationsHead(head, setup, labels_of(head, checkpoint))
+
+
+def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    return EmbeddingsHead(head, setup, checkpoint.hidden_size)
+
+
+_BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
+    NerConfig: _ner,
+    TypesConfig: _types,
+    RelationsConfig: _relations,
+    EmbeddingsConfig: _embeddings,
+}

@@ -27,14 +27,15 @@ def always_kept(document: Document, proposers: Sequence[Proposer]) -> IntArray:
 
 
 def as_mentions(document: Document, spans: IntArray, proposers: Sequence[Proposer]) -> Mentions:
-    """`spans` as mentions without scores; those that the `given` proposer brings bear the label they came
-    with.
+    """`spans` as mentions without scores; those that the `given` proposer brings bear the label and title
+    they came with.
     """
     mentions = Mentions.unlabelled(spans)
     if "given" in proposers:
         places = mentions.find(document.given).tolist()
-        for label, place in zip(document.given_labels, places, strict=True):
+        for label, title, place in zip(document.given_labels, document.given_titles, places, strict=True):
             mentions.labels[place] = label or mentions.labels[place]
+            mentions.titles[place] = title or mentions.titles[place]
     return mentions
 
 
@@ -56,6 +57,8 @@ def _propose(document: Document, proposer: Proposer, max_words: int) -> IntArray
             return auto_spans(document.text, document.words, document.sentences, max_words)
         case "gazetteer":
             return document.gazetteer
+        case "alias":
+            return document.aliases
         case "given":
             return document.given
         case "previous":

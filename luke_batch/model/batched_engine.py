@@ -16,6 +16,8 @@ from luke_batch.model.engine import Task
 from luke_batch.model.span_scorer import SpanScorer
 from luke_batch.model.windows import Window
 
+ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
+"""Their outputs have a row for each entity."""
 ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -67,6 +69,13 @@ class BatchedEngine(ABC):
         assert self._scorer is not None, "checked in run"
         return self._scorer(windows)
 
+    def _no_entities(self, task: Task, window: Window) -> FloatArray:
+        """What a window without entities has to say to one of ENTITY_TASKS."""
+        if window.candidates is not None:
+            return np.zeros((0, window.candidates.shape[1]), np.float32)
+        width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
+        return np.zeros((0, width), np.float32)
+
     def _check(self, task: Task, windows: Sequence[Window]) -> None:
         """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""
         limits = [self._checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size")]
@@ -80,10 +89,21 @@ class BatchedEngine(ABC):
                         f"{self._checkpoint.path}: the tokenizer gives the {kind} id {ids.max()}, but the "
                         f"weights have {limit} rows; tokenizer and weights do not belong together"
                     )
+            self._check_candidates(task, window)
             if len(window.token_ids) > longest:
                 raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
             if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
                 raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task.value}")
+
+    def _check_candidates(self, task: Task, window: Window) -> None:
+        candidates = window.candidates
+        if (candidates is not None) != (task is Task.LINKS):
+            raise ValueError("candidates are what windows of the task links have, and no others")
+        if candidates is None or not candidates.size:
+            return
+        rows = self._checkpoint.setting("entity_vocab_size")
+        if len(candidates) != len(window.entity_ids) or not -1 <= candidates.min() <= candidates.max() < rows:
+            raise ValueError(f"candidates must be ids below {rows}, or -1, for each entity")
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         if not isinstance(error, (RuntimeError, MemoryError)):

@@ -15,6 +15,7 @@ from luke_batch.model.pieces import read_object
 # All values are numbers. A quote inside a title is written \" in JSON, so the byte before is looked at too;
 # a look-behind would say it in the pattern, and make the search ten times slower.
 SPECIAL_ENTRY = re.compile(rb'"(\[(?:MASK2?|PAD|UNK)\])"\s*:\s*(\d+)')
+SPECIAL_ENTRIES = frozenset({"[MASK]", "[MASK2]", "[PAD]", "[UNK]"})
 
 
 class EntityVocab:

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import Precision
-from luke_batch.model.batched_engine import BatchedEngine, as_array
+from luke_batch.model.batched_engine import ENTITY_TASKS, BatchedEngine, as_array
 from luke_batch.model.batching import packed
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
-from luke_batch.model.head_facts import FEATURES
+from luke_batch.model.entity_head import EntityHead
+from luke_batch.model.head_facts import FEATURES, POOLED
 from luke_batch.model.linear import Linear
 from luke_batch.model.packed_attention import Asking
 from luke_batch.model.packed_encoder import PackedEncoder
 from luke_batch.model.packing import Indices, PackedWindows, pack
-from luke_batch.model.weights import head_state
+from luke_batch.model.weights import head_state, pooler_state
 from luke_batch.model.windows import Window
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,6 +39,10 @@ class FastEngine(BatchedEngine):
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._encoder = PackedEncoder(checkpoint, device, _DTYPES[precision])
         self._heads = {task: _head(checkpoint, task, device) for task in tasks if task.head in FEATURES}
+        if any(task.head in POOLED for task in tasks):
+            self._pooler = Linear(*pooler_state(checkpoint)).to(device, torch.float32)
+        if Task.LINKS in tasks:
+            self._entity_head = EntityHead(checkpoint, self._encoder.entities, device)
 
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return packed(words, entities, self._max_tokens)
@@ -45,9 +50,8 @@ class FastEngine(BatchedEngine):
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pack(windows)
-        if not batch.entities and task in (Task.SPANS, Task.MENTIONS):
-            width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
-            return [np.zeros((0, width), np.float32) for _ in windows]
+        if not batch.entities and task in ENTITY_TASKS:
+            return [self._no_entities(task, window) for window in windows]
         match task:
             case Task.SPANS:
                 return _cut(self._span_logits(batch), batch.first_entities)
@@ -57,6 +61,13 @@ class FastEngine(BatchedEngine):
                 return _cut(self._encoder(batch, Asking.ENTITIES), batch.first_entities)
             case Task.TEXT:
                 return _cut(self._encoder(batch, Asking.WORDS), batch.first_words)
+            case Task.TOKENS | Task.ANSWERS:
+                return _cut(self._heads[task](self._encoder(batch, Asking.WORDS)), batch.first_words)
+            case Task.SEQUENCE | Task.CHOICE:
+                first = self._encoder(batch, Asking.WORDS, batch.first_words[:-1])
+                return list(as_array(self._heads[task](self._pooler(first).tanh())))
+            case Task.LINKS:
+                return self._entity_head(self._encoder(batch, Asking.ENTITIES), windows)
             case Task.BOUNDS:
                 raise AssertionError("the span scorer answers it")
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.head_facts import FEATURES
+from luke_batch.model.head_facts import FEATURES, POOLED, layer_of
 from luke_batch.model.parameters import ENTITY_AWARE, IGNORED, Shapes, encoder_shapes, entity_aware
 from luke_batch.model.tokenizer import Tokenizer
 
@@ -25,6 +25,11 @@ def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[st
     for head in heads:
         if head in FEATURES:
             head_names(checkpoint, head)
+        if head in POOLED:
+            pooler_names(checkpoint)
+    if "links" in heads:
+        entity_head_names(checkpoint)
+        _check_titles(checkpoint, tokenizer)
     _check_ids(checkpoint, tokenizer, heads)
 
 
@@ -41,19 +46,55 @@ def encoder_names(checkpoint: Checkpoint) -> Names:
 
 
 def head_names(checkpoint: Checkpoint, head: str) -> Names:
-    """`weight` and, where the head has one, `bias` of `ner`, `types` or `relations`; relations have none.
+    """`weight` and, where the head has one, `bias` of its linear layer; relations have none.
 
     CheckpointError where the bias is missing or does not fit; the weight's shape was checked with the
     checkpoint's facts.
     """
     labels = len(checkpoint.require(head).labels)
-    prefix = head if checkpoint.multi_head else "classifier"
+    prefix = layer_of(head, checkpoint.multi_head)
     names = {"weight": f"{prefix}.weight"}
     if head != "relations":
         names["bias"] = f"{prefix}.bias"
         _check(checkpoint, {names["bias"]: names["bias"]}, {names["bias"]: (labels,)})
     _check_scales(checkpoint, names)
     return names
+
+
+def pooler_names(checkpoint: Checkpoint) -> Names:
+    """`weight` and `bias` of the pooler. CheckpointError where they are missing or of another shape."""
+    names = {part: f"pooler.dense.{part}" for part in ("weight", "bias")}
+    if any(name.startswith(PREFIX) for name in checkpoint.tensors):
+        names = {part: PREFIX + name for part, name in names.items()}
+    hidden = checkpoint.hidden_size
+    _check(checkpoint, names, {"weight": (hidden, hidden), "bias": (hidden,)})
+    return names
+
+
+def entity_head_names(checkpoint: Checkpoint) -> Names:
+    """The entity head of LukeForMaskedLM by its names there, without its decoder: that is the entity table.
+
+    CheckpointError where something is missing or of another shape.
+    """
+    hidden, width = checkpoint.hidden_size, checkpoint.setting("entity_emb_size")
+    shapes: Shapes = {
+        "transform.dense.weight": (width, hidden),
+        "transform.dense.bias": (width,),
+        "transform.LayerNorm.weight": (width,),
+        "transform.LayerNorm.bias": (width,),
+        "bias": (checkpoint.setting("entity_vocab_size"),),
+    }
+    names = {name: f"entity_predictions.{name}" for name in shapes}
+    _check(checkpoint, names, shapes)
+    return names
+
+
+def _check_titles(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    if not tokenizer.has_titles:
+        raise CheckpointError(
+            f"{checkpoint.path}: its entity vocabulary holds no titles, so it cannot link (a lite checkpoint "
+            "without the entity table); choose a full one, such as studio-ousia/luke-base"
+        )
 
 
 def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:

@@ -17,12 +17,21 @@ SECTION = "luke_batch"
 SECTION_FORMAT = 1
 
 # Hidden states that a head's linear layer reads.
-FEATURES = {"ner": 3, "types": 1, "relations": 2}
-ARCHITECTURES = {
-    "LukeForEntitySpanClassification": "ner",
-    "LukeForEntityClassification": "types",
-    "LukeForEntityPairClassification": "relations",
+FEATURES = {"ner": 3, "types": 1, "relations": 2, "sequence": 1, "tokens": 1, "qa": 1, "choice": 1}
+POOLED = frozenset({"sequence", "choice"})
+"""Heads that read the first word through the pooler."""
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "LukeForEntitySpanClassification": ("ner",),
+    "LukeForEntityClassification": ("types",),
+    "LukeForEntityPairClassification": ("relations",),
+    "LukeForMaskedLM": ("links", "cloze"),
+    "LukeForSequenceClassification": ("sequence",),
+    "LukeForTokenClassification": ("tokens",),
+    "LukeForQuestionAnswering": ("qa",),
+    "LukeForMultipleChoice": ("choice",),
 }
+_OWN_LABELS = {"links": (), "cloze": (), "qa": ("start", "end"), "choice": ("choice",)}
+"""What the logits of these heads mean whatever the checkpoint calls them."""
 
 
 class HeadFacts(BaseModel):
@@ -44,6 +53,12 @@ class HeadFacts(BaseModel):
     """Multi-label: the least probability to write."""
     max_words: int | None = Field(default=None, ge=1)
     """Longest span, in words, that the head was trained with."""
+    regression: bool | None = None
+    """sequence: the outputs are values instead of logits of labels."""
+    prior_weight: float | None = Field(default=None, ge=0)
+    """links: weight of the logarithm of a candidate's prior beside its logit."""
+    nil_score: float | None = None
+    """links: what "none of the candidates" scores, against their logits and weighted priors."""
 
     @model_validator(mode="after")
     def _one_offset_a_label(self) -> Self:
@@ -92,9 +107,13 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
     architectures = cast("list[str]", config.get("architectures") or [])
     heads: dict[str, HeadFacts] = {}
     for architecture in architectures:
-        head = ARCHITECTURES.get(architecture)
-        if head is not None:
-            heads[head] = HeadFacts(labels=_labels(config, tensors, path), multi_label=_multi_label(config))
+        for head in ARCHITECTURES.get(architecture, ()):
+            named = _OWN_LABELS.get(head)
+            heads[head] = HeadFacts(
+                labels=_labels(config, tensors, path) if named is None else named,
+                multi_label=_problem(config, "multi_label_classification"),
+                regression=_problem(config, "regression"),
+            )
     section = config.get(SECTION)
     if section is not None:
         return _with_section(heads, section, path)
@@ -107,6 +126,8 @@ class _Section(BaseModel):
     offsets: tuple[float, ...] = ()
     threshold: float | None = Field(default=None, gt=0, lt=1)
     max_words: int | None = Field(default=None, ge=1)
+    prior_weight: float | None = Field(default=None, ge=0)
+    nil_score: float | None = None
     context: Literal["none", "document"] | None = None
 
 
@@ -138,7 +159,7 @@ def check_shapes(
     for head, facts in heads.items():
         if head not in FEATURES:
             continue
-        name = f"{head if multi_head else 'classifier'}.weight"
+        name = f"{layer_of(head, multi_head)}.weight"
         wanted = (len(facts.labels), FEATURES[head] * hidden_size)
         if name not in tensors:
             raise CheckpointError(f"{path}: no {name} among the weights; download or convert it again")
@@ -147,6 +168,13 @@ def check_shapes(
                 f"{path}: {name} has the shape {tensors[name].shape}, but {len(facts.labels)} labels and "
                 f"hidden size {hidden_size} ask for {wanted}; config and weights do not belong together"
             )
+
+
+def layer_of(head: str, multi_head: bool) -> str:
+    """The name of a head's linear layer."""
+    if multi_head:
+        return head
+    return "qa_outputs" if head == "qa" else "classifier"
 
 
 def _labels(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> tuple[str, ...]:
@@ -164,6 +192,6 @@ def _labels(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], pa
     return tuple(by_id[number] for number in range(len(by_id)))
 
 
-def _multi_label(config: Mapping[str, object]) -> bool | None:
+def _problem(config: Mapping[str, object], kind: str) -> bool | None:
     problem = config.get("problem_type")
-    return None if problem is None else problem == "multi_label_classification"
+    return None if problem is None else problem == kind

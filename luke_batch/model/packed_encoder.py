@@ -18,8 +18,8 @@ from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.linear import LayerNorm, Linear
 from luke_batch.model.packed_attention import Asking, PackedAttention
 from luke_batch.model.packing import Indices, PackedWindows
-from luke_batch.model.parameters import entity_aware
-from luke_batch.model.weights import encoder_tables, layer_state
+from luke_batch.model.parameters import entity_aware, norm_epsilon
+from luke_batch.model.weights import Table, encoder_tables, layer_state
 
 State = Mapping[str, Tensor]
 
@@ -42,6 +42,11 @@ class PackedEncoder:
             for number in range(checkpoint.setting("num_hidden_layers"))
         ]
 
+    @property
+    def entities(self) -> Table:
+        """The entity embeddings."""
+        return self._embeddings.entities
+
     def __call__(
         self, batch: PackedWindows, asking: Asking = Asking.ALL, rows: Indices | None = None
     ) -> Tensor:
@@ -57,7 +62,7 @@ class _Embeddings:
 
     def __init__(self, checkpoint: Checkpoint, state: State, device: str) -> None:
         self._device = device
-        words, self._entities = encoder_tables(checkpoint)
+        words, self.entities = encoder_tables(checkpoint)
         self._words = words.to(device)
         first = checkpoint.setting("pad_token_id") + 1
         positions = state["embeddings.position_embeddings.weight"][first:]
@@ -69,7 +74,7 @@ class _Embeddings:
         self._dense = state.get("entity_embeddings.entity_embedding_dense.weight")
         self._type = state["entity_embeddings.token_type_embeddings.weight"][0]
         self._word_norm, self._entity_norm = (
-            LayerNorm.read(state, f"{part}.LayerNorm", _epsilon(checkpoint), device)
+            LayerNorm.read(state, f"{part}.LayerNorm", norm_epsilon(checkpoint), device)
             for part in ("embeddings", "entity_embeddings")
         )
 
@@ -85,7 +90,7 @@ class _Embeddings:
     def _entity_rows(self, ids: Indices) -> Tensor:
         """(e, hidden): of a table of 500 thousand rows only those are read that occur, each once a batch."""
         unique, places = np.unique(ids, return_inverse=True)
-        rows = self._entities.rows(torch.from_numpy(unique))
+        rows = self.entities.rows(torch.from_numpy(unique))
         if self._dense is not None:
             rows = functional.linear(rows, self._dense)
         return (rows + self._type).to(self._device)[self._moved(places)]
@@ -115,7 +120,7 @@ class _Layer:
             for part in ("attention.output", "intermediate", "output")
         )
         self._context_norm, self._outer_norm = (
-            LayerNorm.read(state, f"{name}.{part}.LayerNorm", _epsilon(checkpoint), device)
+            LayerNorm.read(state, f"{name}.{part}.LayerNorm", norm_epsilon(checkpoint), device)
             for part in ("attention.output", "output")
         )
 
@@ -137,9 +142,3 @@ class _Layer:
         # In place: fresh memory of that size costs page faults, 6% of the time of short windows.
         inner = torch.ops.aten.gelu_(self._inner(states))
         return self._outer_norm(states + self._outer(inner))
-
-
-def _epsilon(checkpoint: Checkpoint) -> float:
-    value = checkpoint.config.get("layer_norm_eps", 1e-12)
-    assert isinstance(value, (int, float))
-    return float(value)

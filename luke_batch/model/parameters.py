@@ -44,6 +44,13 @@ def entity_aware(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.config.get("use_entity_aware_attention", True))
 
 
+def norm_epsilon(checkpoint: Checkpoint) -> float:
+    """What every layer norm adds to the variance."""
+    value = checkpoint.config.get("layer_norm_eps", 1e-12)
+    assert isinstance(value, (int, float))
+    return float(value)
+
+
 def _layer(name: str, checkpoint: Checkpoint) -> Shapes:
     hidden = checkpoint.hidden_size
     inner = checkpoint.setting("intermediate_size")

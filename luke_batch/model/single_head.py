@@ -23,7 +23,12 @@ from luke_batch.model.tensor_files import SINGLE
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CLASSES = {head: architecture for architecture, head in ARCHITECTURES.items()}
+_CLASSES = {
+    head: architecture
+    for architecture, heads in ARCHITECTURES.items()
+    for head in heads
+    if head in ("ner", "types", "relations")
+}
 
 
 def write_single_head(

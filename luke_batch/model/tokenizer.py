@@ -12,7 +12,7 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
-from luke_batch.model.entities import EntityVocab
+from luke_batch.model.entities import SPECIAL_ENTRIES, EntityVocab
 from luke_batch.model.pieces import Pieces, SentencePieces, byte_pairs, from_json, read_object
 
 Kind = Literal["luke", "mluke"]
@@ -94,6 +94,11 @@ class Tokenizer:
     def entity_vocab(self) -> dict[str, int]:
         """Title -> entity id, special entries included; parsed on first use."""
         return self._entities.titles
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether entities have names at all: lite checkpoints have the special entries alone."""
+        return any(title not in SPECIAL_ENTRIES for title in self.entity_vocab)
 
     def entity_ids(self, titles: Sequence[str]) -> IntArray:
         """(n,) the ids of Wikipedia titles ("en:Title" for mLUKE) or special entries, [UNK] where unknown."""

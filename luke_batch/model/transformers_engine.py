@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -16,17 +15,23 @@ from transformers import (
     LukeForEntityClassification,
     LukeForEntityPairClassification,
     LukeForEntitySpanClassification,
+    LukeForMultipleChoice,
+    LukeForQuestionAnswering,
+    LukeForSequenceClassification,
+    LukeForTokenClassification,
     LukeModel,
 )
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import Precision
-from luke_batch.model.batched_engine import BatchedEngine, as_array
+from luke_batch.model.batched_engine import ENTITY_TASKS, BatchedEngine, as_array
 from luke_batch.model.batching import length_sorted
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
+from luke_batch.model.entity_head import EntityHead
+from luke_batch.model.head_facts import POOLED
 from luke_batch.model.padding import PaddedWindows, pad
-from luke_batch.model.weights import encoder_state, head_state
+from luke_batch.model.weights import encoder_state, encoder_tables, head_state, pooler_state
 from luke_batch.model.windows import Window
 
 # transformers' classes carry too few types for strict checking.
@@ -34,6 +39,10 @@ HEAD_CLASSES: dict[Task, Any] = {
     Task.SPANS: LukeForEntitySpanClassification,
     Task.ENTITY: LukeForEntityClassification,
     Task.PAIR: LukeForEntityPairClassification,
+    Task.SEQUENCE: LukeForSequenceClassification,
+    Task.TOKENS: LukeForTokenClassification,
+    Task.ANSWERS: LukeForQuestionAnswering,
+    Task.CHOICE: LukeForMultipleChoice,
 }
 SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
 
@@ -51,7 +60,7 @@ class TransformersEngine(BatchedEngine):
     ) -> None:
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         config = LukeConfig.from_dict(dict(checkpoint.config))
-        encoder = _encoder(config, checkpoint)
+        encoder = _encoder(config, checkpoint, pooled=any(task.head in POOLED for task in tasks))
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._bfloat16 = precision == "bfloat16"
         self._encoder: Any = encoder.to(device).eval()
@@ -60,6 +69,8 @@ class TransformersEngine(BatchedEngine):
             for task in HEAD_CLASSES
             if task in tasks
         }
+        if Task.LINKS in tasks:
+            self._entity_head = EntityHead(checkpoint, encoder_tables(checkpoint)[1], device)
 
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return length_sorted(words, entities, self._max_tokens)
@@ -68,40 +79,37 @@ class TransformersEngine(BatchedEngine):
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pad(windows, self._pad_id, self._checkpoint.max_mention_length)
         counts = [len(window.entity_ids) for window in windows]
-        if task in (Task.SPANS, Task.MENTIONS) and not any(counts):
-            width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
-            return [np.zeros((0, width), np.float32) for _ in windows]
-        inputs = self._inputs(batch, spans=task is Task.SPANS)
+        if task in ENTITY_TASKS and not any(counts):
+            return [self._no_entities(task, window) for window in windows]
+        inputs = self._inputs(task, batch)
         with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
             outputs = self._heads.get(task, self._encoder)(**inputs)
-        match task:
-            case Task.SPANS:
-                return _cut(outputs.logits, counts)
-            case Task.ENTITY | Task.PAIR:
-                return list(as_array(outputs.logits))
-            case Task.MENTIONS:
-                return _cut(outputs.entity_last_hidden_state, counts)
-            case Task.TEXT:
-                return _cut(outputs.last_hidden_state, [len(window.token_ids) for window in windows])
-            case Task.BOUNDS:
-                raise AssertionError("the span scorer answers it")
+        if task is Task.LINKS:
+            return self._entity_head(_rows(outputs.entity_last_hidden_state, counts), windows)
+        return _answers(task, outputs, counts, [len(window.token_ids) for window in windows])
 
-    def _inputs(self, batch: PaddedWindows, spans: bool) -> dict[str, Tensor]:
+    def _inputs(self, task: Task, batch: PaddedWindows) -> dict[str, Tensor]:
         # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.
         names = [
             field.name
             for field in fields(batch)
             if not field.name.startswith("entity")
-            or (batch.entity_ids.shape[1] and (spans or field.name not in SPAN_INPUTS))
+            or (batch.entity_ids.shape[1] and (task is Task.SPANS or field.name not in SPAN_INPUTS))
         ]
-        return {name: torch.from_numpy(getattr(batch, name)).to(self._device) for name in names}
+        inputs = {name: torch.from_numpy(getattr(batch, name)).to(self._device) for name in names}
+        if task is Task.CHOICE:  # the class wants (questions, choices, …)
+            return {name: tensor.unsqueeze(0) for name, tensor in inputs.items()}
+        return inputs
 
 
-def _encoder(config: LukeConfig, checkpoint: Checkpoint) -> nn.Module:
+def _encoder(config: LukeConfig, checkpoint: Checkpoint, *, pooled: bool) -> nn.Module:
     # On the meta device nothing is allocated or initialised only to be replaced.
     with torch.device("meta"):
-        encoder: nn.Module = LukeModel(config, add_pooling_layer=False)
-    encoder.load_state_dict(encoder_state(checkpoint), assign=True)
+        encoder: nn.Module = LukeModel(config, add_pooling_layer=pooled)
+    state = encoder_state(checkpoint)
+    if pooled:
+        state["pooler.dense.weight"], state["pooler.dense.bias"] = pooler_state(checkpoint)
+    encoder.load_state_dict(state, assign=True)
     return encoder
 
 
@@ -112,8 +120,35 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
         model = HEAD_CLASSES[task](head_config)
     model.luke = encoder
     state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    model.classifier.load_state_dict(state, assign=True)
+    layer = model.qa_outputs if task is Task.ANSWERS else model.classifier
+    layer.load_state_dict(state, assign=True)
     return model
+
+
+def _answers(task: Task, outputs: Any, entities: Sequence[int], words: Sequence[int]) -> list[FloatArray]:
+    """What a class of transformers says to each window, from its padded outputs."""
+    match task:
+        case Task.ENTITY | Task.PAIR | Task.SEQUENCE:
+            return list(as_array(outputs.logits))
+        case Task.CHOICE:
+            return list(as_array(outputs.logits.squeeze(0)[:, None]))
+        case Task.SPANS:
+            return _cut(outputs.logits, entities)
+        case Task.MENTIONS:
+            return _cut(outputs.entity_last_hidden_state, entities)
+        case Task.TOKENS:
+            return _cut(outputs.logits, words)
+        case Task.ANSWERS:
+            return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), words)
+        case Task.TEXT:
+            return _cut(outputs.last_hidden_state, words)
+        case Task.BOUNDS | Task.LINKS:
+            raise AssertionError(f"{task.value} is answered by heads of our own")
+
+
+def _rows(padded: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(sum of n, d) of a (b, n, d) tensor, without its padding."""
+    return torch.cat([row[:length] for row, length in zip(padded, lengths, strict=True)])
 
 
 def _cut(padded: Tensor, lengths: Sequence[int]) -> list[FloatArray]:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.fit import SCALE, Names, encoder_names, head_names
+from luke_batch.model.fit import SCALE, Names, encoder_names, entity_head_names, head_names, pooler_names
 
 WORD_TABLE = "embeddings.word_embeddings.weight"
 ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
@@ -65,12 +65,23 @@ def encoder_tables(checkpoint: Checkpoint) -> tuple[Table, Table]:
 def head_state(
     checkpoint: Checkpoint, head: str, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor | None]:
-    """(labels, features x hidden) weight and (labels,) bias of `ner`, `types` or `relations`.
+    """(labels, features x hidden) weight and (labels,) bias of a head's linear layer.
 
     None where the head has no bias, as relations never have. Raises CheckpointError as `head_names` does.
     """
     tensors = _read(checkpoint, head_names(checkpoint, head), dtype)
     return tensors["weight"], tensors.get("bias")
+
+
+def pooler_state(checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
+    """(hidden, hidden) weight and (hidden,) bias, float32. Raises CheckpointError as `pooler_names` does."""
+    tensors = _read(checkpoint, pooler_names(checkpoint), torch.float32)
+    return tensors["weight"], tensors["bias"]
+
+
+def entity_head_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The parameters of the entity head, float32, by the names that `entity_head_names` gives."""
+    return _read(checkpoint, entity_head_names(checkpoint), torch.float32)
 
 
 def _read(checkpoint: Checkpoint, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -36,6 +36,8 @@ class Window:
     entity_spans: IntArray
     """(e, 2) the token range [start, end) of each entity, markers included, longer than max_mention_length
     where the mention is."""
+    candidates: IntArray | None = None
+    """(e, k) entity ids that are scored for each entity, padded with -1."""
 
 
 class InputBuilder:

@@ -12,7 +12,7 @@ from luke_batch.document.writing import write_documents
 from luke_batch.schemas import load_contract
 
 VECTOR = pa.list_(pa.float32(), 3)
-COLUMNS = ("sentences", "mentions", "relations", "mention_embeddings", "text_embedding", "coverage")
+COLUMNS = tuple(load_contract("annotations").types)
 
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=8).map(
     lambda pairs: np.array([(start, start + length) for start, length in pairs], np.int32).reshape(-1, 2)
@@ -25,6 +25,9 @@ def _document(text: str = "Marie Curie was born in Warsaw. She moved to Paris.")
         ["PER", "LOC", None],
         np.array([0.9, 0.8, np.nan], np.float32),
         [[("scientist", 0.75)], [], None],
+        ["Marie Curie", None, "Paris"],
+        ["Q7186", None, None],
+        np.array([0.7, np.nan, np.nan], np.float32),
     )
     return Document(
         text=text,
@@ -33,10 +36,22 @@ def _document(text: str = "Marie Curie was born in Warsaw. She moved to Paris.")
         gazetteer=np.array([[24, 30]], np.int32),
         given=np.array([[0, 11]], np.int32),
         given_labels=["PER"],
+        given_titles=["Marie Curie"],
+        given_candidates=[["Marie Curie", "Curie"]],
+        aliases=np.array([[45, 50]], np.int32),
         given_pairs=np.array([[0, 0]], np.int32),
         mentions=mentions,
         relations=Relations(np.array([[0, 1]], np.int32), ["born in"], np.array([0.5], np.float32)),
         mention_vectors=np.array([[1, 2, 3], [4, 5, 6], [np.nan] * 3], np.float32),
+        entity_vectors=np.array([[3, 2, 1], [np.nan] * 3, [np.nan] * 3], np.float32),
+        word_vectors=np.array([[1, 1, 1], [np.nan] * 3], np.float32),
+        results={
+            "sequence": [{"label": "news", "score": 0.5, "value": None}],
+            "tokens": [{"start": 0, "end": 5, "text": "Marie", "label": "PER", "score": 0.5}],
+            "answers": [{"question": "Who?", "start": None, "end": None, "text": None, "score": 0.5}],
+            "choice": {"index": 1, "text": "b", "score": 0.75, "scores": [0.25, 0.75]},
+            "cloze": [{"text": "Warsaw", "word_score": -1.5, "entity_score": None}],
+        },
         text_vector=np.array([7, 8, 9], np.float32),
         coverage=Coverage(windows=2, tokens=20, spans_proposed=3, spans_scored=2),
     )
@@ -58,9 +73,8 @@ def test_merged_mentions_are_sorted_unique_and_complete(first: np.ndarray, secon
 def test_merging_keeps_what_is_known_and_moves_indices() -> None:
     """Labels, types, relations and vectors stay with their mention when new ones come before it."""
     document = _document()
-    new = Mentions(
-        np.array([[0, 5], [45, 50]], np.int32), ["X", "LOC"], np.array([0.1, 0.2], np.float32), [None, None]
-    )
+    new = Mentions.unlabelled(np.array([[0, 5], [45, 50]], np.int32))
+    new.labels[:], new.scores[:] = ["X", "LOC"], [0.1, 0.2]
     document.merge_mentions(new)
     assert document.mentions.spans.tolist() == [[0, 11], [0, 5], [24, 30], [45, 50]]
     assert document.mentions.labels == ["PER", "X", "LOC", "LOC"]

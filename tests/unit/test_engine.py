@@ -19,7 +19,7 @@ from luke_batch.model.engine import Task, load_engine
 from luke_batch.model.weights import encoder_state
 from luke_batch.model.windows import Window
 from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
-from tests.references import FORWARD_TASKS, assert_close, reference
+from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, reference
 
 Folders = Callable[[Recipe], Path]
 
@@ -30,7 +30,9 @@ VARIANTS = {
     "mluke": Recipe(kind="mluke", entity_aware=False),
     "mluke-aware": Recipe(kind="mluke", entity_emb_size=HIDDEN),
 }
-TASKS = {Task.SPANS: "ner", Task.ENTITY: "types", Task.PAIR: "relations"}
+SHARED = (Task.SPANS, Task.ENTITY, Task.PAIR)
+"""Those of the heads of `multi_head_folder`."""
+TASKS = tuple(task for task in FORWARD_TASKS if task.head in HEADS)
 
 
 def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
@@ -46,7 +48,9 @@ def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
         ends = np.minimum(starts + random.integers(1, 60, count), length - 1)
         ids = np.concatenate([[0], random.integers(4, TOKENIZERS[kind].vocab_size, length - 2), [2]])
         spans = np.stack([starts, ends], 1).astype(np.int32)
-        made.append(Window(ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32), spans))
+        entities = random.integers(0, 4, count).astype(np.int32)
+        candidates = random.integers(-1, 8, (count, 5)).astype(np.int32) if task is Task.LINKS else None
+        made.append(Window(ids.astype(np.int32), entities, spans, candidates))
     return made
 
 
@@ -79,18 +83,20 @@ def engine(request: pytest.FixtureRequest) -> Load:
 @pytest.mark.parametrize("task", TASKS)
 def test_heads_equal_transformers(engine: Load, checkpoint_folder: Folders, task: Task, variant: str) -> None:
     """Logits of each head are those of transformers' own class on the same checkpoint and inputs."""
-    recipe = with_head(TASKS[task], VARIANTS[variant])
+    recipe = with_head(task.head, VARIANTS[variant])
+    if task is Task.LINKS and recipe.lite:
+        pytest.skip("a lite checkpoint has no titles to link to")
     folder = checkpoint_folder(recipe)
     model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
     inputs = windows(task, recipe.kind)
     found = engine(folder, task).run(task, inputs)
     for logits, window in zip(found, inputs, strict=True):
-        if len(window.entity_ids):
+        if task not in ENTITY_TASKS or len(window.entity_ids):
             assert_close(logits, reference(model, task, window))
         else:
-            assert logits.shape == (0, len(recipe.labels))
-    several = np.concatenate([logits.reshape(-1, len(recipe.labels)) for logits in found])
-    assert several.std(0).min() > 0.01  # the comparison means something
+            assert logits.shape == (0, 5 if task is Task.LINKS else len(recipe.labels))
+    several = np.concatenate([logits.ravel() for logits in found])
+    assert several[np.isfinite(several)].std() > 0.01  # the comparison means something
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -119,11 +125,11 @@ def test_every_checkpoint_embeds(engine: Load, checkpoint_folder: Folders) -> No
         assert_close(found, reference(model, Task.TEXT, window))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", SHARED)
 def test_multi_head_folder_equals_one_class_a_head(engine: Load, multi_head_folder: Path, task: Task) -> None:
     """Heads that share an encoder give what transformers' class gives with the dequantised weights."""
-    shared = engine(multi_head_folder, *FORWARD_TASKS)
-    head = TASKS[task]
+    shared = engine(multi_head_folder, *SHARED, Task.MENTIONS, Task.TEXT)
+    head = task.head
     config = transformers.LukeConfig.from_pretrained(multi_head_folder, num_labels=len(LABELS[head]))
     model = getattr(transformers, HEADS[head])(config).eval()
     model.luke.load_state_dict(encoder_state(resolve(str(multi_head_folder))), strict=False)
@@ -138,12 +144,13 @@ def test_multi_head_folder_equals_one_class_a_head(engine: Load, multi_head_fold
 
 
 @pytest.mark.parametrize("task", FORWARD_TASKS)
-def test_order_and_company_do_not_matter(engine: Load, multi_head_folder: Path, task: Task) -> None:
+def test_order_and_company_do_not_matter(engine: Load, checkpoint_folder: Folders, task: Task) -> None:
     """Each window gets the same output in another order, in other batches and alone."""
     inputs = windows(task)
-    loaded = engine(multi_head_folder, task)
+    folder = checkpoint_folder(with_head(task.head, Recipe()) if task.head in HEADS else Recipe())
+    loaded = engine(folder, task)
     wanted = loaded.run(task, inputs)
-    backwards = engine(multi_head_folder, task, max_tokens=4096).run(task, inputs[::-1])[::-1]
+    backwards = engine(folder, task, max_tokens=4096).run(task, inputs[::-1])[::-1]
     for found, window, expected in zip(backwards, inputs, wanted, strict=True):
         assert_close(found, expected)
         assert_close(loaded.run(task, [window])[0], expected)
@@ -246,15 +253,18 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto", gpu_assigned=True) == "cuda"
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", TASKS)
 def test_bfloat16_agrees_with_float32_and_comes_out_as_float32(
     engine: Load, task: Task, checkpoint_folder: Folders
 ) -> None:
-    """Half precision changes the logits by a few hundredths of their size, and not their type."""
-    folder = checkpoint_folder(with_head(TASKS[task], Recipe()))
+    """Half precision changes the logits by a few tenths of their size at most, and not their type."""
+    folder = checkpoint_folder(with_head(task.head, Recipe()))
     exact = engine(folder, task).run(task, windows(task))
     half = engine(folder, task, precision="bfloat16").run(task, windows(task))
     for one, other in zip(exact, half, strict=True):
         assert other.dtype == np.float32
-        assert np.abs(one - other).max(initial=0) <= 0.1 * max(1, np.sqrt(np.mean(one**2)) if one.size else 0)
+        one, other = one[np.isfinite(one)], other[np.isfinite(one)]
+        assert np.abs(one - other).max(initial=0) <= 0.25 * max(
+            1, np.sqrt(np.mean(one**2)) if one.size else 0
+        )
     assert any(not np.array_equal(one, other) for one, other in zip(exact, half, strict=True))

@@ -20,7 +20,7 @@ from luke_batch.model.fast_engine import FastEngine
 from luke_batch.model.weights import ENTITY_TABLE
 from luke_batch.model.windows import Window
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
-from tests.references import FORWARD_TASKS, assert_close, reference
+from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, reference
 
 Folders = Callable[[Recipe], Path]
 
@@ -55,7 +55,9 @@ def batches(draw: st.DrawFn, task: Task) -> list[Window]:
         ends = starts + random.integers(1, np.minimum(length - starts, 40) + 1)
         ids = random.integers(4, TOKENIZERS["luke"].vocab_size // 2, length)
         spans = np.stack([starts, ends], axis=1).astype(np.int32)
-        windows.append(Window(ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32), spans))
+        ids, entity_ids = ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32)
+        candidates = random.integers(-1, 8, (count, 30)).astype(np.int32) if task is Task.LINKS else None
+        windows.append(Window(ids, entity_ids, spans, candidates))
     return windows
 
 
@@ -72,7 +74,7 @@ def test_equals_transformers(
     model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
     windows = data.draw(batches(task))
     for found, window in zip(engine.run(task, windows), windows, strict=True):
-        if task in (Task.SPANS, Task.MENTIONS) and not len(window.entity_ids):
+        if task in ENTITY_TASKS and not len(window.entity_ids):
             assert len(found) == 0
         else:
             assert_close(found, reference(model, task, window))

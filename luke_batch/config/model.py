@@ -1,0 +1,45 @@
+"""A checkpoint with its engine and resources."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from luke_batch.config.section import EMBEDDED, Section
+
+DEFAULT_MODEL = "main"
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def _resolved(precision: Precision) -> Precision:
+    """`auto` is the exact one, until an engine is tested to agree with it in another."""
+    return "float32" if precision == "auto" else precision
+
+
+class ModelConfig(Section):
+    """A checkpoint with its engine and resources."""
+
+    path: str = EMBEDDED
+    """`embedded`, a hub id (`id` or `id@revision`), a folder or `s3://…`."""
+    engine: Literal["fast", "transformers"] = "fast"
+    """Which implementation runs the forward pass. Both give the same within float tolerance; transformers is
+    the reference, and runs activations other than gelu.
+    """
+    precision: Annotated[Precision, AfterValidator(_resolved)] = "float32"
+    """auto: float32. bfloat16: faster on CPUs with AVX512-BF16 or AMX; scores differ by about 0.01."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU that Ray assigned to the actor, else the CPU."""
+    max_tokens: int = Field(default=1024, ge=512)
+    """Budget of a batch: words and entities together (engine transformers: padding too)."""
+    actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Size of the actor pool; auto: as many as the cluster's CPUs (or GPUs) hold."""
+    num_cpus: float = Field(default=1, ge=0)
+    """CPUs that Ray reserves for each actor."""
+    num_gpus: float = Field(default=0, ge=0)
+    """GPUs that Ray reserves for each actor; fractions share one GPU."""
+    add_prefix_space: bool | None = None
+    """Overrides the tokenizer's own `add_prefix_space`."""
+    weights_hash: str | None = None
+    """Content hash that the checkpoint must have, as in a run's manifest; null: any. A run tells it to its
+    workers, so that all of them load what was planned.
+    """
