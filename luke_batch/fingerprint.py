@@ -19,15 +19,30 @@ from typing import cast
 
 from luke_batch.config import HeadConfig, JobConfig
 from luke_batch.schemas import load_contract
-from luke_batch.text import breaks, gazetteer, segmenter, spans, words
+from luke_batch.text import aliases, breaks, gazetteer, segmenter, spans, words
 
-HEAD_VERSIONS = {"inputs": 1, "ner": 2, "types": 1, "relations": 1, "embeddings": 1}
+HEAD_VERSIONS = {
+    "inputs": 1,
+    "ner": 2,
+    "types": 1,
+    "relations": 1,
+    "links": 1,
+    "embeddings": 1,
+    "sequence": 1,
+    "tokens": 1,
+    "qa": 1,
+    "choice": 1,
+    "cloze": 1,
+}
 """Raised by hand with every change of code that changes results; the text stages keep their own beside their
 code.
 """
 
 GAZETTEER_FACT = "gazetteer"
 """Key of the hash of the gazetteer file's bytes."""
+
+ALIASES_FACT = "aliases"
+"""Key of the hash of the alias table's bytes."""
 
 _LIBRARIES = ("ahocorasick-rs", "langcodes", "sentencepiece", "sentencex", "tokenizers")
 _NEUTRAL_MODEL_SETTINGS = {
@@ -51,7 +66,7 @@ def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
     """Everything that is hashed, for the run manifest.
 
     `facts` holds what only a look at files tells: `weights_fact(path)` for every checkpoint in use, and
-    `GAZETTEER_FACT` where a gazetteer is configured.
+    `GAZETTEER_FACT` where a gazetteer is configured and `ALIASES_FACT` where a head uses the alias table.
     """
     heads = [_head(config, head, facts) for head in config.heads]
     in_use = {"inputs", *(head.head for head in config.heads)}
@@ -78,13 +93,17 @@ def _text_versions(config: JobConfig) -> dict[str, int | str]:
     }
     if config.proposers.gazetteer is not None:
         versions["gazetteer"] = gazetteer.VERSION
+    if config.uses_aliases:
+        versions["aliases"] = aliases.VERSION
     return versions
 
 
 def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
-    settings = cast(
-        "dict[str, object]", config.proposers.model_dump(mode="json", exclude={"gazetteer": {"path"}})
-    )
+    paths = {"gazetteer": {"path"}, "aliases": {"path"}}
+    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude=paths))
+    table = cast("dict[str, object]", settings.pop("aliases"))
+    if config.uses_aliases:
+        settings["aliases"] = {**table, "content": facts[ALIASES_FACT]}
     if config.proposers.gazetteer is not None:
         table = cast("dict[str, object]", settings["gazetteer"])
         settings["gazetteer"] = {**table, "content": facts[GAZETTEER_FACT]}

@@ -70,6 +70,14 @@ class JobConfig(Section):
         changed = {head.model: change(self.model_of(head)) for head in self.heads}
         return self.model_copy(update={"models": {**self.models, **changed}})
 
+    @property
+    def uses_aliases(self) -> bool:
+        """Whether a head looks at the alias table."""
+        return any(
+            "alias" in head.proposers or (isinstance(head, LinksConfig) and head.candidates == "aliases")
+            for head in self.heads
+        )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         mentions_exist = False

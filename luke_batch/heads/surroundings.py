@@ -31,6 +31,12 @@ class Surroundings:
         self._cuts = np.array(cuts, np.int32)
         self._offsets = np.cumsum([0, *(len(part.ids) for part in parts)])
 
+    def count(self, start: int, end: int) -> int:
+        """About how many tokens text[start:end] has: those of the sentences that it touches."""
+        first = int(np.searchsorted(self._cuts, start, side="right")) - 1
+        last = int(np.searchsorted(self._cuts, end, side="left"))
+        return int(self._offsets[last] - self._offsets[first])
+
     def around(self, start: int, end: int, inner: int, room: int) -> tuple[IntArray, IntArray]:
         """The tokens beside text[start:end], itself `inner` tokens, that fill a window of `room`."""
         first = int(np.searchsorted(self._cuts, start, side="right")) - 1

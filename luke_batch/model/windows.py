@@ -5,7 +5,7 @@ one character left (a space belongs to the word after it), tokenise each piece a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -80,6 +80,22 @@ class InputBuilder:
         spans = tokens.spans if which is None else tokens.spans[which]
         entities = np.full(len(spans), self.tokenizer.entity_mask_id, np.int32)
         return self._window([left, tokens.ids, right], entities, spans + np.int32(1 + len(left)))
+
+    def entity_window(
+        self,
+        tokens: Tokens,
+        left: IntArray,
+        right: IntArray,
+        entity_ids: IntArray,
+        candidates: IntArray | None = None,
+    ) -> Window:
+        """`<s>` left tokens right `</s>`, and an entity of the (n,) `entity_ids` for each span.
+
+        candidates: (n, k) entity ids to score, padded with -1.
+        """
+        spans = tokens.spans + np.int32(1 + len(left))
+        window = self._window([left, tokens.ids, right], entity_ids, spans)
+        return window if candidates is None else replace(window, candidates=candidates)
 
     def typing_window(self, tokens: Tokens, left: IntArray, right: IntArray) -> Window:
         """`<ent>` on both sides of the only span, and one [MASK] whose range includes both."""

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from luke_batch.config import InputConfig
+from luke_batch.config import InputConfig, JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.errors import FragmentError
 
@@ -15,10 +15,14 @@ SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int64()), ("label"
 PAIRS = pa.large_list(pa.struct([("tail", pa.int8()), ("head", pa.uint16())]))
 
 
+def _job(**columns: object) -> JobConfig:
+    return JobConfig(input=InputConfig.model_validate(columns))
+
+
 def complaint(schema: pa.Schema, **config: str) -> str:
     """The message for a file x.parquet."""
     with pytest.raises(FragmentError) as caught:
-        check_source(schema, InputConfig(**config), "x.parquet")
+        check_source(schema, _job(**config), "x.parquet")
     assert "x.parquet" in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -28,31 +32,31 @@ def complaint(schema: pa.Schema, **config: str) -> str:
 def test_text_types(kind: pa.DataType) -> None:
     """Every kind of string is a text, an id and a language."""
     check_source(
-        pa.schema([("id", kind), ("text", kind), ("l", kind)]), InputConfig(lang_column="l"), "x.parquet"
+        pa.schema([("id", kind), ("text", kind), ("l", kind)]), _job(lang_column="l"), "x.parquet"
     )
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint64()], ids=str)
 def test_integer_ids(kind: pa.DataType) -> None:
     """Ids may be integers of any width."""
-    check_source(pa.schema([("id", kind), ("text", pa.string())]), InputConfig(), "x.parquet")
+    check_source(pa.schema([("id", kind), ("text", pa.string())]), _job(), "x.parquet")
 
 
 def test_columns_without_a_value() -> None:
     """A column that is null throughout may have the type null."""
     schema = pa.schema([("id", pa.null()), ("text", pa.null()), ("m", pa.null())])
-    check_source(schema, InputConfig(mentions_column="m"), "x.parquet")
+    check_source(schema, _job(mentions_column="m"), "x.parquet")
 
 
 def test_no_id() -> None:
     """With `id_column: null` a file needs no id."""
-    check_source(pa.schema([("text", pa.string())]), InputConfig(id_column=None), "x.parquet")
+    check_source(pa.schema([("text", pa.string())]), _job(id_column=None), "x.parquet")
 
 
 def test_given_mentions_and_relations() -> None:
     """Lists of structs with the right integers are taken, whatever else they hold."""
     schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("m", SPANS), ("r", PAIRS)])
-    check_source(schema, InputConfig(mentions_column="m", relations_column="r"), "x.parquet")
+    check_source(schema, _job(mentions_column="m", relations_column="r"), "x.parquet")
 
 
 def test_missing_columns() -> None:

@@ -8,7 +8,14 @@ from pydantic import BaseModel
 
 from luke_batch import fingerprint as module
 from luke_batch.config import JobConfig
-from luke_batch.fingerprint import GAZETTEER_FACT, HEAD_VERSIONS, describe, fingerprint, weights_fact
+from luke_batch.fingerprint import (
+    ALIASES_FACT,
+    GAZETTEER_FACT,
+    HEAD_VERSIONS,
+    describe,
+    fingerprint,
+    weights_fact,
+)
 from luke_batch.settings import load_config
 
 _BASE = [
@@ -16,8 +23,11 @@ _BASE = [
     "input.relations_column=r",
     "proposers.gazetteer={path: names.csv}",
     "models={main: {path: a}, same: {path: b}}",
+    "heads=[{head: ner}, {head: types}, {head: relations}, {head: embeddings}, {head: links}, {head: sequence},"
+    " {head: tokens}, {head: qa, questions: [a]}, {head: choice, candidates: [a]},"
+    " {head: cloze, template: '[Y]'}]",
 ]
-_FACTS = {weights_fact("a"): "1", weights_fact("b"): "1", weights_fact("c"): "2", GAZETTEER_FACT: "3"}
+_FACTS = {weights_fact("a"): "1", weights_fact("b"): "1", weights_fact("c"): "2", GAZETTEER_FACT: "3", ALIASES_FACT: "4"}
 
 # Field -> (an assignment that changes it, does it change the fingerprint). A field with one legal value has
 # none.
@@ -72,6 +82,57 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "EmbeddingsConfig.of": ("heads.3.of=text", True),
     "EmbeddingsConfig.joint": ("heads.3.joint=false", True),
     "EmbeddingsConfig.dtype": ("heads.3.dtype=float16", True),
+    "EmbeddingsConfig.with_entities": ("heads.3.with_entities=true", True),
+    "EmbeddingsConfig.normalized": ("heads.3.normalized=true", True),
+    "EmbeddingsConfig.title_language": ("heads.3.title_language=ja", True),
+    "LinksConfig.head": ("heads=[{head: ner}]", True),
+    "LinksConfig.model": ("heads.4.model=same", False),
+    "LinksConfig.context": ("heads.4.context=document", True),
+    "LinksConfig.spans": ("heads.4.spans=alias", True),
+    "LinksConfig.candidates": ("heads.4.candidates=given", True),
+    "LinksConfig.max_candidates": ("heads.4.max_candidates=5", True),
+    "LinksConfig.rounds": ("heads.4.rounds=all", True),
+    "LinksConfig.prior_weight": ("heads.4.prior_weight=0.5", True),
+    "LinksConfig.threshold": ("heads.4.threshold=0.5", True),
+    "LinksConfig.title_language": ("heads.4.title_language=ja", True),
+    "SequenceConfig.head": ("heads=[{head: ner}]", True),
+    "SequenceConfig.model": ("heads.5.model=same", False),
+    "SequenceConfig.multi_label": ("heads.5.multi_label=true", True),
+    "SequenceConfig.regression": ("heads.5.regression=true", True),
+    "SequenceConfig.threshold": ("heads.5.threshold=0.6", True),
+    "TokensConfig.head": ("heads=[{head: ner}]", True),
+    "TokensConfig.model": ("heads.6.model=same", False),
+    "TokensConfig.scheme": ("heads.6.scheme=iob", True),
+    "TokensConfig.none_label": ("heads.6.none_label=X", True),
+    "TokensConfig.stride": ("heads.6.stride=64", True),
+    "QaConfig.head": ("heads=[{head: ner}]", True),
+    "QaConfig.model": ("heads.7.model=same", False),
+    "QaConfig.questions": ("heads.7.questions=[b]", True),
+    "QaConfig.question_column": ("heads.7.question_column=q", True),
+    "QaConfig.n_best": ("heads.7.n_best=3", True),
+    "QaConfig.max_answer_tokens": ("heads.7.max_answer_tokens=5", True),
+    "QaConfig.stride": ("heads.7.stride=64", True),
+    "QaConfig.no_answer": ("heads.7.no_answer=true", True),
+    "QaConfig.no_answer_margin": ("heads.7.no_answer_margin=1", True),
+    "ChoiceConfig.head": ("heads=[{head: ner}]", True),
+    "ChoiceConfig.model": ("heads.8.model=same", False),
+    "ChoiceConfig.candidates": ("heads.8.candidates=[b]", True),
+    "ChoiceConfig.candidates_column": ("heads.8={head: choice, candidates_column: c}", True),
+    "ChoiceConfig.question_column": ("heads.8.question_column=q", True),
+    "ChoiceConfig.stride": ("heads.8.stride=64", True),
+    "ClozeConfig.head": ("heads=[{head: ner}]", True),
+    "ClozeConfig.model": ("heads.9.model=same", False),
+    "ClozeConfig.template": ("heads.9.template='[Y]!'", True),
+    "ClozeConfig.template_column": ("heads.9={head: cloze, template_column: t}", True),
+    "ClozeConfig.subject_column": ("heads.9.subject_column=s", True),
+    "ClozeConfig.candidates": ("heads.9.candidates=[b]", True),
+    "ClozeConfig.candidates_column": ("heads.9.candidates_column=c", True),
+    "ClozeConfig.of": ("heads.9.of=entities", True),
+    "ClozeConfig.best": ("heads.9.best=1", True),
+    "ClozeConfig.title_language": ("heads.9.title_language=ja", True),
+    "AliasConfig.path": ("proposers.aliases.path=moved.parquet", False),  # the content counts
+    "AliasConfig.min_prior": ("proposers.aliases.min_prior=0.1", True),
+    "ProposerConfig.aliases": ("proposers.aliases.min_prior=0.1", True),
     "OutputConfig.max_rows": ("output.max_rows=5", False),
     "OutputConfig.max_bytes": ("output.max_bytes=5000", False),
     "OutputConfig.compression": ("output.compression=none", False),

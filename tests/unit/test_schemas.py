@@ -29,7 +29,14 @@ def test_annotations_are_what_readers_rely_on() -> None:
         "mentions",
         "relations",
         "mention_embeddings",
+        "entity_embeddings",
         "text_embedding",
+        "word_embeddings",
+        "sequence",
+        "tokens",
+        "answers",
+        "choice",
+        "cloze",
         "coverage",
     ]
     mention = schema.field("mentions").type.value_type
