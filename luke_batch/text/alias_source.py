@@ -18,6 +18,7 @@ from luke_batch.schemas import load_contract
 EMBEDDED_FILE = Path(__file__).parents[1] / "embedded" / "aliases.parquet"
 
 _OPTIONAL = "qid"
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _REFUSED: dict[str, tuple[str, str, str | int]] = {
     "name": ("empty", "equal", ""),
     "title": ("empty", "equal", ""),
@@ -72,24 +73,25 @@ def read_aliases(path: str) -> pa.Table:
             )
         table = parquet.read(columns=[name for name in contract.types if name in found.names])
         table.validate(full=True)  # else text that is no UTF-8 would be found much later
+    if not table.num_rows:
+        raise InputError(f"alias table {path} has no row; `luke-batch aliases build` writes such a table")
     if _OPTIONAL not in table.column_names:
         table = table.append_column(_OPTIONAL, pa.nulls(table.num_rows, pa.string()))
     columns = {
-        name: _converted(table[name], contract.field(name).type, f"alias table {path}: column {name!r}")
-        for name in contract.types
+        name: _converted(table[name], name, contract.field(name).type, path) for name in contract.types
     }
     _check_values(columns, path)
     return pa.table(columns)
 
 
-def _converted(column: pa.ChunkedArray, wanted: pa.DataType, where: str) -> pa.ChunkedArray:
+def _converted(column: pa.ChunkedArray, name: str, wanted: pa.DataType, path: str) -> pa.ChunkedArray:
+    """`column` as int64 or large_string."""
+    where = f"alias table {path}: column {name!r}"
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_integer(wanted):
         fits = pa.types.is_integer(kind)
     else:
-        fits = any(
-            check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-        ) or (pa.types.is_null(kind) and where.endswith(f"{_OPTIONAL!r}"))
+        fits = any(is_text(kind) for is_text in _TEXT_TYPES) or (name == _OPTIONAL and pa.types.is_null(kind))
     if not fits:
         raise ConfigError(f"{where} is {column.type}, not {wanted}; give it that type")
     try:
@@ -99,8 +101,6 @@ def _converted(column: pa.ChunkedArray, wanted: pa.DataType, where: str) -> pa.C
 
 
 def _check_values(columns: dict[str, pa.ChunkedArray], path: str) -> None:
-    if not len(columns["name"]):
-        raise InputError(f"alias table {path} has no row; `luke-batch aliases build` writes such a table")
     for name, (bad, comparison, limit) in _REFUSED.items():
         column = columns[name]
         faults = {"null": column.is_null(), bad: pc.call_function(comparison, [column, pa.scalar(limit)])}
