@@ -36,6 +36,7 @@ _ALLOWED: dict[str, set[str]] = {
     "isolation": {"annotator", "columns", "document", "model", "preparation"},
     "report": {"corpus", "document"},
     "evaluation": {"corpus", "document"},
+    "aliases": {"corpus", "evaluation", "text"},
     "training": {"corpus", "document", "evaluation", "heads", "model", "text"},
     "distributed": {
         "annotator",
@@ -54,6 +55,7 @@ _ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         "__init__",
+        "aliases",
         "annotator",
         "columns",
         "corpus",
@@ -123,6 +125,7 @@ def test_a_job_is_a_thin_entry_point(path: Path) -> None:
         "import luke_batch.corpus.plan",
         "import luke_batch.fingerprint",
         "import luke_batch.model.checkpoint",
+        "import luke_batch.text.aliases, luke_batch.aliases.build",
     ],
 )
 def test_neither_torch_nor_ray_is_loaded_early(statement: str) -> None:

@@ -1,0 +1,57 @@
+"""Builds the alias table inside the package from the linked training data and the model's own titles.
+
+    python recipes/aliases.py --data DATA
+
+Names and counts are those of the linked mentions in DATA/links/gum/train.parquet; every title of the entity
+vocabulary of luke_batch/embedded/model is a name of its own besides. Run it after recipes/entities.py, once
+the model is in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(_ROOT))
+
+from luke_batch.aliases.build import build_aliases
+from luke_batch.text.alias_source import EMBEDDED_FILE
+from luke_batch.training.base import ENTITY_VOCABULARY
+
+_TITLES = _ROOT / "luke_batch" / "embedded" / "model" / "entity_vocab.json"
+
+
+def titles() -> list[str]:
+    """The titles that the embedded model knows, without its special entries."""
+    vocabulary: dict[str, int] = json.loads(_TITLES.read_text(encoding="utf-8"))
+    return sorted(set(vocabulary) - set(ENTITY_VOCABULARY))
+
+
+def main() -> None:
+    """Write the table and say what is in it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    options = parser.parse_args()
+    known = titles()
+    with tempfile.TemporaryDirectory() as folder:
+        anchors = f"{folder}/titles.parquet"
+        # of no link: they are there to be known
+        pq.write_table(pa.table({"name": known, "title": known, "count": [0] * len(known)}), anchors)
+        built = build_aliases(
+            str(EMBEDDED_FILE), [str(options.data / "links/gum/train.parquet")], [anchors], []
+        )
+    print(built)
+    print(f"{EMBEDDED_FILE.relative_to(_ROOT)}: {EMBEDDED_FILE.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
