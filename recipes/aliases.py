@@ -18,14 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(_ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from luke_batch.aliases.build import build_aliases
 from luke_batch.text.alias_source import EMBEDDED_FILE
 from luke_batch.training.base import ENTITY_VOCABULARY
 
-_TITLES = _ROOT / "luke_batch" / "embedded" / "model" / "entity_vocab.json"
+_TITLES = EMBEDDED_FILE.parent / "model" / "entity_vocab.json"
 
 
 def titles() -> list[str]:
@@ -50,7 +49,7 @@ def main() -> None:
             str(EMBEDDED_FILE), [str(options.data / "links/gum/train.parquet")], [anchors], []
         )
     print(built)
-    print(f"{EMBEDDED_FILE.relative_to(_ROOT)}: {EMBEDDED_FILE.stat().st_size} bytes")
+    print(f"{EMBEDDED_FILE}: {EMBEDDED_FILE.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
