@@ -3,7 +3,6 @@ its word states.
 """
 
 from collections.abc import Generator
-from itertools import pairwise
 
 import numpy as np
 
@@ -13,15 +12,12 @@ from luke_batch.document.state import Document, no_spans
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Frame, Framer, group_by_sentence, region_of
-from luke_batch.heads.surroundings import sentence_cuts
+from luke_batch.heads.sentence_windows import sentence_windows
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import Window, chunks
 
 _WINDOWS_AT_ONCE = 16
 """Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
-
-_MOST_CHARACTERS_A_TOKEN = 16
-"""A text longer than this for each token of a window hardly fits: it is cut without trying."""
 
 
 class EmbeddingsHead:
@@ -84,7 +80,7 @@ class EmbeddingsHead:
 
     def _embed_text(self, document: Document) -> Generator[Ask, Answer, None]:
         """Each token once: the text is cut at sentences into as few windows as hold it."""
-        windows = [self._builder.text_window(ids) for ids in self._text_tokens(document)]
+        windows = [self._builder.text_window(ids) for ids in sentence_windows(document, self._builder)]
         total, count = np.zeros(self._dimension, np.float64), 0
         for start in range(0, len(windows), _WINDOWS_AT_ONCE):
             answer = yield from ask(document, Task.TEXT, windows[start : start + _WINDOWS_AT_ONCE])
@@ -92,34 +88,3 @@ class EmbeddingsHead:
                 total += states[1:-1].sum(axis=0, dtype=np.float64)
                 count += len(states) - 2
         document.text_vector = (total / count).astype(np.float32) if count else None
-
-    def _text_tokens(self, document: Document) -> list[IntArray]:
-        """Token ids of the windows. A text that fits is tokenised whole."""
-        room = self._builder.max_tokens - 2
-        if not len(document.sentences):
-            return []
-        if len(document.text) <= room * _MOST_CHARACTERS_A_TOKEN:
-            tokens = self._ids([document.text])[0]
-            if len(tokens) <= room:
-                return [tokens] if len(tokens) else []
-        cuts = sentence_cuts(document)
-        return pack(self._ids([document.text[a:b] for a, b in pairwise(cuts)]), room)
-
-    def _ids(self, texts: list[str]) -> list[IntArray]:
-        return [tokens.ids for tokens in self._builder.tokenize_many([(text, no_spans()) for text in texts])]
-
-
-def pack(parts: list[IntArray], room: int) -> list[IntArray]:
-    """Join consecutive `parts` into runs of at most `room` tokens; a part over it is cut."""
-    runs: list[IntArray] = []
-    current: list[IntArray] = []
-    size = 0
-    for part in parts:
-        for start in range(0, len(part), room):
-            piece = part[start : start + room]
-            if size + len(piece) > room:
-                runs.append(np.concatenate(current))
-                current, size = [], 0
-            current.append(piece)
-            size += len(piece)
-    return [*runs, np.concatenate(current)] if current else runs

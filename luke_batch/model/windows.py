@@ -73,6 +73,11 @@ class InputBuilder:
         """`<s>` ids `</s>`, and no entities."""
         return self._window([ids], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
 
+    def pair_of_texts(self, first: IntArray, second: IntArray) -> Window:
+        """`<s>` first `</s></s>` second `</s>`, and no entities: transformers' input of two texts."""
+        between = np.full(2, self.tokenizer.eos_id, np.int32)
+        return self._window([first, between, second], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
+
     def mention_window(
         self, tokens: Tokens, left: IntArray, right: IntArray, which: IntArray | None = None
     ) -> Window:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch.document.state import Document
-from luke_batch.heads.embeddings import pack
 from luke_batch.heads.frames import Framer, group_by_sentence
 from luke_batch.heads.ner import choose
 from luke_batch.heads.relations import nearest, ordered_pairs
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.sentence_windows import pack
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 
