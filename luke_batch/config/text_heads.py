@@ -56,7 +56,7 @@ class QaConfig(HeadConfig):
     """Answers to questions, as spans of the text (LukeForQuestionAnswering)."""
 
     head: Literal["qa"] = "qa"
-    questions: list[str] = []
+    questions: Annotated[list[str], BeforeValidator(listed)] = []
     """Questions that are asked of every document."""
     question_column: str | None = None
     """Column with a question, or with a list of them, for each document."""

@@ -79,9 +79,10 @@ class QaHead:
         column = self._config.question_column
         value = None if column is None else document.source[column]
         own = value if isinstance(value, list) else [] if value is None else [value]
-        asked = [question for question in own if question and not question.isspace()]
-        document.coverage.drop("blank_question", len(own) - len(asked))
-        return [*self._config.questions, *asked]
+        every = [*self._config.questions, *own]
+        asked = [question for question in every if question and not question.isspace()]
+        document.coverage.drop("blank_question", len(every) - len(asked))
+        return asked
 
     def _asked(self, document: Document, questions: list[str], tokens: int) -> list[_Asked]:
         room = self._builder.max_tokens - 4
