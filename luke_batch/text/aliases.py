@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.errors import InputError
-from luke_batch.text.alias_compile import Compiled, compile_aliases
+from luke_batch.text.alias_compile import Compiled, compile_file
 from luke_batch.text.alias_files import cache_folder, compiled_folder, folder_name
-from luke_batch.text.alias_source import aliases_hash, identity, read_aliases
+from luke_batch.text.alias_source import aliases_hash, identity
 from luke_batch.text.name_forms import NormalisedText, fold, normalise
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
@@ -134,18 +134,10 @@ def load_aliases(path: str, cache: Path | None = None) -> AliasTable:
     parent = cache_folder() if cache is None else cache
     folder = parent / folder_name(identity(path), VERSION)
     try:
-        compiled = compiled_folder(folder, lambda empty: _compile(path, empty))
+        compiled = compiled_folder(folder, lambda empty: compile_file(path, empty))
         return AliasTable(folder, compiled, (path, cache))
     except OSError as error:
         raise InputError(
             f"alias table {path}: cannot be compiled into {parent} ({error}); make it writable, free space "
             "there, or set XDG_CACHE_HOME to another folder"
         ) from error
-
-
-def _compile(path: str, folder: Path) -> Compiled:
-    table = read_aliases(path)
-    try:
-        return compile_aliases(table, folder)
-    except InputError as error:
-        raise InputError(f"alias table {path}: {error}") from error

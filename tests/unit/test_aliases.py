@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.errors import ConfigError, InputError, MissingDependencyError
-from luke_batch.text import alias_files, aliases
+from luke_batch.text import alias_compile, alias_files, aliases
 from luke_batch.text.alias_compile import FILES, Compiled, compile_aliases
 from luke_batch.text.alias_source import read_aliases
 from luke_batch.text.aliases import AliasTable, Candidates, aliases_hash, load_aliases
@@ -173,7 +173,7 @@ def test_a_table_pickles(table: AliasTable) -> None:
 def test_it_is_compiled_once(path: str, table: AliasTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second load reads the folder; another content is another folder."""
     assert len(table)
-    monkeypatch.setattr(aliases, "read_aliases", None)
+    monkeypatch.setattr(alias_compile, "read_aliases", None)
     assert load_aliases(path, Path(path).parent / "cache").candidates("York", 1).titles == ["York"]
     with pytest.raises(TypeError):
         load_aliases(write(ROWS[:3], Path(path).with_name("other.parquet")), Path(path).parent / "cache")
@@ -357,7 +357,7 @@ def test_a_url_is_downloaded_once(path: str, tmp_path: Path, monkeypatch: pytest
     assert len(load_aliases(url, tmp_path)) == 7
     assert aliases_hash(url) == aliases_hash(path)
     with monkeypatch.context() as patched:
-        patched.setattr(aliases, "read_aliases", None)
+        patched.setattr(alias_compile, "read_aliases", None)
         assert len(load_aliases(url, tmp_path)) == 7
     other = write(ROWS[:3], tmp_path / "other.parquet")
     filesystem.pipe_file("/aliases/a.parquet", Path(other).read_bytes())
