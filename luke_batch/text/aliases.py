@@ -28,6 +28,9 @@ VERSION = 1
 part of the job's fingerprint, as the hash of the table and Python's Unicode data are.
 """
 
+_LOOK_AHEAD = 64
+"""Characters of a text that are compared with names of any length at first."""
+
 Longs = NDArray[np.int64]
 
 
@@ -79,8 +82,7 @@ class AliasTable:
         for place, start in zip(normal.first(words[:, 0]).tolist(), words[:, 0].tolist(), strict=True):
             if place < done:  # inside the name before, or no place at all
                 continue
-            piece = normal.text[place : place + self._compiled.longest]
-            for name in reversed(self._names.prefixes(piece)):
+            for name in reversed(self._names_at(normal.text, place)):
                 last = place + len(name) - 1
                 if last in ends:
                     spans.append((start, ends[last]))
@@ -102,6 +104,14 @@ class AliasTable:
         return Candidates(
             [self._titles[title].as_py() for title in best], priors, [self._qids[t].as_py() for t in best]
         )
+
+    def _names_at(self, text: str, place: int) -> list[str]:
+        """All names that `text` goes on with at `place`, the shortest first."""
+        piece = text[place : place + _LOOK_AHEAD]
+        # a few names of a whole paragraph must not make every step as long
+        if self._compiled.longest > _LOOK_AHEAD and next(self._names.iterkeys(piece), None) is not None:
+            piece = text[place : place + self._compiled.longest]
+        return self._names.prefixes(piece)
 
     def _entries(self, name: int) -> tuple[NDArray[np.int_], Longs]:
         """Titles and counts of a name by its number: (k,) each."""

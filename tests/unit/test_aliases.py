@@ -138,6 +138,16 @@ def test_the_longest_name_wins_and_case_counts(table: AliasTable) -> None:
     assert found(table, text) == ["New\n York  City", "York", "Beyonce\u0301", "東京", "new york"]
 
 
+@pytest.mark.parametrize("length", [63, 64, 65, 1000])
+def test_long_names(tmp_path: Path, length: int) -> None:
+    """However long a name is, it is found whole, and so is what stands in its place but for the end."""
+    long = "Ab " * (length // 3) + "x" * (length % 3 or 3)
+    long = long[-length:].strip().ljust(length, "y")
+    table = temporary_table([(long, "Long", 1, None), ("Ab", "Short", 1, None)], str(tmp_path))
+    assert found(table, f"The {long}.") == [long]
+    assert found(table, long[:-1] + "z") == ["Ab"] * long.count("Ab ")
+
+
 def test_candidates(table: AliasTable) -> None:
     """Rows of one normalised name are one name; an unknown name is looked for without case."""
     assert len(table) == 7
