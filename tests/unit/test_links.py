@@ -130,7 +130,7 @@ def test_settled_titles_change_what_is_found_later(checkpoint_folder: Folders) -
         ]
         for rounds in (1, "all")
     ]
-    assert np.abs(np.subtract(*scores)).max() > 0.01
+    assert np.abs(np.array(scores[0]) - np.array(scores[1])).max() > 0.01
 
 
 @pytest.mark.parametrize("context", ["none", "document"])
