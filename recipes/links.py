@@ -184,7 +184,7 @@ def accuracy(items: list[Scored], scale: Scale) -> float:
 def settle(items: list[Scored]) -> None:
     """Fit on half of the documents, show what that gives on the other, fit on all and write."""
     names = sorted({item.document for item in items})
-    first = {name for name in names[::2]}
+    first = set(names[::2])
     half, other = ([item for item in items if (item.document in first) is wanted] for wanted in (True, False))
     scale = fitted(half)
     parameters = np.array([np.log(scale.temperature), scale.prior_weight, scale.nil_score or 0.0])
@@ -238,9 +238,8 @@ def main() -> None:
     by_prior = [next(iter(table.candidates(m.text[m.start : m.end], 1).titles), None) for m in mentions]
     for name, titles in (("prior alone", by_prior), ("model and prior", found)):
         right = [title == m.title for title, m in zip(titles, mentions, strict=True) if m.title in known]
-        print(
-            f"{name}: {100 * float(np.mean(right)):.1f} of all known, NIL F1 {100 * nil_f1(mentions, titles, set(known)):.1f}"
-        )
+        share, nil = 100 * float(np.mean(right)), 100 * nil_f1(mentions, titles, set(known))
+        print(f"{name}: {share:.1f} of all known, NIL F1 {nil:.1f}")
 
 
 if __name__ == "__main__":
