@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -359,7 +359,7 @@ def test_no_row_of_a_large_vocabulary_is_built(
 
 
 @contextmanager
-def peak_memory() -> Iterator[list[int]]:
+def peak_memory() -> Generator[list[int]]:
     """Bytes by which the process has been larger within than before, filled in at the end."""
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before, growth = _resident("VmRSS"), [0]
