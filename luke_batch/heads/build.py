@@ -148,8 +148,7 @@ def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
 
 
 def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    reads_titles = head.with_entities or "entities" in head.of
-    titles = Titles.of(setup.builder.tokenizer, head.title_language) if reads_titles else None
+    titles = Titles.of(setup.builder.tokenizer, head.title_language) if head.needs_titles else None
     return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
 
 
