@@ -65,7 +65,8 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
         for head in heads:
             check_head(head, checkpoint)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-        check_fit(checkpoint, tokenizer, {head.head for head in heads})
+        titles = any(head.needs_titles for head in heads)
+        check_fit(checkpoint, tokenizer, {head.head for head in heads}, titles=titles)
         found[spec.model.path] = checkpoint
     return found
 

@@ -151,7 +151,8 @@ def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
 
 
 def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    return EmbeddingsHead(head, setup, checkpoint.hidden_size)
+    titles = Titles.of(setup.builder.tokenizer, head.title_language) if head.needs_titles else None
+    return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
 
 
 _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {

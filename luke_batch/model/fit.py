@@ -17,9 +17,11 @@ Names = dict[str, str]
 """LukeModel's name of a parameter (`weight`, `bias` of a head) -> its name in the file."""
 
 
-def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
+def check_fit(
+    checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str], *, titles: bool = False
+) -> None:
     """CheckpointError where the weights are incomplete for `heads`, or have no row for a token or entity that
-    these give to the model.
+    these give to the model; or, where `titles` are to be read, no titles.
     """
     encoder_names(checkpoint)
     for head in heads:
@@ -29,7 +31,12 @@ def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[st
             pooler_names(checkpoint)
     if "links" in heads:
         entity_head_names(checkpoint)
-        _check_titles(checkpoint, tokenizer)
+    if titles and not tokenizer.has_titles:
+        raise CheckpointError(
+            f"{checkpoint.path}: its entity vocabulary holds no titles (a lite checkpoint, without the entity"
+            " table), so it can neither link nor read entities; choose a full one, such as"
+            " studio-ousia/luke-base"
+        )
     _check_ids(checkpoint, tokenizer, heads)
 
 
@@ -87,14 +94,6 @@ def entity_head_names(checkpoint: Checkpoint) -> Names:
     names = {name: f"entity_predictions.{name}" for name in shapes}
     _check(checkpoint, names, shapes)
     return names
-
-
-def _check_titles(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    if not tokenizer.has_titles:
-        raise CheckpointError(
-            f"{checkpoint.path}: its entity vocabulary holds no titles, so it cannot link (a lite checkpoint "
-            "without the entity table); choose a full one, such as studio-ousia/luke-base"
-        )
 
 
 def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
