@@ -24,6 +24,7 @@ from luke_batch.heads.links import LinksHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head
 from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.checkpoint import Checkpoint
@@ -41,6 +42,7 @@ _TASKS: dict[type[HeadConfig], Task] = {
     TypesConfig: Task.ENTITY,
     RelationsConfig: Task.PAIR,
     LinksConfig: Task.LINKS,
+    **TEXT_TASKS,
 }
 _VECTORS = {
     "mentions": Task.MENTIONS,
@@ -67,6 +69,7 @@ def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
     checkpoint.require(head.head)
     if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
         labels_of(head, checkpoint)
+    check_text_head(head, checkpoint)
 
 
 def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Checkpoint) -> Labels:
@@ -158,4 +161,5 @@ _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     RelationsConfig: _relations,
     LinksConfig: _links,
     EmbeddingsConfig: _embeddings,
+    **TEXT_BUILDERS,
 }
