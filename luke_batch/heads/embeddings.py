@@ -169,11 +169,12 @@ class _Mean:
 
 
 def _words_of(window: SentenceWindow, words: IntArray) -> NDArray[np.intp]:
-    """(t,) the word in which each token of the window begins; -1 for one that is no part of a word."""
+    """(t,) the word in which each token of the window begins; -1 for one that is no part of a word. White
+    space counts with the word after it, as in the input builder.
+    """
     characters = window.tokens.characters
     assert characters is not None, "asked for"
     found = np.searchsorted(words[:, 0], characters[:, 0], side="right") - 1
-    inside = (found >= 0) & (characters[:, 0] < characters[:, 1])
-    if len(words):
-        inside &= characters[:, 0] < words[np.maximum(found, 0), 1]
-    return np.where(inside, found, -1)
+    if not len(words):
+        return found
+    return np.where((found >= 0) & (characters[:, 0] < words[np.maximum(found, 0), 1]), found, -1)
