@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.arrays import IntArray
+from luke_batch.model.pieces import PlacedPieces
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.text.visible import Visible
 
@@ -29,12 +30,7 @@ class PlacedText:
     def of(cls, tokenizer: Tokenizer, text: str) -> Self:
         """Tokenise `text`."""
         placed = tokenizer.place(text)
-        visible = Visible.of(text)
-        starts, ends = visible.trim(placed.characters).T
-        # Part of a ligature: it shares the character that the rest of it has.
-        parts = placed.visible & (ends <= starts) & (starts < len(text))
-        ends = np.where(parts, starts + 1, np.maximum(ends, starts))
-        return cls(placed.ids, np.stack([starts, ends], axis=1).astype(np.int32), placed.spaces)
+        return cls(placed.ids, shown(placed, text), placed.spaces)
 
     def first_tokens(self, words: IntArray) -> NDArray[np.intp]:
         """(n,) the first token of each of the (n, 2) `words`, its space included; -1 where none shows it."""
@@ -46,3 +42,12 @@ class PlacedText:
         before = np.maximum(there - 1, 0)
         led = (there > 0) & self.spaces[before] & (self.characters[before, 0] == words[:, 0])
         return np.where(found, np.where(led, before, there), -1)
+
+
+def shown(placed: PlacedPieces, text: str) -> IntArray:
+    """(t, 2) the characters of `text` that each piece shows, as `PlacedText.characters` says."""
+    starts, ends = Visible.of(text).trim(placed.characters).T
+    # Part of a ligature: it shares the character that the rest of it has.
+    parts = placed.visible & (ends <= starts) & (starts < len(text))
+    ends = np.where(parts, starts + 1, np.maximum(ends, starts))
+    return np.stack([starts, ends], axis=1).astype(np.int32)

@@ -5,7 +5,7 @@ import numpy as np
 from luke_batch.document.state import Document, Row, no_spans
 from luke_batch.heads.base import Annotation, Setup, ask_each
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.text_passages import text_parts
+from luke_batch.heads.sentence_windows import sentence_windows
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import Window
 
@@ -25,7 +25,7 @@ class SequenceHead:
 
         The logits of a text in several windows are their mean, each window weighted by its tokens.
         """
-        parts = [part.tokens.ids for part in text_parts(document, no_spans(), self._builder)]
+        parts = [part.tokens.ids for part in sentence_windows(document, no_spans(), self._builder)]
         total = np.zeros(len(self._labels.names), np.float64)
 
         def windows(part: slice) -> list[Window]:

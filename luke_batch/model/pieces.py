@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
 import numpy as np
 import tokenizers
@@ -42,6 +42,19 @@ class PlacedPieces:
     """(t,) pieces that show something though their characters may not: parts of a ligature."""
     spaces: NDArray[np.bool_]
     """(t,) pieces that are the space before a word, which then begins with another piece."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], starts: IntArray) -> Self:
+        """Those of a text out of those of its parts, which begin at the characters `starts`."""
+        if not parts:
+            return cls(np.empty(0, np.int32), np.empty((0, 2), np.int32), *np.empty((2, 0), bool))
+        moved = [part.characters + start for part, start in zip(parts, starts, strict=False)]
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate(moved),
+            np.concatenate([part.visible for part in parts]),
+            np.concatenate([part.spaces for part in parts]),
+        )
 
 
 class Pieces(Protocol):

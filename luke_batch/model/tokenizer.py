@@ -113,9 +113,12 @@ class Tokenizer:
             texts = [" " + text if text and not text[0].isspace() else text for text in texts]
         return self._pieces.encode(texts)
 
-    def place(self, text: str) -> PlacedPieces:
-        """The pieces of a whole text as input building has them, and where they stand in it."""
-        led = (self.add_prefix_space or self.first_prefix_space) and bool(text) and not text[0].isspace()
+    def place(self, text: str, *, first: bool = True) -> PlacedPieces:
+        """The pieces of a text as input building has them, and where they stand in it; `first`: it is the
+        first of those that a text is cut into.
+        """
+        wanted = self.add_prefix_space or (self.first_prefix_space and first)
+        led = wanted and bool(text) and not text[0].isspace()
         placed = self._pieces.place(" " + text if led else text)
         return replace(placed, characters=np.maximum(placed.characters - led, 0).astype(np.int32))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
+from luke_batch.model.pieces import PlacedPieces
 from luke_batch.model.tokenizer import Tokenizer
 
 
@@ -23,6 +24,8 @@ class Tokens:
     """(t,) token ids."""
     spans: IntArray
     """(n, 2) the token range [start, end) of each span; start == end where a span covers no token."""
+    characters: IntArray | None = None
+    """(t, 2) the characters that each token shows, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,15 @@ class InputBuilder:
             tokens.append(Tokens(ids[start : ends[last]], spans.astype(np.int32)))
             first = last
         return tokens
+
+    def place(self, text: str, spans: IntArray) -> tuple[Tokens, PlacedPieces]:
+        """`tokenize`, and where the pieces stand in the text."""
+        cuts = _Cuts.of(text, spans)
+        placed = [self.tokenizer.place(piece, first=not n) for n, piece in enumerate(cuts.pieces)]
+        starts = np.cumsum([0, *(len(piece) for piece in cuts.pieces)], dtype=np.int32)
+        ends = np.cumsum([0, *(len(pieces.ids) for pieces in placed)], dtype=np.int32)
+        joined = PlacedPieces.joined(placed, starts)
+        return Tokens(joined.ids, ends[cuts.span_bounds]), joined
 
     def text_window(self, ids: IntArray) -> Window:
         """`<s>` ids `</s>`, and no entities."""

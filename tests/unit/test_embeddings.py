@@ -4,20 +4,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
 import transformers
+from hypothesis import strategies as st
 
 from luke_batch.annotator import Annotator
 from luke_batch.arrays import FloatArray
 from luke_batch.config import JobConfig
 from luke_batch.errors import CheckpointError
+from luke_batch.heads.placed_text import shown
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
-from tests.checkpoints import HIDDEN, Recipe
+from tests.checkpoints import HIDDEN, TOKENIZERS, Recipe
 from tests.references import reference
 
 Folders = Callable[[Recipe], Path]
@@ -133,3 +136,54 @@ def test_a_checkpoint_without_titles_reads_no_entities(
     lite = checkpoint_folder(Recipe(lite=True))
     with pytest.raises(CheckpointError, match=r"no titles .*so it can neither link nor read entities"):
         embed(lite, [TEXT], [BOTH], **settings)
+
+
+@pytest.mark.parametrize("given", [BOTH, []], ids=["with entities", "plain"])
+def test_words_are_the_means_of_their_pieces(folder: Path, given: Given) -> None:
+    """Each word's vector is the mean of LukeModel's states of the pieces that text up to its end adds."""
+    (row,) = embed(folder, [TEXT], [given], of=["words", "text"], with_entities=True, title_language="en")
+    builder = InputBuilder(Tokenizer.load(folder))
+    wanted = states(folder, TEXT, given, Task.TEXT)[1:-1]
+    spans = np.array([(a, b) for a, b, _ in given], np.int32).reshape(-1, 2)
+
+    def pieces(end: int) -> int:
+        return len(builder.tokenize(TEXT[:end].rstrip(), spans[spans[:, 1] <= end]).ids)
+
+    found = [(word["start"], word["end"]) for word in row["word_embeddings"]]
+    assert [TEXT[a:b] for a, b in found] == [
+        *("Beyoncé", "left", "Los", "Angeles", "for", "the", "sea", "."),
+    ]
+    for word in row["word_embeddings"]:
+        own = wanted[pieces(word["start"]) : pieces(word["end"])]
+        assert word["vector"] == pytest.approx(own.mean(0), abs=1e-4)
+    (alone,) = embed(folder, [TEXT], [given], of="text", with_entities=True)
+    assert row["text_embedding"] == pytest.approx(alone["text_embedding"], abs=1e-6)
+
+
+def test_words_of_a_long_text_are_all_there(folder: Path) -> None:
+    """Of 3,000 tokens every word has a vector, normalized and in half precision."""
+    text = " ".join([TEXT] * 150)
+    settings = {"of": "words", "normalized": True, "dtype": "float16"}
+    (row,) = embed(folder, [text], [[]], **settings)
+    words = row["word_embeddings"]
+    assert [text[word["start"] : word["end"]] for word in words[:2]] == ["Beyoncé", "left"]
+    assert len(words) == 150 * 8
+    lengths = np.linalg.norm(np.array([word["vector"] for word in words], np.float32), axis=1)
+    assert lengths == pytest.approx(1, abs=2e-3)
+    assert row["coverage"]["dropped"] == []
+
+
+@hypothesis.given(st.text("ab é\u3000𝒳.ﬁ", max_size=20), st.data())
+def test_placed_tokens_are_those_of_the_text(text: str, data: st.DataObject) -> None:
+    """Around any spans the ids and ranges are `tokenize`'s, and what a token shows lies inside the text."""
+    bounds = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(sorted)
+    spans = np.array(data.draw(st.lists(bounds, max_size=3)), np.int32).reshape(-1, 2)
+    for tokenizer in TOKENIZERS.values():
+        builder = InputBuilder(tokenizer)
+        plain, (tokens, pieces) = builder.tokenize(text, spans), builder.place(text, spans)
+        assert tokens.ids.tolist() == plain.ids.tolist()
+        assert tokens.spans.tolist() == plain.spans.tolist()
+        characters = shown(pieces, text)
+        assert len(characters) == len(tokens.ids)
+        assert (characters >= 0).all()
+        assert (characters <= len(text)).all()
