@@ -63,6 +63,10 @@ bench-plan: $(STAMP) ## time planning over 10,000 files
 bench-driver: $(STAMP) ## run 100,000 fragments through the driver, without models
 	$(BIN)/python -m benchmarks.driver
 
+.PHONY: bench-aliases
+bench-aliases: $(STAMP) ## compile, map and search an alias table of a million names
+	$(BIN)/python -m benchmarks.aliases
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

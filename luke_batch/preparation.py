@@ -15,6 +15,7 @@ from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.document.writing import write_documents
 from luke_batch.errors import DocumentError
+from luke_batch.text.aliases import AliasTable, load_aliases
 from luke_batch.text.gazetteer import Gazetteer, load_gazetteer
 from luke_batch.text.segmenter import make_segmenter
 from luke_batch.text.words import words
@@ -41,6 +42,9 @@ class Preparation:
         settings = config.proposers.gazetteer
         if "gazetteer" in proposers and settings is not None:
             self._gazetteer = load_gazetteer(settings.path, settings.column, settings.case)
+        self._aliases: AliasTable | None = None
+        if "alias" in proposers:
+            self._aliases = load_aliases(config.proposers.aliases.path)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add sentences and the internal columns; a document that cannot be read carries its failure."""
@@ -60,6 +64,8 @@ class Preparation:
                 document.words = words(text, language)
             if self._gazetteer is not None:
                 document.gazetteer = self._gazetteer.find(text, document.words)
+            if self._aliases is not None:
+                document.aliases = self._aliases.find(text, document.words)
             source.set_given(document, row)
             nothing: list[str | None] = [None] * len(document.given)
             document.given_labels = document.given_labels if self._keeps_labels else nothing

@@ -35,12 +35,10 @@ def mentions(location: str, text_column: str, skipped: Counter[str]) -> Iterator
     for path, batch in _batches(location, {text_column, "links", "mentions"}):
         column = "links" if "links" in batch.schema.names else "mentions"
         with _named(path):
-            _require(path, batch, {text_column: TEXT, column: None})
+            _require(path, batch, text_column, column)
             has_qid = _has_member(batch[column].type, "qid")
-            members = {"start": pa.int64(), "end": pa.int64(), "title": TEXT} | (
-                {"qid": TEXT} if has_qid else {}
-            )
-            lists = as_type(batch[column], structs(**members))
+            qid = {"qid": TEXT} if has_qid else {}
+            lists = as_type(batch[column], structs(start=pa.int64(), end=pa.int64(), title=TEXT, **qid))
             texts = as_type(batch[text_column], TEXT)
             texts.validate(full=True)
             found = Structs.of(lists)
@@ -62,14 +60,10 @@ def anchors(location: str) -> Iterator[pa.Table]:
     """
     for path, batch in _batches(location, set(LINKS.names)):
         with _named(path):
-            _require(path, batch, {"name": TEXT, "title": TEXT})
-            rows = len(batch)
-            table = {name: as_type(batch[name], TEXT) for name in ("name", "title")}
-            table["qid"] = (
-                as_type(batch["qid"], TEXT) if "qid" in batch.schema.names else pa.nulls(rows, TEXT)
-            )
-            ones = pa.array(np.ones(rows, np.int64))
-            table["count"] = as_type(batch["count"], pa.int64()) if "count" in batch.schema.names else ones
+            _require(path, batch, "name", "title")
+            table = {"qid": pa.nulls(len(batch), TEXT), "count": pa.array(np.ones(len(batch), np.int64))}
+            given = [name for name in LINKS.names if name in batch.schema.names]
+            table |= {name: as_type(batch[name], LINKS.field(name).type) for name in given}
             _refuse_faults(path, table)
         yield pa.table([table[name] for name in LINKS.names], schema=LINKS)
 
@@ -78,7 +72,7 @@ def redirects(location: str) -> Iterator[pa.Table]:
     """Rows of source and target, both titles. Raises InputError for what cannot be read and for nulls."""
     for path, batch in _batches(location, {"source", "target"}):
         with _named(path):
-            _require(path, batch, {"source": TEXT, "target": TEXT})
+            _require(path, batch, "source", "target")
             table = {name: as_type(batch[name], TEXT) for name in ("source", "target")}
             _refuse_faults(path, table)
         yield pa.table(table)
@@ -116,7 +110,7 @@ def _named(path: str) -> Generator[None]:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _require(path: str, batch: pa.RecordBatch, columns: Mapping[str, pa.DataType | None]) -> None:
+def _require(path: str, batch: pa.RecordBatch, *columns: str) -> None:
     missing = [name for name in columns if name not in batch.schema.names]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; see docs/links.md for what is read")

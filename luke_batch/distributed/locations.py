@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from luke_batch.config import JobConfig, OutputConfig
+from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig, OutputConfig
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import ConfigError, InputError, OutputError, UsageError
 from luke_batch.model.fetch import is_relative as is_relative_model
@@ -29,6 +29,9 @@ def check_absolute(input: str, output: str, config: JobConfig, environment: Mapp
     gazetteer = config.proposers.gazetteer
     if gazetteer is not None:
         relative.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
+    aliases = config.proposers.aliases.path
+    if config.uses_aliases and aliases != EMBEDDED:
+        relative.append(("proposers.aliases.path", aliases, ConfigError))
     refuse_relative(relative, environment)
 
 
@@ -47,13 +50,13 @@ def refuse_relative(
         )
 
 
-def with_absolute_gazetteer(config: JobConfig) -> JobConfig:
-    """The same job with a names table that workers find, whose working directory is another."""
-    gazetteer = config.proposers.gazetteer
-    if gazetteer is None or not _is_relative(gazetteer.path):
-        return config
-    found = gazetteer.model_copy(update={"path": str(Path(gazetteer.path).absolute())})
-    proposers = config.proposers.model_copy(update={"gazetteer": found})
+def with_absolute_tables(config: JobConfig) -> JobConfig:
+    """The same job with tables of names that workers find, whose working directory is another."""
+    tables: dict[str, GazetteerConfig | AliasConfig] = {}
+    for key, table in (("gazetteer", config.proposers.gazetteer), ("aliases", config.proposers.aliases)):
+        if table is not None and table.path != EMBEDDED and _is_relative(table.path):
+            tables[key] = table.model_copy(update={"path": str(Path(table.path).absolute())})
+    proposers = config.proposers.model_copy(update=tables)
     return config.model_copy(update={"proposers": proposers})
 
 

@@ -15,8 +15,9 @@ from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import check_absolute, check_writable
 from luke_batch.errors import ConfigError, OutputError
-from luke_batch.fingerprint import GAZETTEER_FACT, fingerprint, weights_fact
+from luke_batch.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.text.aliases import aliases_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +85,6 @@ def _facts(config: JobConfig, found: Mapping[str, Checkpoint]) -> dict[str, str]
         except OSError as error:
             raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
         facts[GAZETTEER_FACT] = sha256(content).hexdigest()
+    if config.uses_aliases:
+        facts[ALIASES_FACT] = aliases_hash(config.proposers.aliases.path)
     return facts

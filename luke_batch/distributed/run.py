@@ -29,7 +29,7 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import check_reachable, with_absolute_gazetteer
+from luke_batch.distributed.locations import check_reachable, with_absolute_tables
 from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.resources import plan_pools
 from luke_batch.distributed.results import ItemResult
@@ -37,6 +37,7 @@ from luke_batch.distributed.tasks import Job
 from luke_batch.errors import IncompleteError
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.preparation import Preparation
+from luke_batch.text.aliases import load_aliases
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
@@ -201,7 +202,7 @@ def carry_out(
     tally = Tally()
     if plan.items:
         # Workers have another working directory, and would resolve a branch or a URL anew.
-        fixed = pinned(with_absolute_gazetteer(config), prepared.checkpoints)
+        fixed = pinned(with_absolute_tables(config), prepared.checkpoints)
         _annotate_items(plan, fixed, manifest, lease, tally, start.address, quiet=start.quiet)
     worked = time.monotonic()
     with _reachable(plan.output):
@@ -266,9 +267,11 @@ def _annotate_items(
     quiet: bool,
 ) -> None:
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
+    # A table without its columns is refused here, and not by every task.
     if config.proposers.gazetteer is not None:
-        # A names table without its column is refused here, and not by every task.
         Preparation(config)
+    if config.uses_aliases:
+        load_aliases(config.proposers.aliases.path)
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
     from luke_batch.distributed.pipeline import process

@@ -7,6 +7,7 @@ from luke_batch.config import (
     EmbeddingsConfig,
     HeadConfig,
     JobConfig,
+    LinksConfig,
     NerConfig,
     RelationsConfig,
     SpanHeadConfig,
@@ -18,21 +19,29 @@ from luke_batch.config import (
 from luke_batch.errors import ConfigError
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.embeddings import EmbeddingsHead
+from luke_batch.heads.linking import Scale
+from luke_batch.heads.links import LinksHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
 from luke_batch.model.head_facts import HeadFacts
 from luke_batch.model.windows import InputBuilder
+from luke_batch.text.aliases import load_aliases
 
 _MAX_WORDS = 16
 """Longest span in words where neither the job nor the checkpoint says: that of the published CoNLL-2003
 code.
 """
 
-_TASKS: dict[type[HeadConfig], Task] = {TypesConfig: Task.ENTITY, RelationsConfig: Task.PAIR}
+_TASKS: dict[type[HeadConfig], Task] = {
+    TypesConfig: Task.ENTITY,
+    RelationsConfig: Task.PAIR,
+    LinksConfig: Task.LINKS,
+}
 _VECTORS = {
     "mentions": Task.MENTIONS,
     "entities": Task.MENTIONS,
@@ -126,13 +135,28 @@ def _relations(head: RelationsConfig, setup: Setup, checkpoint: Checkpoint) -> H
     return RelationsHead(head, setup, labels_of(head, checkpoint))
 
 
+def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    facts = checkpoint.require("links")
+    scale = Scale(
+        temperature=facts.temperature,
+        prior_weight=facts.prior_weight or 0.0 if head.prior_weight is None else head.prior_weight,
+        nil_score=facts.nil_score,
+        threshold=facts.threshold or 0.0 if head.threshold is None else head.threshold,
+    )
+    aliases = load_aliases(setup.proposers.aliases.path) if head.candidates == "aliases" else None
+    return LinksHead(head, setup, scale, Titles.of(setup.builder.tokenizer, head.title_language), aliases)
+
+
 def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    return EmbeddingsHead(head, setup, checkpoint.hidden_size)
+    reads_titles = head.with_entities or "entities" in head.of
+    titles = Titles.of(setup.builder.tokenizer, head.title_language) if reads_titles else None
+    return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
 
 
 _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     NerConfig: _ner,
     TypesConfig: _types,
     RelationsConfig: _relations,
+    LinksConfig: _links,
     EmbeddingsConfig: _embeddings,
 }

@@ -1,27 +1,30 @@
-"""Vectors from LukeModel: a mention's is the last hidden state of its [MASK] entity, a text's the mean of
-its word states.
+"""Vectors from LukeModel: a mention's is the last hidden state of its [MASK] entity, an entity's that of the
+title it was linked to, a text's the mean of its word states.
+
+Words and texts are knowledge-enhanced where the model reads the titles of their mentions along with them
+(Yamada et al. 2020, section 3.1; the inputs of transformers' LukeModel).
 """
 
 from collections.abc import Generator
-from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from luke_batch.arrays import IntArray
+from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import EmbeddingsConfig
-from luke_batch.document.state import Document, no_spans
+from luke_batch.document.state import Document
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Frame, Framer, group_by_sentence, region_of
-from luke_batch.heads.surroundings import sentence_cuts
+from luke_batch.heads.text_passages import text_parts
+from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window, chunks
+from luke_batch.model.windows import Tokens, Window, chunks
 
 _WINDOWS_AT_ONCE = 16
 """Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
 
-_MOST_CHARACTERS_A_TOKEN = 16
-"""A text longer than this for each token of a window hardly fits: it is cut without trying."""
+_NONE = np.empty(0, np.int32)
 
 
 class EmbeddingsHead:
@@ -29,45 +32,67 @@ class EmbeddingsHead:
 
     name = "embeddings"
 
-    def __init__(self, config: EmbeddingsConfig, setup: Setup, dimension: int) -> None:
+    def __init__(self, config: EmbeddingsConfig, setup: Setup, dimension: int, titles: Titles | None) -> None:
+        """`titles`: None where no entity is read."""
         self._config = config
         self._setup = setup
         self._builder = setup.builder
         self._dimension = dimension
+        self._titles = titles
         self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the vectors that `of` asks for."""
+        spans = candidates(document, self._config.proposers, self._setup.max_words)
+        document.merge_mentions(as_mentions(document, spans, self._config.proposers))
         if "mentions" in self._config.of:
-            yield from self._embed_mentions(document)
+            document.coverage.spans_proposed += len(spans)
+            masks = np.full(len(spans), self._builder.tokenizer.entity_mask_id, np.int32)
+            vectors = yield from self._embed_spans(document, spans, masks)
+            document.mention_vectors = vectors
+            missing = np.isnan(vectors[document.mentions.find(spans), 0]).sum()
+            document.coverage.spans_scored += len(spans) - int(missing)
+            document.coverage.drop("mention_without_vector", int(missing))
+        known, entities = self._entities(document, spans)
+        if "entities" in self._config.of:
+            document.entity_vectors = yield from self._embed_spans(document, known, entities)
         if "text" in self._config.of:
-            yield from self._embed_text(document)
+            yield from self._embed_text(document, known, entities)
 
-    def _embed_mentions(self, document: Document) -> Generator[Ask, Answer, None]:
-        spans = candidates(document, self._config.spans, self._setup.max_words)
-        document.merge_mentions(as_mentions(document, spans, self._config.spans))
-        document.coverage.spans_proposed += len(spans)
+    def _entities(self, document: Document, spans: IntArray) -> tuple[IntArray, IntArray]:
+        """Those of `spans` whose titles the model knows, and their (n,) entities."""
+        if self._titles is None:
+            return spans[:0], _NONE
+        titles = [document.mentions.titles[place] for place in document.mentions.find(spans).tolist()]
+        ids = [self._titles.find(title) for title in titles]
+        known = np.array([entity is not None for entity in ids], bool)
+        named = sum(title is not None for title in titles)
+        document.coverage.drop("title_without_entity", named - int(known.sum()))
+        return spans[known], np.array([entity for entity in ids if entity is not None], np.int32)
+
+    def _embed_spans(
+        self, document: Document, spans: IntArray, entities: IntArray
+    ) -> Generator[Ask, Answer, FloatArray]:
+        """(mentions, dimension) last states of the `entities` at `spans`; NaN for every other mention."""
         windows: list[Window] = []
+        embedded: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
         limit = self._builder.tokenizer.max_mention_length
-        embedded: list[IntArray] = [no_spans()]
         for frame in self._frames(document, spans):
             lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
-            usable = np.flatnonzero(lengths > 0).astype(np.int32)
+            usable = np.flatnonzero(lengths > 0)
             if self._config.joint:
                 document.coverage.drop("clipped_mention", int((lengths > limit).sum()))
             for part in chunks(len(usable)):
-                windows.append(
-                    self._builder.mention_window(frame.tokens, frame.left, frame.right, usable[part])
-                )
-                embedded.append(spans[frame.which[usable[part]]])
+                which = frame.which[usable[part]]
+                tokens = Tokens(frame.tokens.ids, frame.tokens.spans[usable[part]])
+                windows.append(self._builder.entity_window(tokens, frame.left, frame.right, entities[which]))
+                embedded.append(which)
         answer = yield from ask(document, Task.MENTIONS, windows)
-        places = document.mentions.find(np.concatenate(embedded))
-        document.coverage.spans_scored += len(places)
-        document.coverage.drop("mention_without_vector", len(spans) - len(places))
         vectors = np.full((len(document.mentions), self._dimension), np.nan, np.float32)
-        if len(places):
-            vectors[places] = np.concatenate(answer)
-        document.mention_vectors = vectors
+        if answer:
+            places = document.mentions.find(spans[np.concatenate(embedded)])
+            vectors[places] = self._finished(np.concatenate(answer))
+        return vectors
 
     def _frames(self, document: Document, spans: IntArray) -> list[Frame]:
         if self._config.joint:
@@ -82,44 +107,30 @@ class EmbeddingsHead:
             if frame is not None
         ]
 
-    def _embed_text(self, document: Document) -> Generator[Ask, Answer, None]:
-        """Each token once: the text is cut at sentences into as few windows as hold it."""
-        windows = [self._builder.text_window(ids) for ids in self._text_tokens(document)]
+    def _embed_text(
+        self, document: Document, spans: IntArray, entities: IntArray
+    ) -> Generator[Ask, Answer, None]:
+        """Each token once, and the entities beside them where they are to be read."""
+        if not self._config.with_entities:
+            spans, entities = spans[:0], entities[:0]
+        parts = text_parts(document, spans, self._builder)
+        document.coverage.drop("entity_across_windows", len(spans) - sum(len(part.which) for part in parts))
         total, count = np.zeros(self._dimension, np.float64), 0
-        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
-            answer = yield from ask(document, Task.TEXT, windows[start : start + _WINDOWS_AT_ONCE])
+        for start in range(0, len(parts), _WINDOWS_AT_ONCE):
+            windows = [
+                self._builder.entity_window(part.tokens, _NONE, _NONE, entities[part.which])
+                for part in parts[start : start + _WINDOWS_AT_ONCE]
+            ]
+            answer = yield from ask(document, Task.TEXT, windows)
             for states in answer:
                 total += states[1:-1].sum(axis=0, dtype=np.float64)
                 count += len(states) - 2
-        document.text_vector = (total / count).astype(np.float32) if count else None
+        if count:
+            document.text_vector = self._finished((total / count).astype(np.float32)[None])[0]
 
-    def _text_tokens(self, document: Document) -> list[IntArray]:
-        """Token ids of the windows. A text that fits is tokenised whole."""
-        room = self._builder.max_tokens - 2
-        if not len(document.sentences):
-            return []
-        if len(document.text) <= room * _MOST_CHARACTERS_A_TOKEN:
-            tokens = self._ids([document.text])[0]
-            if len(tokens) <= room:
-                return [tokens] if len(tokens) else []
-        cuts = sentence_cuts(document)
-        return pack(self._ids([document.text[a:b] for a, b in pairwise(cuts)]), room)
-
-    def _ids(self, texts: list[str]) -> list[IntArray]:
-        return [tokens.ids for tokens in self._builder.tokenize_many([(text, no_spans()) for text in texts])]
-
-
-def pack(parts: list[IntArray], room: int) -> list[IntArray]:
-    """Join consecutive `parts` into runs of at most `room` tokens; a part over it is cut."""
-    runs: list[IntArray] = []
-    current: list[IntArray] = []
-    size = 0
-    for part in parts:
-        for start in range(0, len(part), room):
-            piece = part[start : start + room]
-            if size + len(piece) > room:
-                runs.append(np.concatenate(current))
-                current, size = [], 0
-            current.append(piece)
-            size += len(piece)
-    return [*runs, np.concatenate(current)] if current else runs
+    def _finished(self, vectors: FloatArray) -> FloatArray:
+        """(n, dimension) as they are written: of length 1 where that is asked for."""
+        if not self._config.normalized:
+            return vectors
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)

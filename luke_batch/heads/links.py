@@ -1,5 +1,5 @@
-"""Links: a [MASK] entity for each mention, and which of its candidate titles it stands for, by the entity head
-of LukeForMaskedLM (Yamada et al. 2020, section 3.2; candidates and order as in Yamada et al. 2022).
+"""Links: a [MASK] entity for each mention, and which of its candidate titles it stands for, by the entity
+head of LukeForMaskedLM (Yamada et al. 2020, section 3.2; candidates and order as in Yamada et al. 2022).
 """
 
 from collections.abc import Generator, Sequence
@@ -81,9 +81,7 @@ class LinksHead:
             left = None if left is None else left - 1
             open_boards = [board for board in open_boards if board.waiting.any()]
 
-    def _settle_some(
-        self, document: Document, board: _Board, logits: FloatArray, rounds: int | None
-    ) -> None:
+    def _settle_some(self, document: Document, board: _Board, logits: FloatArray, rounds: int | None) -> None:
         found = [
             self._scale.probabilities(row[: len(option.ids)], option.priors)
             for row, option in zip(logits, board.options, strict=True)
@@ -154,9 +152,7 @@ class LinksHead:
     def _given(self, document: Document, spans: IntArray) -> list[Options | None]:
         named = {
             (start, end): titles or []
-            for (start, end), titles in zip(
-                document.given.tolist(), document.given_candidates, strict=True
-            )
+            for (start, end), titles in zip(document.given.tolist(), document.given_candidates, strict=True)
         }
         options: list[Options | None] = []
         for start, end in spans.tolist():
@@ -171,7 +167,9 @@ class LinksHead:
         ids = [self._titles.find(title) for title in titles]
         kept = [place for place, entity in enumerate(ids) if entity is not None]
         document.coverage.drop("candidate_without_entity", len(ids) - len(kept))
-        document.coverage.drop("candidate_over_max_candidates", max(0, len(kept) - self._config.max_candidates))
+        document.coverage.drop(
+            "candidate_over_max_candidates", max(0, len(kept) - self._config.max_candidates)
+        )
         kept = kept[: self._config.max_candidates]
         if not kept:
             return None

@@ -10,6 +10,7 @@ variant.npy     (names,) int32 number of a name
 titles.arrow    title and qid, sorted by title: one batch of an Arrow IPC file
 """
 
+import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from luke_batch import pulse
 from luke_batch.errors import InputError
+from luke_batch.text.alias_source import read_aliases
 from luke_batch.text.name_forms import fold, normalise
 
 FILES = (
@@ -44,6 +46,20 @@ class Compiled:
     names: int
     longest: int
     """Characters of the longest normalised name."""
+
+
+def compile_file(path: str, folder: Path) -> Compiled:
+    """Write the files of the table at `path` into `folder`; raises as `read_aliases` and
+    `compile_aliases` do.
+    """
+    table = read_aliases(path)
+    try:
+        return compile_aliases(table, folder)
+    except InputError as error:
+        raise InputError(f"alias table {path}: {error}") from error
+    finally:
+        del table
+        _give_back_memory()
 
 
 def compile_aliases(table: pa.Table, folder: Path) -> Compiled:
@@ -113,3 +129,11 @@ def _parts(values: pa.Array) -> Iterator[list[str]]:
     for start in range(0, len(values), _ROWS):
         pulse.beat()
         yield cast("list[str]", values.slice(start, _ROWS).to_pylist())
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: the process that compiles goes on to annotate for hours."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)

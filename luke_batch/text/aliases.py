@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.errors import InputError
-from luke_batch.text.alias_compile import Compiled, compile_aliases
+from luke_batch.text.alias_compile import Compiled, compile_file
 from luke_batch.text.alias_files import cache_folder, compiled_folder, folder_name
-from luke_batch.text.alias_source import aliases_hash, identity, read_aliases
+from luke_batch.text.alias_source import aliases_hash, identity
 from luke_batch.text.name_forms import NormalisedText, fold, normalise
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
@@ -27,6 +27,9 @@ VERSION = 1
 """Raised by hand whenever the same table would give other spans or candidates, or its compiled files change;
 part of the job's fingerprint, as the hash of the table and Python's Unicode data are.
 """
+
+_LOOK_AHEAD = 64
+"""Characters of a text that are compared with names of any length at first."""
 
 Longs = NDArray[np.int64]
 
@@ -79,8 +82,7 @@ class AliasTable:
         for place, start in zip(normal.first(words[:, 0]).tolist(), words[:, 0].tolist(), strict=True):
             if place < done:  # inside the name before, or no place at all
                 continue
-            piece = normal.text[place : place + self._compiled.longest]
-            for name in reversed(self._names.prefixes(piece)):
+            for name in reversed(self._names_at(normal.text, place)):
                 last = place + len(name) - 1
                 if last in ends:
                     spans.append((start, ends[last]))
@@ -102,6 +104,14 @@ class AliasTable:
         return Candidates(
             [self._titles[title].as_py() for title in best], priors, [self._qids[t].as_py() for t in best]
         )
+
+    def _names_at(self, text: str, place: int) -> list[str]:
+        """All names that `text` goes on with at `place`, the shortest first."""
+        piece = text[place : place + _LOOK_AHEAD]
+        # a few names of a whole paragraph must not make every step as long
+        if self._compiled.longest > _LOOK_AHEAD and next(self._names.iterkeys(piece), None) is not None:
+            piece = text[place : place + self._compiled.longest]
+        return self._names.prefixes(piece)
 
     def _entries(self, name: int) -> tuple[NDArray[np.int_], Longs]:
         """Titles and counts of a name by its number: (k,) each."""
@@ -134,18 +144,10 @@ def load_aliases(path: str, cache: Path | None = None) -> AliasTable:
     parent = cache_folder() if cache is None else cache
     folder = parent / folder_name(identity(path), VERSION)
     try:
-        compiled = compiled_folder(folder, lambda empty: _compile(path, empty))
+        compiled = compiled_folder(folder, lambda empty: compile_file(path, empty))
         return AliasTable(folder, compiled, (path, cache))
     except OSError as error:
         raise InputError(
             f"alias table {path}: cannot be compiled into {parent} ({error}); make it writable, free space "
             "there, or set XDG_CACHE_HOME to another folder"
         ) from error
-
-
-def _compile(path: str, folder: Path) -> Compiled:
-    table = read_aliases(path)
-    try:
-        return compile_aliases(table, folder)
-    except InputError as error:
-        raise InputError(f"alias table {path}: {error}") from error

@@ -19,10 +19,13 @@ from luke_batch.aliases.build import build_aliases
 from luke_batch.aliases.pieces import Pieces
 from luke_batch.aliases.titles import Redirects, own_names, written
 from luke_batch.cli import run
+from luke_batch.corpus.plan import make_plan
+from luke_batch.corpus.storage import Storage
 from luke_batch.errors import InputError, OutputError, UsageError
 from luke_batch.schemas import load_contract
 from luke_batch.text.aliases import load_aliases
 from luke_batch.text.name_forms import normalise
+from tests import corpora
 from tests.raw_texts import any_text
 
 Link = tuple[int, int, str | None]
@@ -206,6 +209,30 @@ def test_all_inputs_together(tmp_path: Path) -> None:
     assert schema == load_contract("aliases").schema()
     assert len(load_aliases(str(tmp_path / "out.parquet"), tmp_path / "cache")) == built.names
     assert sorted(path.suffix for path in tmp_path.iterdir() if path.is_file()) == [".parquet"] * 6
+
+
+def titled(table: pa.Table) -> pa.Table:
+    """Annotated documents whose mention, the first word, is linked."""
+    annotated = corpora.annotate(table)
+    place = annotated.schema.get_field_index("mentions")
+    kind = annotated.schema.field(place).type
+    mentions: list[list[dict[str, Any]]] = annotated["mentions"].to_pylist()
+    linked = [[{**one, "title": "Łódź", "qid": "Q580"} for one in found] for found in mentions]
+    return annotated.set_column(place, "mentions", pa.array(linked, kind))
+
+
+def test_what_annotate_has_linked(tmp_path: Path) -> None:
+    """An OUTPUT counts as one file: its committed rows, by their column `mentions`."""
+    corpora.put(tmp_path, "in/a.parquet", corpora.documents(5))
+    plan = make_plan(
+        str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), corpora.job(), corpora.FINGERPRINT
+    )
+    corpora.run(plan, corpora.context(), titled)
+    built = build_aliases(str(tmp_path / "aliases"), [str(tmp_path / "out")], [], [])
+    assert built.links == 5
+    names = ["Łódź", *(f"Łódź{number}" for number in range(5))]
+    assert rows_of(tmp_path / "aliases") == [(name, "Łódź", 1) for name in names]
+    assert set(pq.read_table(tmp_path / "aliases")["qid"].to_pylist()) == {"Q580"}
 
 
 def test_an_id_is_the_titles_own(tmp_path: Path) -> None:

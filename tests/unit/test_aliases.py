@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.errors import ConfigError, InputError, MissingDependencyError
-from luke_batch.text import alias_files, aliases
+from luke_batch.text import alias_compile, alias_files, aliases
 from luke_batch.text.alias_compile import FILES, Compiled, compile_aliases
 from luke_batch.text.alias_source import read_aliases
 from luke_batch.text.aliases import AliasTable, Candidates, aliases_hash, load_aliases
@@ -138,6 +138,16 @@ def test_the_longest_name_wins_and_case_counts(table: AliasTable) -> None:
     assert found(table, text) == ["New\n York  City", "York", "Beyonce\u0301", "東京", "new york"]
 
 
+@pytest.mark.parametrize("length", [63, 64, 65, 1000])
+def test_long_names(tmp_path: Path, length: int) -> None:
+    """However long a name is, it is found whole, and so is what stands in its place but for the end."""
+    long = "Ab " * (length // 3) + "x" * (length % 3 or 3)
+    long = long[-length:].strip().ljust(length, "y")
+    table = temporary_table([(long, "Long", 1, None), ("Ab", "Short", 1, None)], str(tmp_path))
+    assert found(table, f"The {long}.") == [long]
+    assert found(table, long[:-1] + "z") == ["Ab"] * long.count("Ab ")
+
+
 def test_candidates(table: AliasTable) -> None:
     """Rows of one normalised name are one name; an unknown name is looked for without case."""
     assert len(table) == 7
@@ -173,7 +183,7 @@ def test_a_table_pickles(table: AliasTable) -> None:
 def test_it_is_compiled_once(path: str, table: AliasTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second load reads the folder; another content is another folder."""
     assert len(table)
-    monkeypatch.setattr(aliases, "read_aliases", None)
+    monkeypatch.setattr(alias_compile, "read_aliases", None)
     assert load_aliases(path, Path(path).parent / "cache").candidates("York", 1).titles == ["York"]
     with pytest.raises(TypeError):
         load_aliases(write(ROWS[:3], Path(path).with_name("other.parquet")), Path(path).parent / "cache")
@@ -357,7 +367,7 @@ def test_a_url_is_downloaded_once(path: str, tmp_path: Path, monkeypatch: pytest
     assert len(load_aliases(url, tmp_path)) == 7
     assert aliases_hash(url) == aliases_hash(path)
     with monkeypatch.context() as patched:
-        patched.setattr(aliases, "read_aliases", None)
+        patched.setattr(alias_compile, "read_aliases", None)
         assert len(load_aliases(url, tmp_path)) == 7
     other = write(ROWS[:3], tmp_path / "other.parquet")
     filesystem.pipe_file("/aliases/a.parquet", Path(other).read_bytes())

@@ -31,9 +31,7 @@ def complaint(schema: pa.Schema, **config: str) -> str:
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
 def test_text_types(kind: pa.DataType) -> None:
     """Every kind of string is a text, an id and a language."""
-    check_source(
-        pa.schema([("id", kind), ("text", kind), ("l", kind)]), _job(lang_column="l"), "x.parquet"
-    )
+    check_source(pa.schema([("id", kind), ("text", kind), ("l", kind)]), _job(lang_column="l"), "x.parquet")
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint64()], ids=str)

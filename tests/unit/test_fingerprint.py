@@ -18,16 +18,27 @@ from luke_batch.fingerprint import (
 )
 from luke_batch.settings import load_config
 
+_PLAIN = ("ner", "types", "relations", "embeddings", "links", "sequence", "tokens")
+_HEADS = [
+    *(f"{{head: {name}}}" for name in _PLAIN),
+    "{head: qa, questions: [a]}",
+    "{head: choice, candidates: [a]}",
+    "{head: cloze, template: '[Y]'}",
+]
 _BASE = [
     "input.mentions_column=m",
     "input.relations_column=r",
     "proposers.gazetteer={path: names.csv}",
     "models={main: {path: a}, same: {path: b}}",
-    "heads=[{head: ner}, {head: types}, {head: relations}, {head: embeddings}, {head: links}, {head: sequence},"
-    " {head: tokens}, {head: qa, questions: [a]}, {head: choice, candidates: [a]},"
-    " {head: cloze, template: '[Y]'}]",
+    f"heads=[{', '.join(_HEADS)}]",
 ]
-_FACTS = {weights_fact("a"): "1", weights_fact("b"): "1", weights_fact("c"): "2", GAZETTEER_FACT: "3", ALIASES_FACT: "4"}
+_FACTS = {
+    weights_fact("a"): "1",
+    weights_fact("b"): "1",
+    weights_fact("c"): "2",
+    GAZETTEER_FACT: "3",
+    ALIASES_FACT: "4",
+}
 
 # Field -> (an assignment that changes it, does it change the fingerprint). A field with one legal value has
 # none.

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch.document.state import Document
-from luke_batch.heads.embeddings import pack
 from luke_batch.heads.frames import Framer, group_by_sentence
 from luke_batch.heads.ner import choose
 from luke_batch.heads.relations import nearest, ordered_pairs
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.text_passages import TextPart, pack
 from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.windows import InputBuilder, Tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -105,14 +105,37 @@ def test_ordered_pairs_are_all_directions_without_self_pairs() -> None:
     assert sorted(map(tuple, pairs.tolist())) == [(4, 7), (4, 9), (7, 4), (7, 9), (9, 4), (9, 7)]
 
 
-@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 16))
-def test_packing_keeps_every_token_once_in_order_and_fits(lengths: list[int], room: int) -> None:
-    """Runs concatenate to the input, and none is longer than the room or empty."""
-    total = sum(lengths)
-    parts = np.split(np.arange(total, dtype=np.int32), np.cumsum(lengths)[:-1]) if lengths else []
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 16), st.data())
+def test_packing_keeps_every_token_once_in_order_and_fits(
+    lengths: list[int], room: int, data: st.DataObject
+) -> None:
+    """Runs concatenate to the input, none is longer than the room or empty, and an entity covers the tokens
+    that it covered before, unless it was cut.
+    """
+    parts: list[TextPart] = []
+    covered: list[list[int]] = []
+    first = 0
+    for length in lengths:
+        ids = np.arange(first, first + length, dtype=np.int32)
+        bounds = st.tuples(st.integers(0, length), st.integers(0, length)).map(sorted)
+        spans = np.array(data.draw(st.lists(bounds, max_size=3)), np.int32).reshape(-1, 2)
+        which = len(covered) + np.arange(len(spans))
+        covered += [ids[start:end].tolist() for start, end in spans.tolist()]
+        parts.append(TextPart(Tokens(ids, spans), which))
+        first += length
     runs = pack(parts, room)
-    assert np.concatenate([np.empty(0, np.int32), *runs]).tolist() == list(range(total))
-    assert all(0 < len(run) <= room for run in runs)
+    found = [run.tokens.ids for run in runs]
+    assert np.concatenate([np.empty(0, np.int32), *found]).tolist() == list(range(first))
+    assert all(0 < len(ids) <= room for ids in found)
+    kept = [
+        (int(place), run.tokens.ids[start:end].tolist())
+        for run in runs
+        for place, (start, end) in zip(run.which, run.tokens.spans.tolist(), strict=True)
+    ]
+    assert all(covered[place] == tokens and tokens for place, tokens in kept)
+    assert len({place for place, _ in kept}) == len(kept)
+    if all(length <= room for length in lengths):
+        assert len(kept) == sum(bool(tokens) for tokens in covered)
 
 
 def _document(sentences: int, words: int) -> Document:

@@ -11,7 +11,7 @@ from luke_batch.distributed.locations import (
     check_absolute,
     check_reachable,
     check_writable,
-    with_absolute_gazetteer,
+    with_absolute_tables,
 )
 from luke_batch.errors import ConfigError, InputError, OutputError
 
@@ -70,13 +70,13 @@ def test_other_tables_and_models_pass_in_a_submitted_job(settings: dict[str, Any
 def test_a_relative_names_table_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers have another working directory; all else stays as it is."""
     monkeypatch.chdir(tmp_path)
-    fixed = with_absolute_gazetteer(RELATIVE).proposers.gazetteer
+    fixed = with_absolute_tables(RELATIVE).proposers.gazetteer
     assert fixed is not None
     assert fixed.path == str(tmp_path / "names.csv")
     for path in ("/names.csv", "s3://bucket/names.csv"):
         config = JobConfig.model_validate({"proposers": {"gazetteer": {"path": path}}})
-        assert with_absolute_gazetteer(config) == config
-    assert with_absolute_gazetteer(JobConfig()) == JobConfig()
+        assert with_absolute_tables(config) == config
+    assert with_absolute_tables(JobConfig()) == JobConfig()
 
 
 def test_absolute_paths_and_urls_pass_in_a_submitted_job() -> None:
