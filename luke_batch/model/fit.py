@@ -124,7 +124,7 @@ def word_head_names(checkpoint: Checkpoint) -> Names:
 def _check_titles(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
     if not tokenizer.has_titles:
         raise CheckpointError(
-            f"{checkpoint.path}: its entity vocabulary holds no titles, so it can neither link nor predict "
+            f"{checkpoint.path}: its entity vocabulary holds no titles, so it cannot link or predict "
             "entities (a lite checkpoint without the entity table); choose a full one, such as "
             "studio-ousia/luke-base"
         )

@@ -16,6 +16,8 @@ from typing import Protocol, cast
 import numpy as np
 import sentencepiece as spm
 import tokenizers
+from tokenizers import decoders
+from tokenizers.decoders import Decoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -44,6 +46,12 @@ class Pieces(Protocol):
 
     def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """(sum of t,) ids of all texts one after another, and (n,) the number of ids of each text."""
+        ...
+
+    def texts(self) -> list[str | None]:
+        """What each id of the vocabulary spells, without space around it; None where that is nothing, a
+        special token or a part of a character.
+        """
         ...
 
 
@@ -82,12 +90,27 @@ class SentencePieces:
         ids, lengths = flatten(rows)
         return np.where(ids == 0, np.int32(3), ids + np.int32(1)), lengths
 
+    def texts(self) -> list[str | None]:
+        """See Pieces."""
+        model = self._model
+        numbers = range(3, model.piece_size())
+        spelled = [
+            None if model.is_byte(number) or model.is_control(number) or model.is_unused(number)
+            else _plain(str(model.id_to_piece(number)).replace("▁", " "))
+            for number in numbers
+        ]  # fmt: skip
+        return [None, None, None, None, *spelled, None]
+
 
 class BackendPieces:
     """A vocabulary of the `tokenizers` library: byte-level BPE, or Unigram out of a tokenizer.json."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, special_ids: dict[str, int], size: int) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, decoder: Decoder, special_ids: dict[str, int], size: int
+    ) -> None:
+        """`decoder`: from a piece to its text."""
         self._backend = backend
+        self._decoder = decoder
         self.special_ids = special_ids
         self.size = size
 
@@ -95,6 +118,14 @@ class BackendPieces:
         """See Pieces."""
         batch = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return flatten([encoding.ids for encoding in batch])
+
+    def texts(self) -> list[str | None]:
+        """See Pieces."""
+        found: list[str | None] = [None] * self.size
+        for piece, number in self._backend.get_vocab(with_added_tokens=False).items():
+            if not piece.startswith(UNREACHABLE):
+                found[number] = _plain(self._decoder.decode([piece]))
+        return found
 
 
 def byte_pairs(vocab_file: Path, merges_file: Path) -> BackendPieces:
@@ -117,7 +148,7 @@ def byte_pairs(vocab_file: Path, merges_file: Path) -> BackendPieces:
         ) from error
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     special_ids = {token: vocab[token] for token in SPECIAL_TOKENS if token in vocab}
-    return BackendPieces(backend, special_ids, size)
+    return BackendPieces(backend, decoders.ByteLevel(), special_ids, size)
 
 
 def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
@@ -156,7 +187,8 @@ def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
     # transformers 5 writes mLUKE's markers as "▁<ent>" and "▁<ent2>".
     special_ids |= {token.removeprefix("▁"): value for token, value in added.items()}
     special_ids = {token: special_ids[token] for token in SPECIAL_TOKENS if token in special_ids}
-    return BackendPieces(backend, special_ids, size), model_type, prefix
+    decoder = decoders.ByteLevel() if model_type == "BPE" else decoders.Metaspace()
+    return BackendPieces(backend, decoder, special_ids, size), model_type, prefix
 
 
 def read_object(path: Path) -> dict[str, object]:
@@ -170,6 +202,11 @@ def read_object(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object; download it again")
     return cast("dict[str, object]", content)
+
+
+def _plain(text: str) -> str | None:
+    """Without space around it; None for nothing, and for bytes that are no whole character."""
+    return None if "\ufffd" in text else text.strip() or None
 
 
 def _hide(vocab: dict[str, int], names: set[str]) -> dict[str, int]:

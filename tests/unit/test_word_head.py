@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from luke_batch.annotator import check_models
 from luke_batch.arrays import FloatArray
-from luke_batch.config import ModelConfig
+from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.errors import CheckpointError
 from luke_batch.model import vocabulary
 from luke_batch.model.checkpoint import resolve
@@ -101,8 +102,10 @@ def test_a_word_head_that_misfits_is_refused(checkpoint_folder: Folders, tmp_pat
     del state["lm_head.dense.weight"]
     state["lm_head.decoder.weight"] = state["lm_head.decoder.weight"][:-1].clone()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    head = {"head": "cloze", "template": "[Y]", "model": str(folder)}
     with pytest.raises(CheckpointError, match=r"missing: dense\.weight; of another shape: decoder\.weight"):
-        word_head_names(resolve(str(folder)))
+        check_models(JobConfig.model_validate({"heads": [head]}))
+    check_models(JobConfig.model_validate({"heads": [{**head, "of": "entities"}]}))  # it needs no words
 
 
 @pytest.mark.parametrize("scaled", [False, True])
