@@ -40,7 +40,7 @@ def corpus() -> pa.Table:
 
 @pytest.mark.parametrize("engine", ["fast", "transformers"])
 def test_rows_equal_the_annotator(engine: str, folder: Path, tmp_path: Path) -> None:
-    """What comes out of Ray is what one process makes, with either engine; a faulty prompt is a dead letter."""
+    """What comes out of Ray is what one process makes, with either engine; a bad prompt is a dead letter."""
     head = {"head": "cloze", "template_column": "prompt", "subject_column": "who"}
     head |= {"candidates_column": "options", "of": ["words", "entities"]}
     config = JobConfig.model_validate(
