@@ -1,6 +1,7 @@
 """The head `cloze`: prompts, what fills their gaps, and equality with LukeForMaskedLM."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from luke_batch import Annotator, JobConfig
 from luke_batch.annotator import check_models
 from luke_batch.errors import CheckpointError
 from luke_batch.heads.fillers import entity_names
+from luke_batch.model.checkpoint import resolve
 from luke_batch.model.tokenizer import Tokenizer
 from tests.checkpoints import TOKENIZERS, Recipe, with_head
 from tests.unit.test_golden import write_fast_mluke
@@ -291,6 +293,19 @@ def test_a_lite_checkpoint_predicts_words(checkpoint_folder: Folders) -> None:
     (rows,) = cloze(job(folder, {"template": TEMPLATE, "candidates": ["Tokyo"]}), text=["x"])
     wanted = Reference(folder).scores("x lives in ", "Tokyo", ", they said.", entity=False)[0]
     assert rows == [{"text": "Tokyo", "word_score": pytest.approx(wanted, abs=1e-4), "entity_score": None}]
+
+
+def test_heads_that_were_added_to_files_of_lukemodel_are_found(
+    checkpoint_folder: Folders, tmp_path: Path
+) -> None:
+    """By their weights, where config.json still names the class without heads."""
+    source = checkpoint_folder(RECIPES["luke"])
+    folder = Path(shutil.copytree(source, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["LukeModel"]}))
+    head = {"template": TEMPLATE, "candidates": CANDIDATES}
+    assert cloze(job(folder, head), text=["x"]) == cloze(job(source, head), text=["x"])
+    assert set(resolve(str(checkpoint_folder(Recipe()))).heads) == {"embeddings"}
 
 
 @pytest.mark.parametrize(
