@@ -10,7 +10,7 @@ from typing import Self
 import pyarrow as pa
 
 from luke_batch.columns import head_columns, output_columns
-from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
+from luke_batch.config import ClozeConfig, EmbeddingsConfig, JobConfig, ModelConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.document.columns import ERROR, drop_internal, set_column
 from luke_batch.document.reading import read_documents
@@ -65,8 +65,9 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
         for head in heads:
             check_head(head, checkpoint)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
+        predicted = {name for head in heads if isinstance(head, ClozeConfig) for name in head.of}
         titles = any(head.needs_titles for head in heads)
-        check_fit(checkpoint, tokenizer, {head.head for head in heads}, titles=titles)
+        check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
         found[spec.model.path] = checkpoint
     return found
 

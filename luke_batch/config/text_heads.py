@@ -124,17 +124,31 @@ class ClozeConfig(HeadConfig):
     subject_column: str | None = None
     """Column with the subject; null: the text of the document."""
     candidates: list[str] = []
-    """Objects that are scored for every document; none here and in `candidates_column`: any."""
+    """Objects that are scored for every document; none here and in `candidates_column`: any word of a single
+    piece, and any entity.
+    """
     candidates_column: str | None = None
     """Column with a list of objects to score for each document."""
     of: Annotated[list[Literal["words", "entities"]], BeforeValidator(listed), Field(min_length=1)] = [
         "words"
     ]
-    """words: by the word head; entities: by the entity head."""
-    best: int = Field(default=5, ge=1, le=100)
-    """Objects that are written, best first."""
+    """words: by the word head; entities: by the entity head, from a [MASK] entity over the gap that the model
+    reads in addition.
+    """
+    best: int = Field(default=5, ge=1, le=1000)
+    """Objects that are written, best first; without candidates so many words and so many entities."""
     title_language: str = "en"
     """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the objects are those of the whole vocabularies."""
+        return not self.candidates and self.candidates_column is None
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return "entities" in self.of
 
     @property
     def source_columns(self) -> list[SourceColumn]:
@@ -152,4 +166,6 @@ class ClozeConfig(HeadConfig):
             raise ValueError("needs either `template` or `template_column`")
         if self.template is not None and self.template.count("[Y]") != 1:
             raise ValueError("`template` needs the object [Y] exactly once")
+        if self.candidates and self.candidates_column is not None:
+            raise ValueError("needs either `candidates` or `candidates_column`, or neither")
         return self

@@ -14,7 +14,7 @@ import sentencepiece as spm
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
-from luke_batch.model.pieces import PlacedPieces, flatten, shows
+from luke_batch.model.pieces import PlacedPieces, flatten, plain_text, shows
 
 
 class _OffsetMapping(TypedDict):
@@ -60,6 +60,17 @@ class SentencePieces:
         ids = np.array(mapping["ids"], np.int32)
         characters = np.array(mapping["offsets"], np.int32).reshape(-1, 2)
         return PlacedPieces(_fairseq(ids), characters, self._visible[ids], (ids == self._space) & (ids > 0))
+
+    def texts(self) -> list[str | None]:
+        """See Pieces."""
+        model = self._model
+        numbers = range(3, model.piece_size())
+        spelled = [
+            None if model.is_byte(number) or model.is_control(number) or model.is_unused(number)
+            else plain_text(str(model.id_to_piece(number)).replace("▁", " "))
+            for number in numbers
+        ]  # fmt: skip
+        return [None, None, None, None, *spelled, None]
 
 
 def _fairseq(ids: IntArray) -> IntArray:

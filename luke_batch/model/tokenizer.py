@@ -107,6 +107,12 @@ class Tokenizer:
         vocab = self.entity_vocab
         return np.fromiter((vocab.get(title, self.entity_unk_id) for title in titles), np.int32, len(titles))
 
+    def word_texts(self) -> list[str | None]:
+        """What each word id spells, without space around it; None for special tokens and for what is no text
+        by itself.
+        """
+        return self._pieces.texts()
+
     def encode_flat(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """(sum of t,) the ids of all texts one after another, (n,) how many each has; no special tokens."""
         if self.add_prefix_space:

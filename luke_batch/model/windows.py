@@ -15,6 +15,8 @@ from luke_batch.errors import CheckpointError
 from luke_batch.model.pieces import PlacedPieces
 from luke_batch.model.tokenizer import Tokenizer
 
+_NO_IDS = np.zeros(0, np.int32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
@@ -26,6 +28,23 @@ class Tokens:
     """(n, 2) the token range [start, end) of each span; start == end where a span covers no token."""
     characters: IntArray | None = None
     """(t, 2) the characters that each token shows, where they were asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gaps:
+    """What the heads of LukeForMaskedLM are asked about a window: its places are m words and all e entities.
+
+    Either the scores of candidates, or the best of the whole vocabularies.
+    """
+
+    positions: IntArray
+    """(m,) the tokens in whose place a word is asked for."""
+    candidates: IntArray | None = None
+    """(m + e, k) ids that are scored for each place, of words and then of entities, padded with -1."""
+    best: int = 0
+    """Without candidates: how many ids are wanted for each place."""
+    never: tuple[IntArray, IntArray] = (_NO_IDS, _NO_IDS)
+    """Ids of words and of entities that are none of the best."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +60,7 @@ class Window:
     where the mention is."""
     candidates: IntArray | None = None
     """(e, k) entity ids that are scored for each entity, padded with -1."""
+    gaps: Gaps | None = None
 
 
 class InputBuilder:
@@ -157,6 +177,15 @@ class InputBuilder:
             np.array([self.tokenizer.entity_mask_id, mask2], np.int32),
             spans if head <= tail else spans[::-1].copy(),
         )
+
+    def masked_window(self, left: IntArray, masks: int, right: IntArray, *, entity: bool) -> Window:
+        """`<s>` left, `<mask>` times `masks`, right `</s>`, and with `entity` one [MASK] over all masks."""
+        words = np.full(masks, self.tokenizer.mask_id, np.int32)
+        count, first = int(entity), 1 + len(left)
+        entities = np.full(count, self.tokenizer.entity_mask_id, np.int32)
+        spans = np.array([[first, first + masks]] * count, np.int32).reshape(-1, 2)
+        window = self._window([left, words, right], entities, spans)
+        return replace(window, gaps=Gaps(np.arange(first, first + masks, dtype=np.int32)))
 
     def _window(self, parts: Sequence[IntArray], entity_ids: IntArray, entity_spans: IntArray) -> Window:
         bos, eos = (np.array([value], np.int32) for value in (self.tokenizer.bos_id, self.tokenizer.eos_id))
