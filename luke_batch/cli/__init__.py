@@ -13,7 +13,7 @@ import typer
 
 from luke_batch import __version__
 from luke_batch.cli import annotate, compact, config, demo, estimate, evaluate, finetune, models, plan, replay
-from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
+from luke_batch.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -54,7 +54,9 @@ def run(arguments: Sequence[str]) -> int:
     except LukeBatchError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+        for problem in error.problems if isinstance(error, PreflightError) else (error,):
+            _fail(str(problem), error.exit_code)
+        return error.exit_code
     except typer.Abort:
         return _fail("stopped", IncompleteError.exit_code)
     except Exception as error:

@@ -9,13 +9,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
 
-from luke_batch.annotator import model_stages, pinned
+from luke_batch.annotator import pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
@@ -29,14 +29,15 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import check_reachable, with_absolute_gazetteer
-from luke_batch.distributed.planning import Prepared, prepare
-from luke_batch.distributed.resources import plan_pools
+from luke_batch.distributed.locations import with_absolute_gazetteer
+from luke_batch.distributed.planning import Prepared, examine
+from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.tasks import Job
 from luke_batch.errors import IncompleteError
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.preparation import Preparation
+from luke_batch.problems import Problems
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
@@ -170,15 +171,27 @@ def annotate(
 
     Raises:
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
+            PreflightError has several such problems.
         IncompleteError: another run has taken over OUTPUT.
     """
     start = Start.of("annotate", input, config, address, quiet)
-    with Lease(Storage.at(output), start.run_id, config.output.lease_seconds) as lease:
-        prepared = prepare(input, output, config, where)
+    problems = Problems()
+    with ExitStack() as stack:
+        lease = None
+        with problems.noted():
+            storage = Storage.at(output)
+            lease = stack.enter_context(Lease(storage, start.run_id, config.output.lease_seconds))
+        prepared = examine(input, output, config, problems, where)
+        if lease is None or prepared is None:
+            check_broken(config, output, address, None, problems)
+            problems.raise_any()
+        assert lease is not None
+        assert prepared is not None
+        plan = prepared.plan
 
         def judge(run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
-            outcome = reconcile(prepared.plan, run_id, listed)
-            return outcome, find_leftovers(prepared.plan, outcome, listed)
+            outcome = reconcile(plan, run_id, listed)
+            return outcome, find_leftovers(plan, outcome, listed)
 
         return carry_out(prepared, start, lease, judge)
 
@@ -266,21 +279,23 @@ def _annotate_items(
     quiet: bool,
 ) -> None:
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
+    problems = Problems()
     if config.proposers.gazetteer is not None:
-        # A names table without its column is refused here, and not by every task.
-        Preparation(config)
+        with problems.noted():
+            # A names table without its column is refused here, and not by every task.
+            Preparation(config)
+    check_places(plan, config, address, problems)
+    if problems:
+        check_broken(config, plan.output.url, address, plan, problems)
+        problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
-    from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
+    from luke_batch.distributed.cluster import connected
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
     from luke_batch.distributed.stopping import stoppable
 
-    stages = model_stages(config)
     with connected(address), stoppable():
-        found = nodes()
-        check_reachable(plan.source, plan.output, config.output, len(found))
-        pools = plan_pools(found, demands(stages), len(plan.items))
-        check_devices(stages)
+        pools = check_cluster(plan, config, problems)
         with _reachable(plan.output):
             lease.take()
             write_manifest(plan.output, manifest)
