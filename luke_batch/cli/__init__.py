@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, compact, config, demo, estimate, evaluate, finetune, models, plan, replay
+from luke_batch.cli import (
+    annotate,
+    compact,
+    config,
+    demo,
+    estimate,
+    evaluate,
+    explain,
+    finetune,
+    models,
+    plan,
+    replay,
+    report,
+)
 from luke_batch.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 
 _INTERRUPTED = 130
@@ -30,6 +43,8 @@ app.command("plan")(plan.plan)
 app.command("estimate")(estimate.estimate)
 app.command("replay")(replay.replay)
 app.command("compact")(compact.compact)
+app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)

@@ -1,0 +1,8 @@
+"""`luke-batch report`."""
+
+from luke_batch.cli.options import Output
+
+
+def report(output: Output) -> None:
+    """Show the last run."""
+    del output
