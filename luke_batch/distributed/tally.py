@@ -2,10 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from random import Random
 
+from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.throughput import Throughput
+
+_SAMPLES = 12
+_SEED = 0
 
 
 @dataclass(slots=True)
@@ -27,8 +32,12 @@ class Tally:
     """Documents by source file whose id an earlier one has."""
     spent: dict[str, float] = field(default_factory=lambda: dict[str, float]())
     """Seconds of workers by stage."""
+    samples: list[str] = field(default_factory=lambda: list[str]())
+    """Some of the committed files with documents, each as likely as any other (Vitter's algorithm R)."""
     statistics: Statistics = field(default_factory=Statistics)
     throughput: Throughput = field(default_factory=Throughput)
+    _offered: int = 0
+    _random: Random = field(default_factory=lambda: Random(_SEED))  # noqa: S311 - no secret depends on it
 
     def figures(self) -> dict[str, object]:
         """For the run manifest."""
@@ -41,6 +50,7 @@ class Tally:
             "duplicate_ids": dict(self.duplicates),
             "spent": {stage: round(seconds, 3) for stage, seconds in self.spent.items()},
             "throughput": self.throughput.figures(),
+            "samples": self.samples,
             "statistics": self.statistics.to_json(),
         }
 
@@ -53,6 +63,7 @@ class Tally:
         if result.error is not None:
             self.failures.append(result.error)
         for entry in result.committed:
+            self._sample(entry)
             self.renamed.update(entry.renamed)
             if entry.duplicate_ids:
                 self.duplicates[entry.source] += entry.duplicate_ids
@@ -60,3 +71,11 @@ class Tally:
             self.spent[stage] = self.spent.get(stage, 0.0) + seconds
         self.statistics.add(result.statistics)
         self.throughput.add(result.rows)
+
+    def _sample(self, entry: Committed) -> None:
+        if not entry.rows:
+            return
+        self._offered += 1
+        place = len(self.samples) if len(self.samples) < _SAMPLES else self._random.randrange(self._offered)
+        if place < _SAMPLES:
+            self.samples[place : place + 1] = [entry.path]
