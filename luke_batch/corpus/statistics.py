@@ -51,15 +51,19 @@ class Statistics:
     def of(cls, table: pa.Table) -> Self:
         """Count the rows of `table`, which has columns of annotations.v1; those it lacks count nothing."""
         found = cls(documents=table.num_rows)
+        if "mentions" in table.column_names:
+            found.labels |= {"mentions": {}, "types": {}}
+        if "relations" in table.column_names:
+            found.labels["relations"] = {}
         for chunk in _chunks(table, "mentions"):
             each = chunk.flatten()
             found.mentions += len(each)
             found.linked += len(each) - each.field("title").null_count
-            _add(found.labels.setdefault("mentions", {}), _histograms(each))
+            _add(found.labels["mentions"], _histograms(each))
             types = _inner_list(each, "types")
-            _add(found.labels.setdefault("types", {}), _histograms(types))
+            _add(found.labels["types"], _histograms(types))
         for chunk in _chunks(table, "relations"):
-            _add(found.labels.setdefault("relations", {}), _histograms(chunk.flatten()))
+            _add(found.labels["relations"], _histograms(chunk.flatten()))
         for chunk in _chunks(table, "coverage"):
             for name in _COVERAGE:
                 found.coverage[name] += pc.call_function("sum", [chunk.field(name)]).as_py() or 0
