@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from luke_batch.config import InputConfig, JobConfig, OutputConfig
 from luke_batch.corpus.commit import commit_item
+from luke_batch.corpus.drift import EXIT_CODE as DRIFT
 from luke_batch.corpus.drift import baseline_of, compare
 from luke_batch.corpus.manifest import RunManifest, write_manifest
 from luke_batch.corpus.outcome import exit_code, reconcile
@@ -73,16 +74,17 @@ def report_run(
         spent = {"read": 0.1, "text": 0.4, "main": 6.0, "commit": 0.2}
         tally.add(ItemResult(tuple(done), 0, spent=spent, statistics=Statistics.of_item(table)))
     baseline = baseline_of(output, run_id)
-    drift = None if baseline is None else compare(tally.statistics, FINGERPRINT, baseline).figures()
+    drift = None if baseline is None else compare(tally.statistics, FINGERPRINT, baseline)
     outcome = reconcile(plan, run_id)
     manifest = replace(
         RunManifest.start(run_id, str(folder / "in"), plan, config.model_dump(mode="json"), began),
         models=MODELS,
         versions={"luke-batch": "0.1.0", "ray": "2.60.0"},
         durations={"plan": 0.5, "start": 3.0, "annotate": 3.0 + clock.now, "finish": 0.2},
-        figures={**tally.figures(), "drift": drift},
+        figures={**tally.figures(), "drift": None if drift is None else drift.figures()},
     )
-    finished = manifest.finish(outcome, exit_code(outcome, 0.5), began + timedelta(seconds=clock.now))
+    code = DRIFT if drift is not None and drift.exceeds(drift_limit) else exit_code(outcome, 0.5)
+    finished = manifest.finish(outcome, code, began + timedelta(seconds=clock.now))
     write_manifest(output, finished)
     return finished
 
@@ -130,8 +132,11 @@ def _annotation(text: str, spans: Sequence[tuple[str, str, float]]) -> dict[str,
             "title": f"{surface} (title)",
         }
         for surface, label, score in spans
+        if surface in text
     ]
-    pair = {"head": 0, "tail": 1, "label": f"born in {spans[0][1]}", "score": 0.5} if len(spans) > 1 else None
+    pair = (
+        {"head": 0, "tail": 1, "label": f"born in {spans[0][1]}", "score": 0.5} if len(mentions) > 1 else None
+    )
     return {
         "sentences": [{"start": 0, "end": len(text)}] if text else [],
         "mentions": sorted(mentions, key=lambda each: (each["start"], -each["end"])),

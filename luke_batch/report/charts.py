@@ -12,7 +12,7 @@ from typing import Any
 from luke_batch.corpus.statistics import BINS
 
 WIDTH, HEIGHT = 640.0, 200.0
-_LEFT, _BOTTOM, _TOP = 52.0, 24.0, 8.0
+_LEFT, _BOTTOM, _TOP = 52.0, 24.0, 18.0
 _TICKS = 4
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
