@@ -27,7 +27,8 @@ def annotate(
     """Annotate what INPUT has and OUTPUT lacks.
 
     Exit codes: 0 complete; 2 bad usage, configuration or input; 3 complete, but dead letters beyond the error
-    budget; 4 incomplete: the same command goes on; 1 unexpected error.
+    budget; 4 incomplete: the same command goes on; 5 complete, but label shares beyond output.drift_limit;
+    1 unexpected error.
     """
     settings = load_config(config, assignments or [], os.environ)
     from luke_batch.distributed.run import annotate as run
@@ -40,6 +41,7 @@ def annotate(
 def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
     """What a person or a program is told of a run."""
     from luke_batch.corpus.manifest import without_secrets
+    from luke_batch.corpus.statistics import totals
     from luke_batch.report.summary import Summary
 
     return Summary(
@@ -59,6 +61,8 @@ def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
         nothing_to_do=report.nothing_to_do,
         command=command,
         forecast=None if report.forecast is None else report.forecast.figures(),
+        labels={kind: totals(found) for kind, found in report.tally.statistics.labels.items()},
+        drift=None if report.drift is None else report.drift.figures(),
     )
 
 
