@@ -200,3 +200,25 @@ def _write_run(output: Storage, figures: dict[str, int]) -> None:
 
     run = RunManifest("r1", "2026-11-26T00:00:00+00:00", None, "in", output.url, "f", {}, {}, figures=figures)
     write_manifest(output, run)
+
+
+def test_a_node_says_what_it_does_not_see(tmp_path: Path, multi_head_folder: Path) -> None:
+    """A mount that is missing on one node: INPUT, OUTPUT and model are asked for there."""
+    from luke_batch.config import JobConfig
+    from luke_batch.distributed.node_probe import _probe
+
+    put(tmp_path / "in", "a.parquet", documents(2))
+    source, output = Storage.at(str(tmp_path / "in")), Storage.at(str(tmp_path / "out"))
+    job = JobConfig.model_validate({"models": {"main": {"path": str(multi_head_folder)}}})
+    assert _probe(source, "a.parquet", output, job.model_dump_json()) == []
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    away = JobConfig.model_validate({"models": {"main": {"path": "/not/mounted"}}})
+    elsewhere = Storage.at(str(tmp_path / "elsewhere"))
+    below = Storage.at(str(tmp_path / "file" / "out"))
+    _each(
+        _probe(elsewhere, "a.parquet", below, away.model_dump_json()),
+        "has no a.parquet there; mount it on every node",
+        "is a file",
+        "/not/mounted: no such model folder",
+    )
