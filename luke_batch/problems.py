@@ -24,12 +24,15 @@ class Problems:
         """A context: a UsageError in it is noted, and what follows it goes on."""
         return _Noted(self)
 
+    @property
+    def error(self) -> UsageError:
+        """What was noted: the error itself, or one PreflightError for several."""
+        return self.found[0] if len(self.found) == 1 else PreflightError(self.found)
+
     def raise_any(self) -> None:
-        """Raise what was noted: the error itself, or one PreflightError for several."""
-        if len(self.found) == 1:
-            raise self.found[0]
+        """Raise what was noted, if anything was."""
         if self.found:
-            raise PreflightError(self.found)
+            raise self.error
 
 
 class _Noted:

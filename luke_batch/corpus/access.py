@@ -14,8 +14,12 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.errors import OutputError, ResourceError
 
 _PROBE = b"luke-batch was here to see whether it may write\n"
-_RESERVE = 64 * 2**20
-"""Bytes that a disk must have at the least: a few outputs, manifests and logs."""
+_RESERVE = 8 * 2**20
+"""Bytes for manifests, leases and what is replaced only at the end."""
+_LOGS = 64 * 2**20
+"""Bytes that Ray's folder must have: the logs of a session."""
+_COMPRESSED = 0.1
+"""Share of a text's bytes that no codec goes below."""
 
 
 def existing_folder(path: str) -> Path:
@@ -76,7 +80,7 @@ def check_space(plan: Plan, vector_bytes: int) -> None:
     """Refuse a local OUTPUT whose disk is too small for what the plan writes.
 
     That is taken from the bytes that a document took in the last run that committed any. Without one only a
-    lower bound is known.
+    lower bound is known: the text vectors, and a tenth of the source.
 
     Args:
         plan: what is to be done. vector_bytes: bytes of a document's text vector, which hardly compress.
@@ -86,7 +90,9 @@ def check_space(plan: Plan, vector_bytes: int) -> None:
     documents = sum(item.rows for item in plan.items)
     last = latest_manifest(plan.output, lambda run: bool(run.figures.get("bytes")))
     if last is None:
-        each, source = float(vector_bytes), "for their text vectors alone"
+        size = sum(part.bytes for item in plan.items for part in item.fragments)
+        each = vector_bytes + _COMPRESSED * size / max(documents, 1)
+        source = "at the least, for text vectors and the columns of INPUT"
     else:
         each = last.figures["bytes"] / max(last.figures["documents"], 1)
         source = f"at {each:,.0f} bytes each, as in run {last.run_id}"
@@ -102,8 +108,8 @@ def check_space(plan: Plan, vector_bytes: int) -> None:
 def check_folder_space(folder: str, what: str) -> None:
     """Refuse a local folder that has next to nothing left; `what` says whose it is."""
     free = shutil.disk_usage(existing_folder(folder)).free
-    if free < _RESERVE:
+    if free < _LOGS:
         raise ResourceError(
-            f"{what} {folder} has {free / 1e6:,.0f} MB of free disk, and {_RESERVE / 1e6:,.0f} MB are the"
-            " least; free some"
+            f"{what} {folder} has {free / 1e6:,.0f} MB of free disk, and {_LOGS / 1e6:,.0f} MB are the least;"
+            " free some"
         )

@@ -14,6 +14,7 @@ from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_in
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import count as count_documents
+from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import check_absolute
 from luke_batch.errors import ConfigError, OutputError
@@ -88,6 +89,16 @@ def examine(
         with problems.noted():
             check_listable(storage)
     return None
+
+
+def examine_places(input: str, output: str, problems: Problems) -> None:
+    """Note what is wrong with INPUT and OUTPUT where nothing is known of the configuration."""
+    with problems.noted():
+        list_sources(input)
+    with problems.noted():
+        storage = Storage.at(output)
+        check_writable(storage)
+        check_listable(storage)
 
 
 def _check_same_fingerprint(computed: str, same_as: RunManifest | None) -> None:

@@ -14,6 +14,7 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.local_node import this_node
 from luke_batch.distributed.locations import check_reachable
 from luke_batch.distributed.resources import Node, Pools, check_object_store, demands, plan_pools
+from luke_batch.errors import OutputError
 from luke_batch.problems import Problems
 
 _MANY = 1_000_000
@@ -39,7 +40,7 @@ def check_broken(
     Args:
         config, output, address: the job. plan: None where it could not be made. problems: what is known.
     """
-    if plan is None:
+    if plan is None and not any(isinstance(problem, OutputError) for problem in problems.found):
         with problems.noted():
             probe_output(Storage.at(output))
     if is_local(address):

@@ -1,8 +1,10 @@
 """Preflight on a cluster of three nodes: what they have and see, all problems at once, nothing written."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +18,16 @@ from tests.integration.conftest import documents
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Each node has one CPU and an object store of 157 MB."""
-    with Cluster(tmp_path_factory.mktemp("nodes") / "logs") as cluster:
+    """Each node has one CPU and an object store of 157 MB.
+
+    Its folder names a cluster that is gone afterwards, which other tests would look for.
+    """
+    cluster = Cluster(tmp_path_factory.mktemp("nodes") / "logs")
+    folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")  # sockets below it allow no long path
+    cluster.environment["RAY_TMPDIR"] = folder
+    with cluster:
         yield cluster
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _annotate(cluster: Cluster, *arguments: str) -> "subprocess.CompletedProcess[str]":

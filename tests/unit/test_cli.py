@@ -310,7 +310,7 @@ def test_bad_usage_ends_with_two(
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert message in err
-    assert err.count("\n") == 1
+    assert message in err.splitlines()[0], "beside it, that there is no INPUT"
     assert fake_run.called_with == ()
 
 

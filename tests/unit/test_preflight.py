@@ -78,6 +78,13 @@ def test_input_output_model_and_cluster_at_once(refused: Refused, tmp_path: Path
           "each actor needs 4096 CPUs")  # fmt: skip
 
 
+def test_a_wrong_configuration_does_not_hide_wrong_places(refused: Refused, tmp_path: Path) -> None:
+    """Without a configuration INPUT and OUTPUT are looked at as far as that goes."""
+    (tmp_path / "file").touch()
+    lines = refused("heads.0.treshold=1", output="file/out")
+    _each(lines, "unknown key `heads.0.treshold`", "does not exist", "is a file; choose another folder")
+
+
 def test_every_model_is_named(refused: Refused, tmp_path: Path) -> None:
     """Two checkpoints that are missing, and a names table that is, too."""
     put(tmp_path / "in", "a.parquet", documents(2))
@@ -191,7 +198,7 @@ def test_the_disk_is_judged_by_the_last_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(10**9, 0, 100_000_000))
     access.check_space(plan, 1000)
     _write_run(output, {"documents": 10, "bytes": 1_000_000})
-    with pytest.raises(UsageError, match=r"3,000 documents need 367 MB at 100,000 bytes each, as in run r1"):
+    with pytest.raises(UsageError, match=r"3,000 documents need 308 MB at 100,000 bytes each, as in run r1"):
         access.check_space(plan, 1000)
 
 
