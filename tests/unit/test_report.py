@@ -199,7 +199,8 @@ def test_missing_figures_are_said_plainly(tmp_path: Path) -> None:
     path = tmp_path / "out" / "_luke_batch" / "runs" / f"{second.run_id}.json"
     path.write_text("{")
     assert _figures(tmp_path).notes == [
-        f"The figures of the run before, {second.run_id}, are no longer there."
+        "Manifests of 1 runs cannot be read: damaged, or of another version.",
+        f"The figures of the run before, {second.run_id}, are no longer there.",
     ]
     assert second.run_id in render(_figures(tmp_path))
 
