@@ -3,6 +3,7 @@ each node sees of INPUT, OUTPUT and models. All problems are reported at once, a
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -33,12 +34,13 @@ def check_places(plan: Plan, config: JobConfig, address: str | None, problems: P
 
 
 def check_broken(
-    config: JobConfig, output: str, address: str | None, plan: Plan | None, problems: Problems
+    config: JobConfig, input: str, output: str, address: str | None, plan: Plan | None, problems: Problems
 ) -> None:
     """Note what else is wrong with a job that cannot run anyway; a local Ray is not started for that.
 
     Args:
-        config, output, address: the job. plan: None where it could not be made. problems: what is known.
+        config, input, output, address: the job. plan: None where it could not be made. problems: what is
+        known.
     """
     if plan is None and not any(isinstance(problem, OutputError) for problem in problems.found):
         with problems.noted():
@@ -50,10 +52,9 @@ def check_broken(
 
     with problems.noted(), connected(address):
         found = nodes()
+        with problems.noted():
+            check_reachable(Storage.at(input), Storage.at(output), config.output, len(found))
         _check_scheduling(found, config, plan, problems)
-        if plan is not None:
-            with problems.noted():
-                check_reachable(plan.source, plan.output, config.output, len(found))
 
 
 def check_cluster(plan: Plan, config: JobConfig, problems: Problems) -> Pools:
@@ -82,8 +83,6 @@ def check_cluster(plan: Plan, config: JobConfig, problems: Problems) -> Pools:
 
 def is_local(address: str | None) -> bool:
     """Whether a run with this address starts a Ray of its own."""
-    import sys
-
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return False

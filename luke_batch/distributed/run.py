@@ -153,7 +153,7 @@ def annotate(
             lease = stack.enter_context(Lease(storage, start.run_id, config.output.lease_seconds))
         prepared = examine(input, output, config, problems, where)
         if lease is None or prepared is None:
-            check_broken(config, output, address, None, problems)
+            check_broken(config, input, output, address, None, problems)
             problems.raise_any()
         assert lease is not None
         assert prepared is not None
@@ -206,7 +206,7 @@ def carry_out(
                 "annotate": worked - planned,
                 "finish": time.monotonic() - worked,
             }
-            measured = None if drift is None or not tally.statistics.documents else drift.figures()
+            measured = drift.figures() if drift is not None and _has_own_drift(manifest, tally) else None
             figures = {**tally.figures(), "drift": measured}
             manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
@@ -238,10 +238,15 @@ def _manifest(start: Start, prepared: Prepared) -> RunManifest:
 
 def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | None) -> Drift | None:
     """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
-    if manifest.command != "annotate" or not tally.statistics.documents:
+    if not _has_own_drift(manifest, tally):
         return None if limit is None else last_drift(output)
     baseline = baseline_of(output, manifest.run_id)
     return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
+
+
+def _has_own_drift(manifest: RunManifest, tally: Tally) -> bool:
+    """A replay is of few documents, and those are unlike others."""
+    return manifest.command == "annotate" and tally.statistics.documents > 0
 
 
 def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
@@ -274,7 +279,7 @@ def _annotate_items(
             Preparation(config)
     check_places(plan, config, address, problems)
     if problems:
-        check_broken(config, plan.output.url, address, plan, problems)
+        check_broken(config, plan.source.url, plan.output.url, address, plan, problems)
         problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import connected
