@@ -25,6 +25,8 @@ without a score.
 MOST_LABELS = 1000
 """Labels of one kind that are counted one by one."""
 OTHER = "(other labels)"
+_LONGEST = 100
+"""Characters of a label that count: those of given mentions may be any text."""
 _COVERAGE = ("characters", "sentences", "windows", "tokens", "spans_proposed", "spans_scored")
 
 Histograms = dict[str, list[int]]
@@ -143,8 +145,10 @@ def _histograms(structs: pa.StructArray) -> Histograms:
     scores = structs.field("score").to_numpy(zero_copy_only=False)[kept]
     names = cast("list[str]", labels.dictionary.to_pylist())
     counts = np.bincount(codes * (BINS + 1) + _bins(scores), minlength=len(names) * (BINS + 1))
-    table = counts.reshape(-1, BINS + 1).tolist()
-    return dict(zip(names, table, strict=True))
+    found: Histograms = {}
+    for name, bins in zip(names, counts.reshape(-1, BINS + 1).tolist(), strict=True):
+        _add(found, {name[:_LONGEST]: bins})
+    return found
 
 
 def _bins(scores: NDArray[np.float32]) -> NDArray[np.int64]:

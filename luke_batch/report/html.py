@@ -23,8 +23,10 @@ from luke_batch.corpus.drift import LEAST
 from luke_batch.report import charts, wording
 from luke_batch.report.figures import Figures
 from luke_batch.report.highlight import Mark
-from luke_batch.report.label_rows import LabelTable, label_tables
+from luke_batch.report.label_rows import label_tables
 
+_MOST_LABELS = 200
+"""Labels of a kind that have a row."""
 _COLOURS = 8
 _KNOWN = {"PER": 0, "ORG": 1, "LOC": 2, "MISC": 3}
 _KEPT_CONTROLS = "\t\n"
@@ -57,6 +59,7 @@ def render(figures: Figures, now: datetime | None = None) -> str:
     environment.tests["mark"] = lambda value: isinstance(value, Mark)
     style = environment.get_template("report.css").render()
     page = environment.get_template("report.html")
+    tables = label_tables(figures.statistics, figures.before)
     return page.render(
         figures=figures,
         run=figures.run,
@@ -67,9 +70,10 @@ def render(figures: Figures, now: datetime | None = None) -> str:
         chart=(charts.WIDTH, charts.HEIGHT),
         phases=_bars({wording.PHASES[name]: value for name, value in wording.phases(figures.run).items()}),
         stages=_bars({_stage(name): value for name, value in _spent(figures).items()}),
-        tables=label_tables(figures.statistics, figures.before),
-        kinds=_kinds(label_tables(figures.statistics, figures.before)),
+        tables=tables,
+        kinds={table.kind: table.total for table in tables},
         least=LEAST,
+        most=_MOST_LABELS,
         limit=(figures.run.config.get("output") or {}).get("drift_limit"),
         settings=json.dumps(figures.run.config, indent=2, ensure_ascii=False),
         style=Markup(style),  # noqa: S704 - our own file
@@ -107,7 +111,3 @@ def _stage(name: str) -> str:
 def _bars(parts: dict[str, float]) -> list[Bar]:
     total = sum(parts.values()) or 1.0
     return [Bar(name, value, value / total) for name, value in parts.items()]
-
-
-def _kinds(tables: list[LabelTable]) -> dict[str, int]:
-    return {table.kind: table.total for table in tables}

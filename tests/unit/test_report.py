@@ -257,6 +257,18 @@ def test_a_report_holds_no_reference_outwards(tmp_path: Path) -> None:
     assert len(page.encode()) < 200_000
 
 
+def test_an_open_vocabulary_stays_readable(tmp_path: Path) -> None:
+    """Hundreds of labels: the most frequent ones have rows, the others are a number; so is what is gone."""
+    rows = [row for number in range(300) for row in sentences(1, f"label {number}", first=number)]
+    report_run(tmp_path, rows)
+    report_run(tmp_path, sentences(150, first=1000), number=1)
+    first, second = (render(_figures(tmp_path, run.run_id)) for run in read_manifests(_output(tmp_path)))
+    assert "And 101 labels that are rarer still." in first
+    assert "185 rarer labels" in first
+    assert len(first) < 700_000
+    assert "and 270 more." in second
+
+
 def test_a_terminal_is_not_steered(tmp_path: Path) -> None:
     """Labels, sources and messages are shown, not obeyed; without a terminal there are no colours."""
     rows = sentences(4, "\x1b]0;owned\x07[red]")

@@ -119,3 +119,13 @@ def test_a_run_counts_only_so_many_labels_apart(monkeypatch: Any) -> None:
         found.add(Statistics.of_item(_table([_row(mentions=[mention])])))
     counts = totals(found.labels["mentions"])
     assert counts == {OTHER: 7, "L0": 1, "L1": 1, "L2": 1}
+
+
+def test_of_a_long_label_only_the_beginning_counts() -> None:
+    """Labels of given mentions may be any text, and manifests stay small."""
+    mentions = [
+        {"label": "x" * 100 + end, "score": 0.5, "types": None, "title": None}
+        for end in ("", "y", "z" * 9999)
+    ]
+    found = Statistics.of_item(_table([_row(mentions=mentions)]))
+    assert totals(found.labels["mentions"]) == {"x" * 100: 3}
