@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luke_batch.corpus.committed import CommittedFile, OutputListing
@@ -133,7 +134,10 @@ def _rows_with_id(
         return []
     with output.open(file.file.path) as source:
         ids = pq.ParquetFile(source).read(columns=[column])[column]
-    return [row for row, value in enumerate(ids) if readable(value) == wanted]
+    if "\ufffd" in wanted:  # stands for bytes that are no UTF-8
+        return [row for row, value in enumerate(ids) if readable(value) == wanted]
+    same = pc.call_function("equal", [ids.cast(pa.string()), pa.scalar(wanted)])
+    return cast("list[int]", pc.call_function("indices_nonzero", [same]).to_pylist())
 
 
 def _may_hold(metadata: pq.FileMetaData, column: str, wanted: str) -> bool:
@@ -141,14 +145,19 @@ def _may_hold(metadata: pq.FileMetaData, column: str, wanted: str) -> bool:
     for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
         for place in range(group.num_columns):
             found = group.column(place)
-            bounds = found.statistics
-            if found.path_in_schema != column:
-                continue
-            if bounds is None or not bounds.has_min_max or not isinstance(bounds.min, str):
-                return True
-            if bounds.min <= wanted <= cast(str, bounds.max):
+            if found.path_in_schema == column and _within(found.statistics, wanted):
                 return True
     return False
+
+
+def _within(bounds: Any, wanted: str) -> bool:
+    """Whether `wanted` lies within bounds of a Parquet column, as far as they are known and text."""
+    try:
+        if bounds is None or not bounds.has_min_max or not isinstance(bounds.min, str):
+            return True
+        return bounds.min <= wanted <= cast(str, bounds.max)
+    except UnicodeDecodeError:
+        return True
 
 
 def _source_row(output: Storage, listed: OutputListing, file: CommittedFile, row: int) -> int:

@@ -94,6 +94,25 @@ def test_every_document_of_an_id_is_explained(corpus: Path, explain: Explain) ->
     assert [(found["source"], found["source_row"]) for found in explain("8")] == [("c.parquet", 1)]
 
 
+@pytest.mark.parametrize(
+    ("ids", "last"),
+    [
+        (pa.array(["x", None, "é"], pa.string_view()), "é"),
+        (pa.array(["x", None, "é"]).dictionary_encode(), "é"),
+        (pa.array(["x", None, "é"], pa.large_string()), "é"),
+        (pa.array([b"x", None, b"caf\xe9"], pa.binary()).view(pa.string()), "caf\ufffd"),
+    ],
+    ids=["string_view", "dictionary", "large_string", "not UTF-8"],
+)
+def test_ids_of_every_kind_are_found(corpus: Path, explain: Explain, ids: pa.Array, last: str) -> None:
+    """Also null beside them, and bytes that are not UTF-8, as dead letters and reports show them."""
+    put(corpus / "in", "b.parquet", documents(3).set_column(0, "id", ids))
+    _annotate(corpus)
+    assert explain("x")[0]["source_row"] == 0
+    (found,) = explain(last)
+    assert (found["source"], found["source_row"]) == ("b.parquet", 2)
+
+
 def test_a_changed_or_vanished_source_is_told(corpus: Path, explain: Explain) -> None:
     """The output is of a content that INPUT no longer has."""
     put(corpus / "in", "a/first.parquet", documents(11))
