@@ -25,6 +25,7 @@ _ROWS = 128
 _MOST_CHARACTERS = 1500
 """Of a text: to the end of the last sentence that fits."""
 _MOST_RELATIONS = 20
+_LONGEST_NAME = 200
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _LISTS = ("sentences", "mentions", "relations")
 
@@ -136,10 +137,10 @@ def _sample(path: str, row: Mapping[str, Any]) -> Sample:
         if mentions[each["head"]]["end"] <= end and mentions[each["tail"]]["end"] <= end
     ]
     language = row["lang"] if row["lang"] and _LANGUAGE.fullmatch(row["lang"]) else None
-    identifier = row["id"] or "(no id)"
+    identifier = _short(row["id"] or "(no id)")
     return Sample(
         id=identifier,
-        title=row["title"] or identifier,
+        title=_short(row["title"] or identifier),
         language=language,
         file=path,
         parts=highlight(text, spans, end),
@@ -149,6 +150,11 @@ def _sample(path: str, row: Mapping[str, Any]) -> Sample:
         relations=relations[:_MOST_RELATIONS],
         more_relations=max(len(relations) - _MOST_RELATIONS, 0),
     )
+
+
+def _short(name: str) -> str:
+    """Any column may be called `title`."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} …"
 
 
 def _end(sentences: Sequence[Mapping[str, int]], length: int) -> int:

@@ -246,6 +246,19 @@ def test_columns_that_the_report_does_not_know_do_no_harm(tmp_path: Path) -> Non
     assert "Marie Curie" in render(figures)
 
 
+def test_a_long_document_is_shown_in_part(tmp_path: Path) -> None:
+    """A title as long as a text, and a text of many sentences, are cut; the page says so."""
+    rows = sentences(1)
+    rows[0]["title"] = "t" * 100_000
+    rows[0]["text"] += " And so on" * 10_000
+    report_run(tmp_path, rows)
+    (sample,) = _figures(tmp_path).samples
+    assert (len(sample.title), sample.shown) == (202, 1500)
+    page = render(_figures(tmp_path))
+    assert "100,049 characters, of which 1,500 are shown" in page
+    assert len(page) < 100_000
+
+
 def test_a_report_holds_no_reference_outwards(tmp_path: Path) -> None:
     """No URL in any attribute, no script; the page's policy names the hash of its only style."""
     report_run(tmp_path, sentences(5))
