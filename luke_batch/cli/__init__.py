@@ -20,12 +20,14 @@ from luke_batch.cli import (
     demo,
     estimate,
     evaluate,
+    explain,
     finetune,
     models,
     plan,
     replay,
+    report,
 )
-from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
+from luke_batch.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -42,6 +44,8 @@ app.command("plan")(plan.plan)
 app.command("estimate")(estimate.estimate)
 app.command("replay")(replay.replay)
 app.command("compact")(compact.compact)
+app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
@@ -67,7 +71,9 @@ def run(arguments: Sequence[str]) -> int:
     except LukeBatchError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+        for problem in error.problems if isinstance(error, PreflightError) else (error,):
+            _fail(str(problem), error.exit_code)
+        return error.exit_code
     except typer.Abort:
         return _fail("stopped", IncompleteError.exit_code)
     except Exception as error:

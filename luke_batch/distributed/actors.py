@@ -6,6 +6,7 @@ process does not end the actor, whose other work Ray would have to find again.
 
 import os
 import sys
+import time
 
 import pyarrow as pa
 import ray
@@ -13,6 +14,7 @@ import ray
 from luke_batch.annotator import model_stages
 from luke_batch.config import JobConfig
 from luke_batch.distributed import wire
+from luke_batch.distributed.stage_names import named
 from luke_batch.errors import DeviceError
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -44,9 +46,15 @@ class TableActor:
 class ItemActor(TableActor):
     """The same for rows of `wire`: one work item each."""
 
+    def __init__(self, config: JobConfig, stage: int) -> None:
+        super().__init__(config, stage)
+        self._name = list(named(model_stages(config)))[stage]
+
     def __call__(self, row: pa.Table) -> pa.Table:
         """Annotate the table inside a row."""
-        return wire.replace_table(row, self.annotate(wire.stream_of(row)))
+        start = time.monotonic()
+        row = wire.replace_table(row, self.annotate(wire.stream_of(row)))
+        return wire.with_spent(row, self._name, time.monotonic() - start)
 
 
 def gpu_assigned() -> bool:

@@ -1,12 +1,14 @@
 """What a worker tells the driver about a finished work item."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
 import pyarrow as pa
 
 from luke_batch.corpus.commit import Committed
+from luke_batch.corpus.statistics import Statistics
 
 _RESULT = "result"
 
@@ -20,6 +22,10 @@ class ItemResult:
     """Fragments that could not be read; each has a dead letter."""
     error: str | None = None
     """Why nothing of the item was committed."""
+    spent: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
+    """Seconds by stage."""
+    statistics: Statistics = field(default_factory=Statistics)
+    """Of the committed documents."""
 
     @property
     def rows(self) -> int:
@@ -33,13 +39,26 @@ class ItemResult:
 
     def to_row(self) -> pa.Table:
         """As a Ray row."""
-        return pa.table({_RESULT: pa.array([json.dumps(asdict(self))], pa.string())})
+        told = {
+            "committed": [asdict(entry) for entry in self.committed],
+            "unreadable": self.unreadable,
+            "error": self.error,
+            "spent": dict(self.spent),
+            "statistics": self.statistics.to_json(),
+        }
+        return pa.table({_RESULT: pa.array([json.dumps(told)], pa.string())})
 
     @classmethod
     def from_rows(cls, rows: pa.Table) -> list[Self]:
         """What `to_row` wrote, once for each row."""
         found = [cast("dict[str, Any]", json.loads(text)) for text in rows[_RESULT].to_pylist()]
         return [
-            cls(tuple(Committed(**c) for c in entry["committed"]), entry["unreadable"], entry["error"])
+            cls(
+                committed=tuple(Committed(**c) for c in entry["committed"]),
+                unreadable=entry["unreadable"],
+                error=entry["error"],
+                spent=entry["spent"],
+                statistics=Statistics.from_json(entry["statistics"]),
+            )
             for entry in found
         ]

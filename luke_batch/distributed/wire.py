@@ -1,13 +1,14 @@
 """A work item as one Ray row.
 
-Each row is one work item and never a document: its item and its failed fragments as JSON, its table as one
-Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits users' columns (it would turn
-tensors, nulls and nested types into its own), an item without documents still reaches the sink (a Ray block
-without rows would not), and a work item stays one block all the way. A read takes the bytes where they lie in
-the object store: nothing is copied.
+Each row is one work item and never a document: its item, its failed fragments and the seconds that stages
+have spent on it as JSON, its table as one Arrow IPC stream in a large_binary value. So Ray never sees,
+converts or splits users' columns (it would turn tensors, nulls and nested types into its own), an item
+without documents still reaches the sink (a Ray block without rows would not), and a work item stays one block
+all the way. A read takes the bytes where they lie in the object store: nothing is copied.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -19,15 +20,17 @@ from luke_batch.isolation.streams import from_stream, to_stream
 ITEM = "item"
 TABLE = "table"
 FAILURES = "failures"
+SPENT = "spent"
 
 
-def encode(item: ReadItem) -> pa.Table:
-    """One row."""
+def encode(item: ReadItem, spent: Mapping[str, float] | None = None) -> pa.Table:
+    """One row; `spent`: seconds by stage."""
     failures = json.dumps([asdict(failure) for failure in item.failures])
     columns = {
         ITEM: pa.array([item.item.to_json()], pa.string()),
         TABLE: _large_binary(to_stream(item.table)),
         FAILURES: pa.array([failures], pa.string()),
+        SPENT: pa.array([json.dumps(spent or {})], pa.string()),
     }
     return pa.table(columns)
 
@@ -44,6 +47,17 @@ def decode(row: pa.Table) -> ReadItem:
 def stream_of(row: pa.Table) -> pa.Buffer:
     """The table of a work item, as `isolation.streams` has it."""
     return row[TABLE][0].as_buffer()
+
+
+def spent_on(row: pa.Table) -> dict[str, float]:
+    """Seconds by stage."""
+    return json.loads(row[SPENT][0].as_py())
+
+
+def with_spent(row: pa.Table, stage: str, seconds: float) -> pa.Table:
+    """The same work item, on which `stage` has spent `seconds`."""
+    spent = json.dumps({**spent_on(row), stage: seconds})
+    return row.set_column(row.schema.get_field_index(SPENT), SPENT, pa.array([spent], pa.string()))
 
 
 def replace_table(row: pa.Table, stream: pa.Buffer) -> pa.Table:
