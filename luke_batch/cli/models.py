@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from luke_batch.cli.add_entities import add_entities
+
 app = typer.Typer(help="Checkpoints on disk.")
+app.command("add-entities")(add_entities)
 
 
 @app.callback()

@@ -1,19 +1,26 @@
 """Copies a safetensors file with further rows at the end of some tensors, without holding a tensor.
 
 The format (https://huggingface.co/docs/safetensors): eight bytes with the length of the header, little
-endian; the header, JSON with dtype, shape and place of each tensor, padded with spaces to a multiple of
-eight; then the tensors one after another, without gaps, those of larger elements first.
+endian; the header, JSON with dtype, shape and place of each tensor, padded with spaces; then the tensors one
+after another, without gaps, those of larger elements first, so that each lies at a multiple of its element.
+
+Tensors are used where they lie in the mapped file, and matrix products round otherwise where a matrix begins
+elsewhere between two multiples of 64 bytes. So those that grow come last among their like, and the padding is
+chosen to leave the others where they were.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 _BUFFER = 8 * 2**20
-_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
-"""Of the types that are larger than a byte."""
+_LINE = 64
+_SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+"""Bytes of an element of the types that are larger than one."""
+
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,15 @@ def append_rows(source: Path, destination: Path, added: Mapping[str, Rows]) -> N
     """
     with source.open("rb") as file, destination.open("wb") as out:
         length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
+        header: dict[str, Entry] = json.loads(file.read(length))
         first = 8 + length
         metadata = {"__metadata__": header.pop("__metadata__")} if "__metadata__" in header else {}
-        names = sorted(header, key=lambda name: (-_BITS.get(header[name]["dtype"], 8), _place(header[name])))
-        out.write(_header(metadata | _changed(header, names, added)))
+        names = sorted(header, key=lambda name: (-_size(header[name]), name in added, _place(header[name])))
+        changed = _changed(header, names, added)
+        content = json.dumps(metadata | changed, separators=(",", ":"), ensure_ascii=False).encode()
+        fixed = [(first + _place(header[n])[0], _place(changed[n])[0]) for n in names if n not in added]
+        content += b" " * _padding(8 + len(content), fixed, max(map(_size, header.values())))
+        out.write(len(content).to_bytes(8, "little") + content)
         for name in names:
             begin, end = _place(header[name])
             file.seek(first + begin)
@@ -46,10 +57,10 @@ def append_rows(source: Path, destination: Path, added: Mapping[str, Rows]) -> N
 
 
 def _changed(
-    header: Mapping[str, dict[str, Any]], names: list[str], added: Mapping[str, Rows]
-) -> dict[str, Any]:
+    header: Mapping[str, Entry], names: Sequence[str], added: Mapping[str, Rows]
+) -> dict[str, Entry]:
     """The entries of the new header, in the order of `names`."""
-    entries: dict[str, Any] = {}
+    entries: dict[str, Entry] = {}
     place = 0
     for name in names:
         begin, end = _place(header[name])
@@ -62,13 +73,22 @@ def _changed(
     return entries
 
 
-def _header(entries: Mapping[str, Any]) -> bytes:
-    content = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    content += b" " * (-len(content) % 8)
-    return len(content).to_bytes(8, "little") + content
+def _padding(length: int, places: Sequence[tuple[int, int]], element: int) -> int:
+    """Spaces behind a header of `length` bytes: tensors then begin at multiples of `element`, and as many of
+    them as can be at the places that they had, up to multiples of 64.
+
+    `places`: of each tensor the old one in the file and the new one behind the header.
+    """
+    least = -length % element
+    choices = range(least, least + _LINE, element)
+    return max(choices, key=lambda pad: sum((length + pad + new - old) % _LINE == 0 for old, new in places))
 
 
-def _place(entry: Mapping[str, Any]) -> tuple[int, int]:
+def _size(entry: Entry) -> int:
+    return _SIZES.get(entry["dtype"], 1)
+
+
+def _place(entry: Entry) -> tuple[int, int]:
     begin, end = entry["data_offsets"]
     return int(begin), int(end)
 
