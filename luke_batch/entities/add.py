@@ -79,7 +79,7 @@ def add_entities(
             f"{table}: no title that {path} lacks ({existing} titles are there already); nothing to add"
         )
     space = EntitySpace(checkpoint)
-    reader = Reader.of(path, device, space)
+    reader = Reader.of(checkpoint.pinned, device, space)
     placement = Placement.fit(*known_vectors(tokenizer.entity_vocab, reader, space, KNOWN), path)
     found = reader.means(read_mentions(table, text_column, Counter()), new)
     skipped["mention that cannot be read"] += found.unread

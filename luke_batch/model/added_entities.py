@@ -8,7 +8,7 @@ bytes.
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.errors import CheckpointError
 from luke_batch.model.append_rows import Rows, append_rows
 from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.convert import COPIED, TIED
@@ -85,17 +86,28 @@ def write_with(
     by_file: dict[Path, dict[str, Rows]] = defaultdict(dict)
     for name, rows in added.items():
         by_file[checkpoint.tensors[name].file][name] = rows
-    patterns = (*COPIED, "*.safetensors")
-    with new_folder(destination) as folder:
-        for file in sorted({file for pattern in patterns for file in checkpoint.folder.glob(pattern)}):
-            if file in by_file:
-                append_rows(file, folder / file.name, by_file[file])
-            else:
-                shutil.copyfile(file, folder / file.name)
-        numbers = {title: size + place for place, title in enumerate(new.titles)}
-        write_vocabulary(folder, {**vocabulary, **numbers}, size + len(new.titles))
-        _grow_index(folder / INDEX, added)
+    try:
+        with new_folder(destination) as folder:
+            _copy(checkpoint.folder, folder, by_file)
+            numbers = {title: size + place for place, title in enumerate(new.titles)}
+            write_vocabulary(folder, {**vocabulary, **numbers}, size + len(new.titles))
+            _grow_index(folder / INDEX, added)
+    except OSError as error:
+        raise CheckpointError(
+            f"{destination}: cannot be written ({error.strerror or error}); free space, or choose another "
+            "destination"
+        ) from error
     return resolve(str(destination.absolute()))
+
+
+def _copy(source: Path, folder: Path, added: Mapping[Path, Mapping[str, Rows]]) -> None:
+    """What belongs to a checkpoint, without pickles, and with `added` in the files that hold the tensors."""
+    patterns = (*COPIED, "*.safetensors")
+    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+        if file in added:
+            append_rows(file, folder / file.name, added[file])
+        else:
+            shutil.copyfile(file, folder / file.name)
 
 
 def _stored(checkpoint: Checkpoint, new: NewEntities) -> dict[str, Rows]:

@@ -1,5 +1,6 @@
 """Entities added without training: the files, the rows, and what links makes of them."""
 
+import errno
 import json
 import shutil
 from collections import Counter
@@ -28,6 +29,7 @@ from luke_batch.entities.mentions import of_descriptions, read_mentions
 from luke_batch.entities.placement import Placement
 from luke_batch.entities.vectors import Reader
 from luke_batch.errors import CheckpointError, InputError
+from luke_batch.model import added_entities
 from luke_batch.model.added_entities import EntitySpace
 from luke_batch.model.append_rows import Rows, append_rows
 from luke_batch.model.checkpoint import resolve
@@ -328,6 +330,21 @@ def test_refusals(checkpoint_folder: Folders, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none of its mentions can be read"):
         add_entities(full, unread, out)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".parquet"] * 4
+
+
+def test_a_full_disk_leaves_nothing(
+    checkpoint_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line with the cause; neither a part of the copy nor its temporary folder stays."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(added_entities, "append_rows", full)
+    folder = str(checkpoint_folder(with_head("links", Recipe(seed=3))))
+    with pytest.raises(CheckpointError, match=r"new: cannot be written \(No space left on device\)"):
+        add_entities(folder, described(tmp_path / "t.parquet"), tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
 
 
 def test_what_the_command_prints(
