@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luke_batch.cli.add_entities import add_entities
 from luke_batch.cli.options import Json
 
 if TYPE_CHECKING:
     from luke_batch.model.describe import Description
 
 app = typer.Typer(help="Known checkpoints, and those on disk.")
+app.command("add-entities")(add_entities)
 
 
 @app.callback()

@@ -39,6 +39,7 @@ _ALLOWED: dict[str, set[str]] = {
     "report": {"corpus", "document"},
     "evaluation": {"corpus", "document"},
     "aliases": {"corpus", "evaluation", "text"},
+    "entities": {"aliases", "annotator", "evaluation", "heads", "model", "text"},
     "training": {"corpus", "document", "evaluation", "heads", "model", "text"},
     "distributed": {
         "annotator",
@@ -63,6 +64,7 @@ _ALLOWED: dict[str, set[str]] = {
         "corpus",
         "distributed",
         "embedded",
+        "entities",
         "evaluation",
         "fingerprint",
         "model",
@@ -125,6 +127,7 @@ def test_a_job_is_a_thin_entry_point(path: Path) -> None:
         "from luke_batch.cli import run; run(['finetune', '--help'])",
         "from luke_batch.cli import run; run(['config', 'show'])",
         "from luke_batch.cli import run; run(['models', 'list'])",
+        "from luke_batch.cli import run; run(['models', 'add-entities', '--help'])",
         "import luke_batch.evaluation.calibration, luke_batch.evaluation.summary",
         "import luke_batch.corpus.plan",
         "import luke_batch.fingerprint",
