@@ -70,7 +70,9 @@ class Recipe:
     layers: int = 2
     heads: int = 4
     lite: bool = False
-    problem_type: Literal["single_label_classification", "multi_label_classification"] | None = None
+    problem_type: (
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None
+    ) = None
     seed: int = 0
 
 

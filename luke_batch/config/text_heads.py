@@ -23,17 +23,26 @@ class SequenceConfig(HeadConfig):
     0.5.
     """
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.multi_label is True and self.regression is True:
+            raise ValueError("either `multi_label` or `regression`: values are no labels")
+        return self
+
 
 class TokensConfig(HeadConfig):
     """Labels of words, joined to spans (LukeForTokenClassification)."""
 
     head: Literal["tokens"] = "tokens"
-    scheme: Literal["auto", "iob", "plain"] = "auto"
-    """iob: labels begin with B- or I-; plain: neighbouring words of one label are one span; auto: iob where
-    all labels but `none_label` are so.
+    scheme: Literal["auto", "iob", "plain", "words"] = "auto"
+    """iob: labels begin with B- or I- (or E-, S-, L-, U-); plain: neighbouring words of one label are one
+    span; words: each word is one, as for parts of speech; auto: iob where all labels but `none_label` are so,
+    else plain.
     """
     none_label: str | None = None
-    """Label that means "nothing"; null: what the checkpoint says, else O or the first label."""
+    """Label that means "nothing"; null: what the checkpoint says, else O; where there is none, every label is
+    written.
+    """
     stride: int = Field(default=128, ge=0, le=256)
     """Tokens that neighbouring windows of a long text share; each word is read where it has most context."""
 
@@ -47,14 +56,14 @@ class QaConfig(HeadConfig):
     """Answers to questions, as spans of the text (LukeForQuestionAnswering)."""
 
     head: Literal["qa"] = "qa"
-    questions: list[str] = []
+    questions: Annotated[list[str], BeforeValidator(listed)] = []
     """Questions that are asked of every document."""
     question_column: str | None = None
     """Column with a question, or with a list of them, for each document."""
     n_best: int = Field(default=1, ge=1, le=20)
     """Answers that are written for each question, best first."""
     max_answer_tokens: int = Field(default=30, ge=1)
-    """Longest answer."""
+    """Longest answer in tokens; one longer than half of `stride` may be cut off by its window."""
     stride: int = Field(default=128, ge=0, le=256)
     """Tokens that neighbouring windows of a long text share."""
     no_answer: bool = False
@@ -130,6 +139,11 @@ class ClozeConfig(HeadConfig):
     """Objects that are written, best first; without candidates so many words and so many entities."""
     title_language: str = "en"
     """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return "entities" in self.of
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from luke_batch.config import (
-    ClozeConfig,
     EmbeddingsConfig,
     HeadConfig,
     JobConfig,
@@ -17,15 +16,15 @@ from luke_batch.config import (
 from luke_batch.config import (
     Head as AnyHead,
 )
-from luke_batch.errors import CheckpointError, ConfigError
+from luke_batch.errors import ConfigError
 from luke_batch.heads.base import Head, Setup
-from luke_batch.heads.cloze import ClozeHead
 from luke_batch.heads.embeddings import EmbeddingsHead
 from luke_batch.heads.linking import Scale
 from luke_batch.heads.links import LinksHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head
 from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.checkpoint import Checkpoint
@@ -43,7 +42,7 @@ _TASKS: dict[type[HeadConfig], Task] = {
     TypesConfig: Task.ENTITY,
     RelationsConfig: Task.PAIR,
     LinksConfig: Task.LINKS,
-    ClozeConfig: Task.CLOZE,
+    **TEXT_TASKS,
 }
 _VECTORS = {
     "mentions": Task.MENTIONS,
@@ -67,11 +66,7 @@ def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
 
 def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
     """CheckpointError where the checkpoint has no such head, ConfigError where it has no such label."""
-    if isinstance(head, ClozeConfig) and "cloze" not in checkpoint.heads:
-        raise CheckpointError(
-            f"{checkpoint.path}: has no word head, so it cannot fill gaps (`head: cloze`); choose a "
-            "LukeForMaskedLM checkpoint, such as studio-ousia/luke-base or studio-ousia/mluke-base"
-        )
+    check_text_head(head, checkpoint)
     checkpoint.require(head.head)
     if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
         labels_of(head, checkpoint)
@@ -156,14 +151,8 @@ def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
 
 
 def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    reads_titles = head.with_entities or "entities" in head.of
-    titles = Titles.of(setup.builder.tokenizer, head.title_language) if reads_titles else None
+    titles = Titles.of(setup.builder.tokenizer, head.title_language) if head.needs_titles else None
     return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
-
-
-def _cloze(head: ClozeConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    words, entities = (checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size"))
-    return ClozeHead(head, setup, (words, entities))
 
 
 _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
@@ -172,5 +161,5 @@ _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     RelationsConfig: _relations,
     LinksConfig: _links,
     EmbeddingsConfig: _embeddings,
-    ClozeConfig: _cloze,
+    **TEXT_BUILDERS,
 }

@@ -50,7 +50,7 @@ class ClozeHead:
         self._builder = setup.builder
         self._words, self._entities = (name in config.of for name in ("words", "entities"))
         tokenizer = setup.builder.tokenizer
-        self._titles = Titles.of(tokenizer, config.title_language) if self._entities else None
+        self._titles = Titles.of(tokenizer, config.title_language) if config.needs_titles else None
         self._fillers: Fillers | None = None
         if config.is_open:
             words, entities = tables

@@ -18,10 +18,15 @@ Names = dict[str, str]
 
 
 def check_fit(
-    checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str], predicted: Collection[str] = ()
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    heads: Collection[str],
+    *,
+    titles: bool = False,
+    predicted: Collection[str] = (),
 ) -> None:
     """CheckpointError where the weights are incomplete for `heads`, or have no row for a token or entity that
-    these give to the model.
+    these give to the model; or, where `titles` are to be read, no titles.
 
     `predicted`: what the head `cloze` is asked for, words or entities.
     """
@@ -35,7 +40,12 @@ def check_fit(
         word_head_names(checkpoint)
     if "links" in heads or "entities" in predicted:
         entity_head_names(checkpoint)
-        _check_titles(checkpoint, tokenizer)
+    if titles and not tokenizer.has_titles:
+        raise CheckpointError(
+            f"{checkpoint.path}: its entity vocabulary holds no titles (a lite checkpoint, without the entity"
+            " table), so it can neither link nor read or predict entities; choose a full one, such as"
+            " studio-ousia/luke-base"
+        )
     _check_ids(checkpoint, tokenizer, heads)
 
 
@@ -119,15 +129,6 @@ def word_head_names(checkpoint: Checkpoint) -> Names:
     _check(checkpoint, names, shapes)
     _check_scales(checkpoint, names)
     return names
-
-
-def _check_titles(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    if not tokenizer.has_titles:
-        raise CheckpointError(
-            f"{checkpoint.path}: its entity vocabulary holds no titles, so it cannot link or predict "
-            "entities (a lite checkpoint without the entity table); choose a full one, such as "
-            "studio-ousia/luke-base"
-        )
 
 
 def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:

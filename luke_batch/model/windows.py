@@ -12,6 +12,7 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
+from luke_batch.model.pieces import PlacedPieces
 from luke_batch.model.tokenizer import Tokenizer
 
 _NO_IDS = np.zeros(0, np.int32)
@@ -25,6 +26,8 @@ class Tokens:
     """(t,) token ids."""
     spans: IntArray
     """(n, 2) the token range [start, end) of each span; start == end where a span covers no token."""
+    characters: IntArray | None = None
+    """(t, 2) the characters that each token shows, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,9 +92,23 @@ class InputBuilder:
             first = last
         return tokens
 
+    def place(self, text: str, spans: IntArray) -> tuple[Tokens, PlacedPieces]:
+        """`tokenize`, and where the pieces stand in the text."""
+        cuts = _Cuts.of(text, spans)
+        placed = [self.tokenizer.place(piece, first=not n) for n, piece in enumerate(cuts.pieces)]
+        starts = np.cumsum([0, *(len(piece) for piece in cuts.pieces)], dtype=np.int32)
+        ends = np.cumsum([0, *(len(pieces.ids) for pieces in placed)], dtype=np.int32)
+        joined = PlacedPieces.joined(placed, starts)
+        return Tokens(joined.ids, ends[cuts.span_bounds]), joined
+
     def text_window(self, ids: IntArray) -> Window:
         """`<s>` ids `</s>`, and no entities."""
         return self._window([ids], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
+
+    def pair_of_texts(self, first: IntArray, second: IntArray) -> Window:
+        """`<s>` first `</s></s>` second `</s>`, and no entities: transformers' input of two texts."""
+        between = np.full(2, self.tokenizer.eos_id, np.int32)
+        return self._window([first, between, second], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
 
     def mention_window(
         self, tokens: Tokens, left: IntArray, right: IntArray, which: IntArray | None = None
