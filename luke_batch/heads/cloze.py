@@ -20,7 +20,7 @@ from luke_batch.heads.fillers import Fillers
 from luke_batch.heads.prompts import candidates_of, prompt_of
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
-from luke_batch.model.prompts import around_gap, in_gap
+from luke_batch.model.prompts import around_gap, gap_lead, in_gap
 from luke_batch.model.windows import Gaps, Window, context_sizes
 
 
@@ -32,6 +32,8 @@ class _Objects:
     pieces: list[IntArray]
     entities: IntArray
     """(n,) ids; -1 where the model knows none."""
+    dropped: dict[str, int]
+    """How many were left out, by the reasons of coverage."""
 
     def windows_of(self) -> list[NDArray[np.intp]]:
         """Those that share a window: equally many pieces."""
@@ -51,6 +53,8 @@ class ClozeHead:
         self._words, self._entities = (name in config.of for name in ("words", "entities"))
         tokenizer = setup.builder.tokenizer
         self._titles = Titles.of(tokenizer, config.title_language) if config.needs_titles else None
+        # The candidates of the configuration by what leads the gap: the same for all documents.
+        self._shared: dict[str, _Objects] = {}
         self._fillers: Fillers | None = None
         if config.is_open:
             words, entities = tables
@@ -120,19 +124,33 @@ class ClozeHead:
 
     def _objects(self, document: Document, prompt: tuple[str, str]) -> _Objects:
         """The candidates that the model can be asked about."""
-        texts = candidates_of(self._config, document)
-        document.coverage.drop("missing_candidates", not texts)
-        pieces = in_gap(self._builder, prompt[0], texts)
+        lead = gap_lead(self._builder, prompt[0])
+        if self._config.candidates_column is not None:
+            objects = self._known(candidates_of(self._config, document), lead)
+        else:
+            if lead not in self._shared:
+                self._shared[lead] = self._known(candidates_of(self._config, document), lead)
+            objects = self._shared[lead]
+        for reason, count in objects.dropped.items():
+            document.coverage.drop(reason, count)
+        return objects
+
+    def _known(self, texts: list[str], lead: str) -> _Objects:
+        pieces = in_gap(self._builder, lead, texts)
         lengths = np.array([len(piece) for piece in pieces], np.int32)
         fits = lengths <= self._builder.max_tokens - 2
-        document.coverage.drop("candidate_longer_than_window", int((~fits).sum()))
-        document.coverage.drop("candidate_without_token", int((lengths == 0).sum()))
         kept = np.flatnonzero(fits & (lengths > 0)).tolist()
         found = [None if self._titles is None else self._titles.find(texts[place]) for place in kept]
         entities = np.array([-1 if number is None else number for number in found], np.int32)
-        if self._entities:
-            document.coverage.drop("candidate_without_entity", int((entities < 0).sum()))
-        return _Objects([texts[place] for place in kept], [pieces[place] for place in kept], entities)
+        dropped = {
+            "missing_candidates": int(not texts),
+            "candidate_longer_than_window": int((~fits).sum()),
+            "candidate_without_token": int((lengths == 0).sum()),
+            "candidate_without_entity": int((entities < 0).sum()) if self._entities else 0,
+        }
+        return _Objects(
+            [texts[place] for place in kept], [pieces[place] for place in kept], entities, dropped
+        )
 
     def _with_candidates(self, window: Window, objects: _Objects, group: NDArray[np.intp]) -> Window:
         assert window.gaps is not None

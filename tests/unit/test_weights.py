@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.weights import ENTITY_TABLE, WORD_TABLE, encoder_state, encoder_tables, head_state
-from tests.checkpoints import LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
+from tests.checkpoints import TOKENIZERS, Recipe, multi_head_weights, with_head
 
 Folders = Callable[[Recipe], Path]
 State = dict[str, torch.Tensor]
