@@ -65,9 +65,9 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
         for head in heads:
             check_head(head, checkpoint)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-        titles = any(head.needs_titles for head in heads)
         predicted = {name for head in heads if isinstance(head, ClozeConfig) for name in head.of}
-        check_fit(checkpoint, tokenizer, {head.head for head in heads}, titles=titles, predicted=predicted)
+        titles = any(head.needs_titles for head in heads)
+        check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
         found[spec.model.path] = checkpoint
     return found
 

@@ -151,6 +151,11 @@ class ClozeConfig(HeadConfig):
         return not self.candidates and self.candidates_column is None
 
     @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return "entities" in self.of
+
+    @property
     def source_columns(self) -> list[SourceColumn]:
         """See HeadConfig."""
         named = [

@@ -21,12 +21,12 @@ def check_fit(
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     heads: Collection[str],
+    predicted: Collection[str] = (),
     *,
     titles: bool = False,
-    predicted: Collection[str] = (),
 ) -> None:
     """CheckpointError where the weights are incomplete for `heads`, or have no row for a token or entity that
-    these give to the model; or, where `titles` are to be read, no titles.
+    these give to the model; or, where `titles` are to be read or found, no titles.
 
     `predicted`: what the head `cloze` is asked for, words or entities.
     """
@@ -43,7 +43,7 @@ def check_fit(
     if titles and not tokenizer.has_titles:
         raise CheckpointError(
             f"{checkpoint.path}: its entity vocabulary holds no titles (a lite checkpoint, without the entity"
-            " table), so it can neither link nor read or predict entities; choose a full one, such as"
+            " table), so it can neither link, read nor predict entities; choose a full one, such as"
             " studio-ousia/luke-base"
         )
     _check_ids(checkpoint, tokenizer, heads)

@@ -115,7 +115,7 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
             heads[head] = HeadFacts(
                 labels=_labels(config, tensors, path) if named is None else named,
                 multi_label=_problem(config, "multi_label_classification"),
-                regression=_problem(config, "regression"),
+                regression=_problem(config, "regression") if head == "sequence" else None,
             )
     section = config.get(SECTION)
     if section is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders
+from tokenizers.decoders import Decoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -98,16 +99,15 @@ def shows(piece: str) -> bool:
     return any(character.isprintable() for character in piece.replace("▁", ""))
 
 
-def plain(text: str) -> str | None:
-    """Without space around it; None for nothing, and for bytes that are no whole character."""
-    return None if "\ufffd" in text else text.strip() or None
-
-
 class BackendPieces:
     """A vocabulary of the `tokenizers` library: byte-level BPE, or Unigram out of a tokenizer.json."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, special_ids: dict[str, int], size: int) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, decoder: Decoder, special_ids: dict[str, int], size: int
+    ) -> None:
+        """`decoder`: from a piece to its text."""
         self._backend = backend
+        self._decoder = decoder
         self.special_ids = special_ids
         self.size = size
         # Bytes say nothing of what they show, but stand where they are; only Unigram normalises its text.
@@ -130,11 +130,10 @@ class BackendPieces:
 
     def texts(self) -> list[str | None]:
         """See Pieces."""
-        decoder = decoders.Metaspace() if self._normalises else decoders.ByteLevel()
         found: list[str | None] = [None] * self.size
         for piece, number in self._backend.get_vocab(with_added_tokens=False).items():
             if not piece.startswith(UNREACHABLE):
-                found[number] = plain(decoder.decode([piece]))
+                found[number] = plain_text(self._decoder.decode([piece]))
         return found
 
 
@@ -158,7 +157,7 @@ def byte_pairs(vocab_file: Path, merges_file: Path) -> BackendPieces:
         ) from error
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     special_ids = {token: vocab[token] for token in SPECIAL_TOKENS if token in vocab}
-    return BackendPieces(backend, special_ids, size)
+    return BackendPieces(backend, decoders.ByteLevel(), special_ids, size)
 
 
 def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
@@ -197,7 +196,8 @@ def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
     # transformers 5 writes mLUKE's markers as "▁<ent>" and "▁<ent2>".
     special_ids |= {token.removeprefix("▁"): value for token, value in added.items()}
     special_ids = {token: special_ids[token] for token in SPECIAL_TOKENS if token in special_ids}
-    return BackendPieces(backend, special_ids, size), model_type, prefix
+    decoder = decoders.ByteLevel() if model_type == "BPE" else decoders.Metaspace()
+    return BackendPieces(backend, decoder, special_ids, size), model_type, prefix
 
 
 def read_object(path: Path) -> dict[str, object]:
@@ -211,6 +211,11 @@ def read_object(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object; download it again")
     return cast("dict[str, object]", content)
+
+
+def plain_text(text: str) -> str | None:
+    """Without space around it; None for nothing, and for bytes that are no whole character."""
+    return None if "\ufffd" in text else text.strip() or None
 
 
 def _hide(vocab: dict[str, int], names: set[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ import sentencepiece as spm
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
-from luke_batch.model.pieces import PlacedPieces, flatten, plain, shows
+from luke_batch.model.pieces import PlacedPieces, flatten, plain_text, shows
 
 
 class _OffsetMapping(TypedDict):
@@ -64,10 +64,12 @@ class SentencePieces:
     def texts(self) -> list[str | None]:
         """See Pieces."""
         model = self._model
-        spelled: list[str | None] = []
-        for number in range(3, model.piece_size()):
-            special = model.is_byte(number) or model.is_control(number) or model.is_unused(number)
-            spelled.append(None if special else plain(str(model.id_to_piece(number)).replace("▁", " ")))
+        numbers = range(3, model.piece_size())
+        spelled = [
+            None if model.is_byte(number) or model.is_control(number) or model.is_unused(number)
+            else plain_text(str(model.id_to_piece(number)).replace("▁", " "))
+            for number in numbers
+        ]  # fmt: skip
         return [None, None, None, None, *spelled, None]
 
 

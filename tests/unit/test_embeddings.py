@@ -134,7 +134,9 @@ def test_a_checkpoint_without_titles_reads_no_entities(
 ) -> None:
     """A lite checkpoint is refused at planning, with the reason."""
     lite = checkpoint_folder(Recipe(lite=True))
-    with pytest.raises(CheckpointError, match=r"no titles .*so it can neither link nor read entities"):
+    with pytest.raises(
+        CheckpointError, match=r"no titles .*so it can neither link, read nor predict entities"
+    ):
         embed(lite, [TEXT], [BOTH], **settings)
 
 

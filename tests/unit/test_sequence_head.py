@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ def long_logits(reference: Reference, row: dict[str, Any]) -> tuple[FloatArray, 
     cuts = [sentence["start"] for sentence in row["sentences"][1:]]
     cuts = [0, *(cut - (text[cut - 1] == " ") for cut in cuts), len(text)]
     windows: list[list[int]] = [[]]
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         ids = reference.ids(text[start:end])
         if len(windows[-1]) + len(ids) > 510:
             windows.append([])
