@@ -141,11 +141,6 @@ class ClozeConfig(HeadConfig):
     """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
 
     @property
-    def needs_titles(self) -> bool:
-        """See HeadConfig."""
-        return "entities" in self.of
-
-    @property
     def is_open(self) -> bool:
         """Whether the objects are those of the whole vocabularies."""
         return not self.candidates and self.candidates_column is None
