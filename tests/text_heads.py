@@ -28,6 +28,8 @@ _SENTENCES = (
 )
 LONG = " ".join(_SENTENCES[n % len(_SENTENCES)].format(n=n) for n in range(80))
 """3,000 tokens and more of the golden tokenizers, in 80 sentences."""
+NOTHING = (None, "", " \n\t", "\u200b")
+"""Texts without a word for mLUKE, whose tokenizer leaves out the zero-width space."""
 SHORT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curie there."
 
 

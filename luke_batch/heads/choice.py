@@ -36,9 +36,9 @@ class ChoiceHead:
         candidates = value if isinstance(value, list) else []
         usable = [n for n, text in enumerate(candidates) if text and not text.isspace()]
         document.coverage.drop("blank_candidate", len(candidates) - len(usable))
-        if not usable or not len(document.sentences):
+        text = self._ids([document.text if len(document.sentences) else ""])[0]
+        if not usable or not len(text):
             return
-        text = self._ids([document.text])[0]
         seconds = self._seconds(document, [candidates[n] or "" for n in usable])
         room = self._builder.max_tokens - 4 - max(len(ids) for ids in seconds)
         parts = stride_windows(len(text), room, self._config.stride)

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from tests.checkpoints import Recipe, with_head
-from tests.text_heads import LONG, SHORT, Reference, annotate, softmax, starts, with_section
+from tests.text_heads import LONG, NOTHING, SHORT, Reference, annotate, softmax, starts, with_section
 
 Folders = Callable[[Recipe], Path]
 CHOICE = with_head("choice", Recipe())
@@ -93,9 +93,10 @@ def test_candidates_of_each_document(checkpoint_folder: Folders, tmp_path: Path)
 
 
 def test_texts_without_words_have_no_choice(checkpoint_folder: Folders) -> None:
-    """Null, empty, white space: null, and nothing is read."""
+    """Null, empty, white space, what the tokenizer leaves out: null, and nothing is read."""
     head = {"head": "choice", "candidates": OPTIONS}
-    for row in annotate(checkpoint_folder(CHOICE), head, [None, "", " \n\t"]):
+    folder = checkpoint_folder(replace(CHOICE, kind="mluke"))
+    for row in annotate(folder, head, NOTHING):
         assert row["choice"] is None
         assert row["coverage"]["windows"] == 0
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from luke_batch.heads.answers import Found, best_answers, rank, window_answers
 from luke_batch.heads.placed_text import PlacedText
 from tests.checkpoints import Recipe, with_head
-from tests.text_heads import LONG, SHORT, Reference, annotate, most_context, softmax, starts, with_section
+from tests.text_heads import (
+    LONG,
+    NOTHING,
+    SHORT,
+    Reference,
+    annotate,
+    most_context,
+    softmax,
+    starts,
+    with_section,
+)
 
 Folders = Callable[[Recipe], Path]
 QA = with_head("qa", Recipe())
@@ -144,7 +154,7 @@ def test_a_long_question_is_cut_and_counted(checkpoint_folder: Folders) -> None:
 def test_texts_without_words_have_no_answer(no_answer: bool, checkpoint_folder: Folders) -> None:
     """Null, empty, white space: one row for the question, with nulls."""
     head = {"head": "qa", "questions": [WHERE], "no_answer": no_answer}
-    for row in annotate(checkpoint_folder(QA), head, [None, "", " \n\t"]):
+    for row in annotate(checkpoint_folder(replace(QA, kind="mluke")), head, NOTHING):
         nulls = dict.fromkeys(("start", "end", "text", "score"))
         assert row["answers"] == [{"question": WHERE, **nulls}]
         assert row["coverage"]["windows"] == 0

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from luke_batch.arrays import FloatArray
 from luke_batch.config import JobConfig
 from tests.checkpoints import LABELS, Recipe, with_head
-from tests.text_heads import LONG, SHORT, Reference, annotate, softmax, with_section
+from tests.text_heads import LONG, NOTHING, SHORT, Reference, annotate, softmax, with_section
 
 Folders = Callable[[Recipe], Path]
 SEQUENCE = with_head("sequence", Recipe())
@@ -119,7 +119,8 @@ def test_a_single_output_may_be_a_label(checkpoint_folder: Folders) -> None:
 
 def test_texts_without_words_have_no_label(checkpoint_folder: Folders) -> None:
     """Null, empty and white space: an empty list and no window."""
-    for row in annotate(checkpoint_folder(SEQUENCE), {"head": "sequence"}, [None, "", " \n\t"]):
+    folder = checkpoint_folder(replace(SEQUENCE, kind="mluke"))
+    for row in annotate(folder, {"head": "sequence"}, NOTHING):
         assert row["sequence"] == []
         assert row["coverage"]["windows"] == 0
 

@@ -21,6 +21,7 @@ from luke_batch.text.words import words
 from tests.checkpoints import LABELS, Recipe, with_head
 from tests.text_heads import (
     LONG,
+    NOTHING,
     SHORT,
     Reference,
     annotate,
@@ -120,9 +121,14 @@ def test_temperature_changes_scores_alone(checkpoint_folder: Folders, tmp_path: 
 
 def test_empty_and_odd_texts(checkpoint_folder: Folders) -> None:
     """Nothing to label, nothing written; a word that no token covers is counted."""
-    rows = annotate(checkpoint_folder(replace(TOKENS, kind="mluke")), {"head": "tokens"}, [None, "", " \n\t"])
-    assert [row["tokens"] for row in rows] == [[], [], []]
-    assert [row["coverage"]["windows"] for row in rows] == [0, 0, 0]
+    folder = checkpoint_folder(replace(TOKENS, kind="mluke"))
+    for row in annotate(folder, {"head": "tokens"}, NOTHING):
+        assert row["tokens"] == []
+        assert row["coverage"]["windows"] == 0
+        assert row["coverage"]["dropped"] == []
+    (row,) = annotate(folder, {"head": "tokens"}, ["a b \ufffd"])  # its normaliser removes U+FFFD
+    assert (row["coverage"]["spans_proposed"], row["coverage"]["spans_scored"]) == (3, 2)
+    assert row["coverage"]["dropped"] == [{"reason": "no_token", "count": 1}]
 
 
 def spans_of(tags: list[str], labels: Labels, scheme: Literal["iob", "plain", "words"]) -> list[str]:
