@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from luke_batch.config import (
-    ClozeConfig,
     EmbeddingsConfig,
     HeadConfig,
     JobConfig,
@@ -17,9 +16,8 @@ from luke_batch.config import (
 from luke_batch.config import (
     Head as AnyHead,
 )
-from luke_batch.errors import CheckpointError, ConfigError
+from luke_batch.errors import ConfigError
 from luke_batch.heads.base import Head, Setup
-from luke_batch.heads.cloze import ClozeHead
 from luke_batch.heads.embeddings import EmbeddingsHead
 from luke_batch.heads.linking import Scale
 from luke_batch.heads.links import LinksHead
@@ -45,7 +43,6 @@ _TASKS: dict[type[HeadConfig], Task] = {
     RelationsConfig: Task.PAIR,
     LinksConfig: Task.LINKS,
     **TEXT_TASKS,
-    ClozeConfig: Task.CLOZE,
 }
 _VECTORS = {
     "mentions": Task.MENTIONS,
@@ -69,15 +66,10 @@ def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
 
 def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
     """CheckpointError where the checkpoint has no such head, ConfigError where it has no such label."""
-    if isinstance(head, ClozeConfig) and "cloze" not in checkpoint.heads:
-        raise CheckpointError(
-            f"{checkpoint.path}: has no word head, so it cannot fill gaps (`head: cloze`); choose a "
-            "LukeForMaskedLM checkpoint, such as studio-ousia/luke-base or studio-ousia/mluke-base"
-        )
+    check_text_head(head, checkpoint)
     checkpoint.require(head.head)
     if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
         labels_of(head, checkpoint)
-    check_text_head(head, checkpoint)
 
 
 def labels_of(head: NerConfig | TypesConfig | RelationsConfig, checkpoint: Checkpoint) -> Labels:
@@ -163,11 +155,6 @@ def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) ->
     return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
 
 
-def _cloze(head: ClozeConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    words, entities = (checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size"))
-    return ClozeHead(head, setup, (words, entities))
-
-
 _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     NerConfig: _ner,
     TypesConfig: _types,
@@ -175,5 +162,4 @@ _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     LinksConfig: _links,
     EmbeddingsConfig: _embeddings,
     **TEXT_BUILDERS,
-    ClozeConfig: _cloze,
 }

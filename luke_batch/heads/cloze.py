@@ -7,7 +7,7 @@ over the masks, and the log-probability of the candidate's entity there is the e
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +17,12 @@ from luke_batch.config import ClozeConfig
 from luke_batch.document.state import Document, Row
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.fillers import Fillers
-from luke_batch.heads.prompts import candidates_of, prompt_of
+from luke_batch.heads.objects import ObjectReader, Objects
+from luke_batch.heads.prompts import prompt_of
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
-from luke_batch.model.prompts import around_gap, in_gap
+from luke_batch.model.prompts import around_gap
 from luke_batch.model.windows import Gaps, Window, context_sizes
-
-
-@dataclass(frozen=True, slots=True)
-class _Objects:
-    """What may fill the gap of one document."""
-
-    texts: list[str]
-    pieces: list[IntArray]
-    entities: IntArray
-    """(n,) ids; -1 where the model knows none."""
-
-    def windows_of(self) -> list[NDArray[np.intp]]:
-        """Those that share a window: equally many pieces."""
-        lengths = np.array([len(piece) for piece in self.pieces])
-        return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
 
 
 class ClozeHead:
@@ -50,7 +36,8 @@ class ClozeHead:
         self._builder = setup.builder
         self._words, self._entities = (name in config.of for name in ("words", "entities"))
         tokenizer = setup.builder.tokenizer
-        self._titles = Titles.of(tokenizer, config.title_language) if self._entities else None
+        titles = Titles.of(tokenizer, config.title_language) if config.needs_titles else None
+        self._objects = ObjectReader(config, setup.builder, titles)
         self._fillers: Fillers | None = None
         if config.is_open:
             words, entities = tables
@@ -96,8 +83,8 @@ class ClozeHead:
 
     def _rank(self, document: Document, prompt: tuple[str, str]) -> Generator[Ask, Answer, list[Row]]:
         """The best candidates."""
-        objects = self._objects(document, prompt)
-        groups = objects.windows_of()
+        objects = self._objects.read(document, prompt[0])
+        groups = objects.by_length()
         lengths = [len(objects.pieces[group[0]]) for group in groups]
         windows = [
             self._with_candidates(window, objects, group)
@@ -118,23 +105,7 @@ class ClozeHead:
             if not np.isnan(scores[place])
         ]
 
-    def _objects(self, document: Document, prompt: tuple[str, str]) -> _Objects:
-        """The candidates that the model can be asked about."""
-        texts = candidates_of(self._config, document)
-        document.coverage.drop("missing_candidates", not texts)
-        pieces = in_gap(self._builder, prompt[0], texts)
-        lengths = np.array([len(piece) for piece in pieces], np.int32)
-        fits = lengths <= self._builder.max_tokens - 2
-        document.coverage.drop("candidate_longer_than_window", int((~fits).sum()))
-        document.coverage.drop("candidate_without_token", int((lengths == 0).sum()))
-        kept = np.flatnonzero(fits & (lengths > 0)).tolist()
-        found = [None if self._titles is None else self._titles.find(texts[place]) for place in kept]
-        entities = np.array([-1 if number is None else number for number in found], np.int32)
-        if self._entities:
-            document.coverage.drop("candidate_without_entity", int((entities < 0).sum()))
-        return _Objects([texts[place] for place in kept], [pieces[place] for place in kept], entities)
-
-    def _with_candidates(self, window: Window, objects: _Objects, group: NDArray[np.intp]) -> Window:
+    def _with_candidates(self, window: Window, objects: Objects, group: NDArray[np.intp]) -> Window:
         assert window.gaps is not None
         rows: list[IntArray] = []
         if self._words:

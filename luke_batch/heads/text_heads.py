@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from luke_batch.config import ChoiceConfig, HeadConfig, QaConfig, SequenceConfig, TokensConfig
-from luke_batch.errors import ConfigError
+from luke_batch.config import ChoiceConfig, ClozeConfig, HeadConfig, QaConfig, SequenceConfig, TokensConfig
+from luke_batch.errors import CheckpointError, ConfigError
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.choice import ChoiceHead
+from luke_batch.heads.cloze import ClozeHead
 from luke_batch.heads.qa import QaHead
 from luke_batch.heads.scores import Labels
 from luke_batch.heads.sequence import SequenceHead
@@ -20,6 +21,7 @@ TEXT_TASKS: Mapping[type[HeadConfig], Task] = {
     TokensConfig: Task.TOKENS,
     QaConfig: Task.ANSWERS,
     ChoiceConfig: Task.CHOICE,
+    ClozeConfig: Task.CLOZE,
 }
 
 _TAG = re.compile(r"[BIESLU]-.+", re.DOTALL)
@@ -27,9 +29,14 @@ _OUTSIDE = "O"
 
 
 def check_text_head(head: HeadConfig, checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError where the checkpoint has no such head, ConfigError where its labels are not what
-    the job says.
+    """Raises CheckpointError where the checkpoint cannot be asked for it, ConfigError where its labels are
+    not what the job says.
     """
+    if isinstance(head, ClozeConfig) and "cloze" not in checkpoint.heads:
+        raise CheckpointError(
+            f"{checkpoint.path}: has no word head, so it cannot fill gaps (`head: cloze`); choose a "
+            "LukeForMaskedLM checkpoint, such as studio-ousia/luke-base or studio-ousia/mluke-base"
+        )
     if isinstance(head, TokensConfig):
         scheme_of(head, token_labels(head, checkpoint), checkpoint.path)
 
@@ -103,9 +110,15 @@ def _choice(head: ChoiceConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
     return ChoiceHead(head, setup, checkpoint.require(head.head).temperature)
 
 
+def _cloze(head: ClozeConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
+    words, entities = (checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size"))
+    return ClozeHead(head, setup, (words, entities))
+
+
 TEXT_BUILDERS: Mapping[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     SequenceConfig: _sequence,
     TokensConfig: _tokens,
     QaConfig: _qa,
     ChoiceConfig: _choice,
+    ClozeConfig: _cloze,
 }

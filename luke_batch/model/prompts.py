@@ -23,8 +23,12 @@ def around_gap(builder: InputBuilder, left: str, right: str) -> tuple[IntArray, 
     return tokens.ids[:start], tokens.ids[end:]
 
 
-def in_gap(builder: InputBuilder, left: str, texts: Sequence[str]) -> list[IntArray]:
-    """(t,) token ids that each text has in the gap after `left`."""
+def gap_lead(builder: InputBuilder, left: str) -> str:
+    """What belongs to the text in the gap after `left`: a space, or nothing."""
     begins = builder.tokenizer.first_prefix_space and not left
-    lead = " " if begins or left.endswith(" ") else ""
+    return " " if begins or left.endswith(" ") else ""
+
+
+def in_gap(builder: InputBuilder, lead: str, texts: Sequence[str]) -> list[IntArray]:
+    """(t,) token ids that each text has in a gap; `lead` as `gap_lead` says."""
     return builder.tokenizer.encode([lead + text for text in texts])
