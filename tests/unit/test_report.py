@@ -222,6 +222,16 @@ def test_a_run_that_has_not_finished_is_told(tmp_path: Path) -> None:
     assert "not finished: under way, or stopped" in _terminal(figures)
 
 
+def test_a_replay_is_not_compared(tmp_path: Path) -> None:
+    """Its few documents are unlike others; the report says so instead of calling it the first run."""
+    run = report_run(tmp_path, sentences(5))
+    later = replace(run, run_id="20991231T000000Z-0", command="replay")
+    write_manifest(_output(tmp_path), later)
+    assert _figures(tmp_path).notes == [
+        "A replay is of few documents: its labels are not compared with an earlier run's."
+    ]
+
+
 def test_a_merged_output_still_shows_documents(tmp_path: Path) -> None:
     """The run's own files are gone: the report shows others and says so."""
     report_run(tmp_path, sentences(120))
