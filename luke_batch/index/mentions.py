@@ -13,7 +13,11 @@ from luke_batch.errors import InputError
 from luke_batch.index.keys import entity_keys
 from luke_batch.index.settings import Policy
 
-NO_VECTOR, NO_KEY, NOT_FINITE = "without a vector", "without a key", "with a vector that is not finite"
+NO_VECTOR, NO_KEY, NO_DIRECTION = (
+    "without a vector",
+    "without a key",
+    "with a vector that is zero or not finite",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +71,14 @@ def read_mentions(table: pa.Table, policy: Policy, where: str) -> Mentions:
     has_vector = vectors.is_valid().to_numpy(zero_copy_only=False)
     has_key = keys.is_valid().to_numpy(zero_copy_only=False)
     matrix = _matrix(vectors.drop_null() if vectors.null_count else vectors, dimension)
-    finite = np.isfinite(matrix).all(axis=1)
+    usable = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
     kept = has_vector & has_key
-    kept[has_vector] &= finite
+    kept[has_vector] &= usable
     skipped = Counter(
         {
             NO_VECTOR: int((~has_vector).sum()),
             NO_KEY: int((has_vector & ~has_key).sum()),
-            NOT_FINITE: int((~finite).sum()),
+            NO_DIRECTION: int((~usable).sum()),
         }
     )
     if not kept.all():

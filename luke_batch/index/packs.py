@@ -9,10 +9,11 @@ never changes: so one that a killed build has left is taken over by the next.
 """
 
 import json
-import os
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -49,6 +50,8 @@ class PackFacts:
     """Mentions of each fragment that were left out, by reason."""
     rows: tuple[int, ...]
     """Partial aggregates of each fragment."""
+    firsts: tuple[int, ...] = ()
+    """First id of each batch."""
 
     @classmethod
     def of(cls, text: bytes) -> Self:
@@ -109,50 +112,58 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
     single = single[place]
     ids = table["id"].to_numpy()
     batches = 1 << max(0, min(len(ids) // _BATCH_ROWS, _MOST_BATCHES).bit_length() - 1)
-    starts = group_starts(ids >> (ID_BITS - batches.bit_length() + 1)).tolist()
+    starts = group_starts(ids >> (ID_BITS - batches.bit_length() + 1))
     schema = table.schema.append(pa.field("single", pa.binary())).append(pa.field("sum", pa.binary()))
+    facts = replace(facts, firsts=tuple(ids[starts].tolist()))
     schema = schema.with_metadata({_META: facts.dump()})
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{uuid.uuid4().hex}.arrow"
     temporary = folder / f"{name}.part"
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+        for start, end in pairwise([*starts.tolist(), len(ids)]):
             alone, at = single[start:end], within[start:end]
             vectors = [_binary(rows.singles, alone, at), _binary(rows.sums, ~alone, at)]
             part = table.slice(start, end - start)
             columns = [column.combine_chunks() for column in part.columns]
             writer.write_batch(pa.record_batch([*columns, *vectors], schema=schema))
-    os.replace(temporary, folder / name)
+    temporary.replace(folder / name)
     return name
 
 
 class Pack:
-    """A pack that is open for reading. A context manager."""
+    """A pack that is open for reading."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._source = pa.OSFile(str(path), "rb")
-        self._reader = pa.ipc.open_file(self._source)
-        self._light: pa.ipc.RecordBatchFileReader | None = None
-        self.facts = PackFacts.of(self._reader.schema.metadata[_META])
+        self._whole = pa.ipc.open_file(self._source)
+        schema = self._whole.schema
+        wanted = sorted(schema.get_field_index(name) for name in LIGHT)
+        self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        self.facts = PackFacts.of(schema.metadata[_META])
+        self._firsts = np.array(self.facts.firsts, np.int64)
 
-    def __enter__(self) -> Self:
-        return self
+    def batches(self, first: int, end: int) -> range:
+        """Numbers of the batches that may hold ids of [first, end)."""
+        begin = int(np.searchsorted(self._firsts, first, side="right")) - 1
+        return range(max(begin, 0), int(np.searchsorted(self._firsts, end)))
 
-    def __exit__(self, *_: object) -> None:
+    def light(self, batch: int) -> pa.RecordBatch:
+        """Columns `LIGHT` of a batch."""
+        return self._light.get_batch(batch)
+
+    def read(self, batch: int) -> pa.RecordBatch:
+        """A batch with all its columns."""
+        return self._whole.get_batch(batch)
+
+    def close(self) -> None:
+        """Close the file."""
         self._source.close()
 
-    def light(self) -> list[pa.RecordBatch]:
-        """Columns `LIGHT` of every batch."""
-        wanted = [self._reader.schema.get_field_index(name) for name in LIGHT]
-        options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted))
-        reader = pa.ipc.open_file(self._source, options=options)
-        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
-    def read(self, batches: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Some batches with all their columns."""
-        for number in batches:
-            yield self._reader.get_batch(number)
+@lru_cache(maxsize=256)
+def open_pack(path: Path) -> Pack:
+    """The pack at `path`, which is opened once: tasks of one process read the same packs again and again."""
+    return Pack(path)
 
 
 def rows_of(batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int) -> Rows:

@@ -128,7 +128,9 @@ def _contexts(
     return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(members, fields=fields))
 
 
-def cut(table: pa.Table, mentions: Mentions, chosen: Ints, policy: Policy) -> tuple[pa.Array, pa.Array, pa.Array]:
+def cut(
+    table: pa.Table, mentions: Mentions, chosen: Ints, policy: Policy
+) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Contexts of the `chosen` mentions: their texts, and where the mention starts and ends in them."""
     structs = mentions.structs.take(pa.array(chosen))
     surfaces = pc.fill_null(_member(structs, "text"), "").to_pylist()

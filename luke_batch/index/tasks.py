@@ -1,0 +1,223 @@
+"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is collected.
+
+A task that is done before is not done again: packs are known by the fragments that they name, buckets by the
+record that is written after their files.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luke_batch.corpus.output_file import leaf_columns
+from luke_batch.errors import ContractError
+from luke_batch.index.entities import EntityTable
+from luke_batch.index.merge import PackUse, affected_ids, live_rows, merge_rows, names_of
+from luke_batch.index.packs import write_pack
+from luke_batch.index.partials import aggregate
+from luke_batch.index.plan import bucket_range
+from luke_batch.index.recall import measure_recall
+from luke_batch.index.settings import Policy
+from luke_batch.index.sources import Fragment, Sources
+from luke_batch.index.vectors import Update, vector_index
+from luke_batch.index.versions import link_file, write_whole
+
+_ROW_GROUP = 1024
+"""Rows of a row group of the entity table: one is read to find the vector of a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """Fragments -> packs."""
+
+    packs: Path
+    sources: Sources
+    policy: Policy
+
+    def __call__(self, item: Sequence[Fragment]) -> str:
+        """Aggregate the fragments of one pack; its name."""
+        parts = [
+            (one.key, aggregate(self.sources.read(one, self.policy), self.policy, one.path, one.where))
+            for one in item
+        ]
+        return write_pack(self.packs, self.policy.fingerprint, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A merged bucket."""
+
+    number: int
+    file: str | None
+    """Name of its file of entities and of its file of names; None where it has no entities."""
+    entities: int
+    mentions: int
+    changed: int
+    """Entities that are new or another than in the last version."""
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Packs -> entity table, bucket by bucket."""
+
+    packs: Path
+    uses: tuple[PackUse, ...]
+    target: Path
+    """Folder that gets entities/, names/, changes/ and records/; it is named by what it is made of, see
+    `digest_of`."""
+    bits: int
+    base: Path | None
+    """Folder of the last version, where only what changed since is merged."""
+    policy: Policy
+    aliases: int
+
+    def __call__(self, number: int) -> str:
+        """Merge one bucket; its `Bucket` in JSON."""
+        record = self._path("records", f"{number:06d}.json")
+        if record.exists():
+            return record.read_text()
+        done = self._merge_all(number) if self.base is None else self._merge_changes(number, self.base)
+        text = json.dumps(asdict(done))
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(record, text.encode())
+        return text
+
+    def _merge_all(self, number: int) -> Bucket:
+        rows = live_rows(self.packs, self.uses, *bucket_range(number, self.bits), None)
+        if rows is None:
+            return Bucket(number, None, 0, 0, 0, 0)
+        entities = merge_rows(rows, self.policy, self.aliases)
+        self._write(number, entities, names_of(entities))
+        return self._bucket(number, entities, len(entities), 0)
+
+    def _merge_changes(self, number: int, base: Path) -> Bucket:
+        span = bucket_range(number, self.bits)
+        ids = affected_ids(self.packs, self.uses, *span)
+        before = _Old.of(base, number)
+        if not len(ids):
+            return self._keep(number, before)
+        rows = live_rows(self.packs, self.uses, *span, ids)
+        fresh = None if rows is None else merge_rows(rows, self.policy, self.aliases)
+        found = np.empty(0, np.int64) if fresh is None else fresh["id"].to_numpy()
+        old_ids = np.empty(0, np.int64) if before is None else before.entities["id"].to_numpy()
+        removed = np.setdiff1d(ids[np.isin(ids, old_ids)], found)
+        self._write_changes(number, fresh, removed)
+        parts = [] if fresh is None else [(fresh, names_of(fresh))]
+        if before is not None:
+            parts.append(before.without(ids))
+        entities = pa.concat_tables([part[0] for part in parts]).sort_by("id")
+        names = pa.concat_tables([part[1] for part in parts])
+        names = names.sort_by([("name_id", "ascending"), ("count", "descending"), ("id", "ascending")])
+        if not len(entities):
+            return Bucket(number, None, 0, 0, 0, len(removed))
+        self._write(number, entities, names)
+        return self._bucket(number, entities, len(found), len(removed))
+
+    def _keep(self, number: int, before: "_Old | None") -> Bucket:
+        if before is None:
+            return Bucket(number, None, 0, 0, 0, 0)
+        for kind in ("entities", "names"):
+            link = self._path(kind, before.name)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link_file(before.folder / kind / before.name, link)
+        counts = before.counts
+        return Bucket(number, before.name, len(counts), int(counts.sum()), 0, 0)
+
+    def _bucket(self, number: int, entities: pa.Table, changed: int, removed: int) -> Bucket:
+        mentions = int(entities["count"].to_numpy().sum())
+        return Bucket(number, self._name(number), len(entities), mentions, changed, removed)
+
+    def _name(self, number: int) -> str:
+        return f"{number:06d}-{self.target.name}.parquet"
+
+    def _path(self, kind: str, name: str) -> Path:
+        return self.target / kind / name
+
+    def _write(self, number: int, entities: pa.Table, names: pa.Table) -> None:
+        ids = entities["id"].to_numpy()
+        if (ids[1:] == ids[:-1]).any():
+            raise ContractError(
+                "two entity keys share an id; this needs an index with longer ids: please report it"
+            )
+        _write_parquet(names, self._path("names", self._name(number)))
+        _write_parquet(entities, self._path("entities", self._name(number)), "vector.list.element")
+
+    def _write_changes(self, number: int, fresh: pa.Table | None, removed: np.ndarray[Any, Any]) -> None:
+        path = self._path("changes", self._name(number))
+        gone = path.with_suffix(".removed.parquet")
+        _write_parquet(pa.table({"id": pa.array(removed, pa.int64())}), gone)
+        if fresh is not None:
+            _write_parquet(fresh, path, "vector.list.element")
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """A bucket of the last version."""
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, folder: Path, number: int) -> Self | None:
+        found = next((folder / "entities").glob(f"{number:06d}-*.parquet"), None)
+        return None if found is None else cls(folder, found.name)
+
+    @property
+    def entities(self) -> pa.Table:
+        return pq.read_table(self.folder / "entities" / self.name, use_threads=False)
+
+    @property
+    def counts(self) -> np.ndarray[Any, Any]:
+        path = self.folder / "entities" / self.name
+        return pq.read_table(path, columns=["count"], use_threads=False)["count"].to_numpy()
+
+    def without(self, ids: np.ndarray[Any, Any]) -> tuple[pa.Table, pa.Table]:
+        """Entities and names of all other entities."""
+        tables: list[pa.Table] = []
+        for kind in ("entities", "names"):
+            table = pq.read_table(self.folder / kind / self.name, use_threads=False)
+            tables.append(table.filter(pa.array(~np.isin(table["id"].to_numpy(), ids))))
+        return tables[0], tables[1]
+
+
+def _write_parquet(table: pa.Table, path: Path, plain: str | None = None) -> None:
+    """Write `table` as a whole; column `plain` without dictionary and compression, which vectors only cost."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    codec: Any = "zstd"
+    dictionary: Any = True
+    if plain is not None:
+        leaves = leaf_columns(table.schema)
+        codec = {leaf: "none" if leaf == plain else "zstd" for leaf in leaves}
+        dictionary = [leaf for leaf in leaves if leaf != plain]
+    pq.write_table(table, temporary, row_group_size=_ROW_GROUP, compression=codec, use_dictionary=dictionary)
+    temporary.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """Entity table -> vector index and its recall."""
+
+    update: Update
+    bits: int
+
+    def __call__(self, _: int) -> str:
+        """Make both; in JSON what the index says of itself, the recall or null, and seconds."""
+        start = time.monotonic()
+        folder, settings = self.update.folder, self.update.settings
+        index = vector_index(settings.kind)
+        facts = index.update(self.update)
+        indexed = time.monotonic()
+        table = EntityTable(folder, self.bits, self.update.dimension)
+        found = measure_recall(table, index.open(folder, facts), self.update.entities, settings.recall_sample)
+        seconds = {"index": indexed - start, "recall": time.monotonic() - indexed}
+        recall = None if found is None else asdict(found)
+        return json.dumps({"vectors": facts, "recall": recall, "seconds": seconds})
