@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
-from luke_batch.cli import annotate, compact, config, demo, estimate, evaluate, finetune, models, plan, replay
+from luke_batch.cli import (
+    annotate,
+    compact,
+    config,
+    demo,
+    estimate,
+    evaluate,
+    finetune,
+    index,
+    models,
+    plan,
+    replay,
+)
 from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
 
 _INTERRUPTED = 130
@@ -35,6 +47,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
+app.add_typer(index.app, name="index")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

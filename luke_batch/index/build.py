@@ -201,13 +201,14 @@ class _Making:
             base=base.folder if base is not None and carried else None,
             facts=base.manifest.vectors if base is not None and carried else {},
             changes=self._merged / "changes" if carried else None,
+            bits=self._bits,
             entities=entities,
             dimension=self._dimension,
             changed=sum(bucket.changed + bucket.removed for bucket in buckets),
             settings=self.config.search,
         )
         tell(f"indexing the vectors of {entities:,} entities")
-        (text,) = run(Indexing(update, self._bits), [0], alone=True)
+        (text,) = run(Indexing(update), [0], alone=True)
         return cast("dict[str, Any]", json.loads(text))
 
     def manifest(

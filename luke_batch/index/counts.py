@@ -32,7 +32,7 @@ class Counts:
             groups, weights, values = groups[valid], weights[valid], values.drop_null()
         encoded = values.cast(pa.string()).dictionary_encode()
         dictionary = encoded.dictionary
-        order = pc.array_sort_indices(dictionary).to_numpy()
+        order = pc.call_function("array_sort_indices", [dictionary]).to_numpy()
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         size = max(1, len(dictionary))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -117,4 +116,4 @@ def _rows(path: Path, ids: Ints, columns: list[str]) -> pa.Table:
             if np.searchsorted(ids, bounds.min) < np.searchsorted(ids, bounds.max, side="right"):
                 groups.append(group)
         table = file.read_row_groups(groups, columns=columns, use_threads=False).select(columns)
-    return table.filter(pc.is_in(table["id"], pa.array(ids)))
+    return table.filter(pa.array(np.isin(table["id"].to_numpy(), ids)))

@@ -47,15 +47,15 @@ def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
     """
     size = len(mentions)
     makers: dict[KeyKind, Callable[[], pa.Array]] = {
-        "qid": lambda: _prefixed("qid:", _member(mentions, "qid"), str.strip),
-        "title": lambda: _prefixed("title:", _member(mentions, "title"), partial(comparable, fold=False)),
-        "surface": lambda: _surfaces(mentions, policy),
+        "qid": partial(_prefixed, mentions, "qid", str.strip),
+        "title": partial(_prefixed, mentions, "title", partial(comparable, fold=False)),
+        "surface": partial(_surfaces, mentions, policy),
     }
     keys: pa.Array = pa.nulls(size, pa.string())
     for kind in policy.keys:
         if keys.null_count == 0 and size:
             break
-        keys = pc.coalesce(keys, makers[kind]())
+        keys = pc.call_function("coalesce", [keys, makers[kind]()])
     return keys
 
 
@@ -78,8 +78,10 @@ def _member(mentions: pa.StructArray, name: str) -> pa.Array:
     return mentions.flatten()[index].cast(pa.string())
 
 
-def _prefixed(prefix: str, values: pa.Array, clean: Callable[[str], str]) -> pa.Array:
-    return _mapped(values, lambda value: prefix + text if (text := clean(value)) else None)
+def _prefixed(mentions: pa.StructArray, name: str, clean: Callable[[str], str]) -> pa.Array:
+    return _mapped(
+        _member(mentions, name), lambda value: f"{name}:{text}" if (text := clean(value)) else None
+    )
 
 
 def _surfaces(mentions: pa.StructArray, policy: Policy) -> pa.Array:
@@ -89,7 +91,7 @@ def _surfaces(mentions: pa.StructArray, policy: Policy) -> pa.Array:
         lambda label: "surface:" + label.replace("%", "%25").replace(":", "%3A") + ":",
     )
     names = _mapped(_member(mentions, "text"), lambda text: comparable(text, fold=fold) or None)
-    return pc.binary_join_element_wise(labels, names, "")  # null where one is null
+    return pc.call_function("binary_join_element_wise", [labels, names, ""])  # null where one is null
 
 
 def _mapped(values: pa.Array, function: Callable[[str], str | None]) -> pa.Array:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.arrays import FloatArray
 from luke_batch.errors import MissingDependencyError
-from luke_batch.index.vectors import FOUND, Filter, Layout, Update
+from luke_batch.index.vectors import FOUND, SHOWN, Filter, Layout, Update, searched
 from luke_batch.index.versions import link_tree
 
 try:
@@ -29,13 +29,18 @@ except ImportError as error:
     ) from error
 
 TABLE = "entities.lance"
-_COLUMNS = ("id", "key", "name", "label", "languages", "count", "vector")
+_COLUMNS = (*SHOWN, "vector")
 _BATCH_ROWS = 8192
 _REMOVED_AT_ONCE = 10_000
 _TRAIN_SHARE = 0.5
 _SAMPLE_RATE = 64
 """Vectors of each cell that centroids are trained on."""
-_SCALARS = {"id": "BTREE", "label": "BITMAP", "languages": "LABEL_LIST", "count": "BTREE"}
+_SCALARS: dict[str, Literal["BTREE", "BITMAP", "LABEL_LIST"]] = {
+    "id": "BTREE",
+    "label": "BITMAP",
+    "languages": "LABEL_LIST",
+    "count": "BTREE",
+}
 
 
 class LanceVectors:
@@ -98,25 +103,17 @@ class LanceSearcher:
         else:
             query |= {"nprobes": self._probes, "refine_factor": self._refine}
         found = self._table.to_table(
-            columns=["id", "key", "name", "label", "languages", "count", "_distance"],
+            columns=[*SHOWN, "_distance"],
             nearest=query,
             filter=condition,
             prefilter=True,
         )
-        scores = pc.subtract(pa.scalar(1.0, pa.float32()), found["_distance"])
+        scores = pc.call_function("subtract", [pa.scalar(1.0, pa.float32()), found["_distance"]])
         table = found.append_column("score", scores)
         table = table.append_column("query", pa.array(np.full(len(found), number, np.int32)))
         # Equal scores by key, so that the same index always answers alike.
         table = table.sort_by([("score", "descending"), ("key", "ascending")])
         return table.select(FOUND.names).cast(FOUND)
-
-
-def searched(entities: pa.Table) -> pa.Table:
-    """Columns of the entity table that are searched, with plain lists of languages."""
-    lists = entities["languages"].combine_chunks()
-    names = pa.ListArray.from_arrays(lists.offsets, lists.values.field(0))
-    place = entities.schema.get_field_index("languages")
-    return entities.set_column(place, "languages", names).select(_COLUMNS)
 
 
 def _carries_on(update: Update, layout: Layout, since: int) -> bool:
@@ -152,7 +149,7 @@ def _write(update: Update, target: Path) -> None:
 
 
 def _reader(files: list[Path]) -> pa.RecordBatchReader:
-    schema = searched(pq.read_schema(files[0]).empty_table()).schema
+    schema = searched(pq.read_schema(files[0]).empty_table().select(_COLUMNS)).schema
     return pa.RecordBatchReader.from_batches(schema, _batches(files, schema))
 
 
@@ -160,7 +157,7 @@ def _batches(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for path in files:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(_COLUMNS), use_threads=False):
-                table = searched(pa.Table.from_batches([batch])).cast(schema)
+                table = searched(pa.Table.from_batches([batch])).select(_COLUMNS).cast(schema)
                 yield from table.combine_chunks().to_batches()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from luke_batch.index.counts import Counts, Ints, group_starts, places
 from luke_batch.index.keys import name_ids
-from luke_batch.index.packs import Pack, Rows, open_pack, rows_of
+from luke_batch.index.packs import Pack, Rows, in_order, open_pack, rows_of
 from luke_batch.index.settings import Policy
 from luke_batch.schemas import load_contract
 
@@ -75,9 +75,8 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
 
 def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
     """Rows of the entity table (`entities.v1`) from partial aggregates, by id and key."""
-    order = pc.sort_indices(rows.table, [(name, "ascending") for name in ("id", "key", "fragment")])
-    table = rows.table.take(order)
-    table = table.combine_chunks()
+    order = in_order(rows.table)
+    table = rows.table.take(order).combine_chunks()
     keys = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
     starts = group_starts(keys.astype(np.int64))  # equal keys lie together
     groups = np.zeros(len(keys), np.int64)
@@ -96,9 +95,9 @@ def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
     columns = {
         "id": table["id"].combine_chunks().take(pa.array(starts)),
         "key": key,
-        "qid": pc.if_else(pc.starts_with(key, "qid:"), pc.utf8_slice_codeunits(key, 4), None),
+        "qid": _items(key),
         "title": titles.first(count),
-        "name": pc.coalesce(names.first(count), titles.first(count), key),
+        "name": pc.call_function("coalesce", [names.first(count), titles.first(count), key]),
         "label": labels.first(count),
         "count": pa.array(mentions),
         "documents": pa.array(np.add.reduceat(table["documents"].to_numpy(), starts)),
@@ -122,7 +121,7 @@ def names_of(entities: pa.Table) -> pa.Table:
     lists = entities["aliases"].combine_chunks()
     aliases, counts = lists.flatten().flatten()
     owners = np.repeat(entities["id"].to_numpy(), lists.value_lengths().to_numpy())
-    titled = entities.filter(pc.is_valid(entities["title"]))
+    titled = entities.filter(entities["title"].is_valid())
     texts = aliases.to_pylist() + titled["title"].to_pylist()
     ids = np.concatenate([owners, titled["id"].to_numpy()])
     weights = np.concatenate([counts.to_numpy(), titled["count"].to_numpy()])
@@ -133,6 +132,12 @@ def names_of(entities: pa.Table) -> pa.Table:
     fresh[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
     order = order[fresh]
     return pa.table({"name_id": names[order], "id": ids[order], "count": weights[order]})
+
+
+def _items(keys: pa.StringArray) -> pa.StringArray:
+    """Wikidata items that are keys; null for other keys."""
+    found = [key[4:] if key.startswith("qid:") else None for key in keys.to_pylist()]
+    return pa.array(found, pa.string())
 
 
 def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
@@ -150,7 +155,9 @@ def _among(values: Ints, ascending: Ints) -> NDArray[np.bool_]:
 
 def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
     """Sums of the vectors of each entity, (entities, dimension)."""
-    single = pc.equal(rows.table["count"], 1).combine_chunks().to_numpy(zero_copy_only=False)
+    single = (
+        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    )
     if single.all():
         return np.add.reduceat(rows.singles[order], starts, axis=0, dtype=np.float64)
     every = np.empty((len(single), rows.singles.shape[1]), np.float64)

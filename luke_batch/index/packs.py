@@ -57,12 +57,18 @@ class PackFacts:
     def of(cls, text: bytes) -> Self:
         """From the metadata of a pack."""
         values = cast("dict[str, Any]", json.loads(text))
-        values["skipped"] = tuple(values["skipped"])
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        listed = ("fragments", "mentions", "skipped", "rows", "firsts")
+        return cls(values["policy"], values["dimension"], *(tuple(values[name]) for name in listed))
 
     def dump(self) -> bytes:
         """For the metadata of a pack."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+
+def in_order(table: pa.Table) -> pa.Array:
+    """Places of the rows by id, key and fragment."""
+    keys = [(name, "ascending") for name in ("id", "key", "fragment")]
+    return pc.call_function("sort_indices", [table], pc.SortOptions(sort_keys=keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]])
         policy=policy,
         dimension=parts[0][1].singles.shape[1],
         fragments=tuple(key for key, _ in parts),
-        mentions=tuple(int(pc.sum(part.table["count"]).as_py() or 0) for _, part in parts),
+        mentions=tuple(int(part.table["count"].to_numpy().sum()) for _, part in parts),
         skipped=tuple(dict(part.skipped) for _, part in parts),
         rows=tuple(len(part.table) for _, part in parts),
     )
@@ -104,10 +110,12 @@ def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]])
 def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
     """Write `rows` as the pack that `facts` describe; the name of the file in `folder`."""
     table = rows.table
-    order = pc.sort_indices(table, [(name, "ascending") for name in ("id", "key", "fragment")])
+    order = in_order(table)
     place = order.to_numpy()
     table = table.take(order)
-    single = pc.equal(rows.table["count"], 1).combine_chunks().to_numpy(zero_copy_only=False)
+    single = (
+        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    )
     within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
     single = single[place]
     ids = table["id"].to_numpy()
@@ -168,7 +176,7 @@ def open_pack(path: Path) -> Pack:
 
 def rows_of(batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int) -> Rows:
     """The `kept` rows of a batch of a pack."""
-    single = pc.equal(batch.column("count"), 1).to_numpy(zero_copy_only=False)
+    single = pc.call_function("equal", [batch.column("count"), 1]).to_numpy(zero_copy_only=False)
     singles = _vectors(batch.column("single"), np.float32, dimension)
     sums = _vectors(batch.column("sum"), np.float64, dimension)
     columns = [name for name in batch.schema.names if name not in ("single", "sum")]

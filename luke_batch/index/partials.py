@@ -158,7 +158,7 @@ def _document_ids(table: pa.Table, rows: Ints, policy: Policy, name: str) -> pa.
     numbered = pa.array([f"{name}#{row}" for row in rows.tolist()], pa.string())
     if policy.id_column not in table.column_names:
         return numbered
-    return pc.coalesce(_strings(table[policy.id_column]).take(pa.array(rows)), numbered)
+    return pc.call_function("coalesce", [_strings(table[policy.id_column]).take(pa.array(rows)), numbered])
 
 
 def _strings(column: pa.ChunkedArray) -> pa.Array:

@@ -22,12 +22,12 @@ class Policy(Section):
 
     column: VectorColumn = "mention_embeddings"
     """Column with one vector for each mention."""
-    keys: Annotated[list[KeyKind], BeforeValidator(_listed), Field(min_length=1)] = [
+    keys: Annotated[tuple[KeyKind, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "qid",
         "title",
         "surface",
-    ]
-    """What names an entity: the first of these that a mention has. `surface` is the surface with its label."""
+    )
+    """What names an entity: the first of these that a mention has. `surface` is surface and label."""
     case: Literal["fold", "keep"] = "fold"
     """fold: surfaces that differ in case alone are one entity."""
     normalise: bool = False

@@ -207,7 +207,6 @@ class Indexing:
     """Entity table -> vector index and its recall."""
 
     update: Update
-    bits: int
 
     def __call__(self, _: int) -> str:
         """Make both; in JSON what the index says of itself, the recall or null, and seconds."""
@@ -216,7 +215,7 @@ class Indexing:
         index = vector_index(settings.kind)
         facts = index.update(self.update)
         indexed = time.monotonic()
-        table = EntityTable(folder, self.bits, self.update.dimension)
+        table = EntityTable(folder, self.update.bits, self.update.dimension)
         found = measure_recall(table, index.open(folder, facts), self.update.entities, settings.recall_sample)
         seconds = {"index": indexed - start, "recall": time.monotonic() - indexed}
         recall = None if found is None else asdict(found)

@@ -24,6 +24,8 @@ FOUND = pa.schema(
     ]
 )
 """What a search finds: by query, then by score (cosine), highest first."""
+SHOWN = ("id", "key", "name", "label", "languages", "count")
+"""Columns of the entity table that are shown and filtered."""
 _EXACT_BELOW = 20_000
 """Entities below which exact search takes a few milliseconds."""
 _LEAST_PROBES = 16
@@ -60,6 +62,8 @@ class Update:
     changes: Path | None
     """Folder of the changes against the base: `*.parquet` with rows that are new or another, and
     `*.removed.parquet` with ids that are gone. None without a base."""
+    bits: int
+    """Of the entity table."""
     entities: int
     dimension: int
     changed: int
@@ -126,3 +130,10 @@ class Layout:
         partitions = min(partitions, entities)
         probes = settings.probes or max(_LEAST_PROBES, partitions // _PROBED_SHARE)
         return cls(variant, partitions, min(probes, partitions))
+
+
+def searched(entities: pa.Table) -> pa.Table:
+    """A part of the entity table with plain lists of languages."""
+    lists = entities["languages"].combine_chunks()
+    names = pa.ListArray.from_arrays(lists.offsets, lists.values.field(0))
+    return entities.set_column(entities.schema.get_field_index("languages"), "languages", names)
