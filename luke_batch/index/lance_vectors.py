@@ -1,8 +1,8 @@
 """The vectors of entities in a Lance table, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that
-changed and adds them to the cells of the inverted file. Cells are trained anew once half of the entities have
-changed since, or where the settings ask for others.
+changed and adds them to the inverted file as a segment with the same cells. Cells are trained anew once half of the
+entities have changed since, after 16 updates, or where the settings ask for others.
 """
 
 import shutil
@@ -33,6 +33,8 @@ _COLUMNS = (*SHOWN, "vector")
 _BATCH_ROWS = 8192
 _REMOVED_AT_ONCE = 10_000
 _TRAIN_SHARE = 0.5
+_MOST_UPDATES = 16
+"""Each update adds a segment that every query looks into."""
 _SAMPLE_RATE = 64
 """Vectors of each cell that centroids are trained on."""
 _SCALARS: dict[str, Literal["BTREE", "BITMAP", "LABEL_LIST"]] = {
@@ -57,7 +59,8 @@ class LanceVectors:
             link_tree(update.base / TABLE, target)
             _apply(update, target, layout)
             probes = update.settings.probes or update.facts["probes"]
-            return {**update.facts, "probes": probes, "changed": since}
+            updates = int(update.facts["updates"]) + 1
+            return {**update.facts, "probes": probes, "changed": since, "updates": updates}
         _write(update, target)
         table = lance.dataset(str(target))
         if layout.variant != "exact":
@@ -73,7 +76,7 @@ class LanceVectors:
             for column, kind in _SCALARS.items():
                 table.create_scalar_index(column, kind, name=column)
         facts = {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
-        return {**facts, "trained": update.entities, "changed": 0}
+        return {**facts, "trained": update.entities, "changed": 0, "updates": 0}
 
     def open(self, folder: Path, facts: Mapping[str, Any]) -> "LanceSearcher":
         """See `VectorIndex`."""
@@ -123,7 +126,7 @@ def _carries_on(update: Update, layout: Layout, since: int) -> bool:
     wanted = update.settings.partitions or facts["partitions"]
     if facts["variant"] != layout.variant or facts["partitions"] != wanted:
         return False
-    return since <= _TRAIN_SHARE * max(1, int(facts["trained"]))
+    return int(facts["updates"]) < _MOST_UPDATES and since <= _TRAIN_SHARE * max(1, int(facts["trained"]))
 
 
 def _apply(update: Update, target: Path, layout: Layout) -> None:
@@ -139,7 +142,8 @@ def _apply(update: Update, target: Path, layout: Layout) -> None:
         merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(_reader(fresh))
         if layout.variant != "exact":
-            table.optimize.optimize_indices()
+            # A segment of its own: to merge it, Lance would also join cells that it finds small.
+            table.optimize.optimize_indices(num_indices_to_merge=0)
     # The copy is ours alone: nobody reads the states on the way.
     table.cleanup_old_versions(older_than=timedelta(0))
 

@@ -17,6 +17,7 @@ from luke_batch.index.counts import Counts, Ints, group_starts, places
 from luke_batch.index.keys import name_ids
 from luke_batch.index.packs import Pack, Rows, in_order, open_pack, rows_of
 from luke_batch.index.settings import Policy
+from luke_batch.index.sums import segment_sums
 from luke_batch.schemas import load_contract
 
 
@@ -159,10 +160,10 @@ def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
         pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
     )
     if single.all():
-        return np.add.reduceat(rows.singles[order], starts, axis=0, dtype=np.float64)
+        return segment_sums(rows.singles, order, starts)
     every = np.empty((len(single), rows.singles.shape[1]), np.float64)
     every[single], every[~single] = rows.singles, rows.sums
-    return np.add.reduceat(every[order], starts, axis=0)
+    return segment_sums(every, order, starts)
 
 
 def _contexts(lists: pa.ListArray, groups: Ints, count: int, most: int) -> pa.ListArray:

@@ -18,6 +18,7 @@ from luke_batch.index.counts import Counts, Ints, group_starts, places
 from luke_batch.index.keys import ids_of
 from luke_batch.index.mentions import Mentions, read_mentions
 from luke_batch.index.settings import Policy
+from luke_batch.index.sums import segment_sums
 
 CONTEXT = pa.struct(
     [
@@ -73,11 +74,8 @@ def aggregate(table: pa.Table, policy: Policy, name: str, where: str) -> Partial
         "contexts": _contexts(table, mentions, order, ordered, count, policy, name),
     }
     several = counts > 1
-    at = _spread(starts[several], counts[several])
-    sums = np.zeros((0, mentions.vectors.shape[1]), np.float64)
-    if len(at):
-        inner = np.concatenate(([0], np.cumsum(counts[several])[:-1]))
-        sums = np.add.reduceat(mentions.vectors[order[at]], inner, axis=0, dtype=np.float64)
+    inner = np.cumsum(counts[several]) - counts[several]
+    sums = segment_sums(mentions.vectors, order[_spread(starts[several], counts[several])], inner)
     singles = mentions.vectors[order[starts[~several]]]
     return Partials(pa.table(columns), singles, sums, mentions.skipped)
 

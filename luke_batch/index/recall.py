@@ -6,7 +6,7 @@ import numpy as np
 
 from luke_batch.arrays import FloatArray
 from luke_batch.index.counts import Ints
-from luke_batch.index.entities import EntityTable
+from luke_batch.index.entities import EntityTable, unit, vectors_of
 from luke_batch.index.vectors import Filter, Searcher
 
 DEPTH = 10
@@ -48,15 +48,8 @@ def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample
 def _sample(table: EntityTable, entities: int, sample: int) -> tuple[Ints, FloatArray]:
     """Ids and unit vectors of the queries."""
     wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
-    chosen: list[Ints] = []
-    parts: list[FloatArray] = []
-    seen = 0
-    for ids, vectors in table.batches():
-        here = wanted[(wanted >= seen) & (wanted < seen + len(ids))] - seen
-        chosen.append(ids[here])
-        parts.append(vectors[here])
-        seen += len(ids)
-    return np.concatenate(chosen), np.concatenate(parts)
+    rows = table.rows(table.ids()[wanted].tolist(), ["vector"])
+    return rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
 
 
 def _exact(table: EntityTable, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
@@ -66,7 +59,10 @@ def _exact(table: EntityTable, own: Ints, queries: FloatArray, depth: int) -> tu
     for ids, vectors in table.batches():
         cosines = queries @ vectors.T
         cosines[own[:, None] == ids[None, :]] = -np.inf
-        cosines = np.concatenate([best, cosines], axis=1)
+        near = (cosines > best.min(axis=1, keepdims=True)).any(axis=0)
+        if not near.any():
+            continue
+        cosines, ids = np.concatenate([best, cosines[:, near]], axis=1), ids[near]
         every = np.concatenate([best_ids, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
         top = np.argpartition(-cosines, depth - 1, axis=1)[:, :depth]
         best, best_ids = np.take_along_axis(cosines, top, 1), np.take_along_axis(every, top, 1)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.corpus.output_file import leaf_columns
 from luke_batch.errors import ContractError
-from luke_batch.index.entities import EntityTable
+from luke_batch.index.entities import EntityTable, read_whole
 from luke_batch.index.merge import PackUse, affected_ids, live_rows, merge_rows, names_of
 from luke_batch.index.packs import write_pack
 from luke_batch.index.partials import aggregate
@@ -100,36 +100,39 @@ class Merge:
     def _merge_changes(self, number: int, base: Path) -> Bucket:
         span = bucket_range(number, self.bits)
         ids = affected_ids(self.packs, self.uses, *span)
-        before = _Old.of(base, number)
+        name = next((path.name for path in (base / "entities").glob(f"{number:06d}-*.parquet")), None)
         if not len(ids):
-            return self._keep(number, before)
+            return self._keep(number, base, name)
+        old = None if name is None else read_whole(base / "entities" / name)
+        old_names = None if name is None else read_whole(base / "names" / name)
         rows = live_rows(self.packs, self.uses, *span, ids)
         fresh = None if rows is None else merge_rows(rows, self.policy, self.aliases)
         found = np.empty(0, np.int64) if fresh is None else fresh["id"].to_numpy()
-        old_ids = np.empty(0, np.int64) if before is None else before.entities["id"].to_numpy()
-        removed = np.setdiff1d(ids[np.isin(ids, old_ids)], found)
+        known = np.empty(0, np.int64) if old is None else old["id"].to_numpy()
+        removed = np.setdiff1d(ids[np.isin(ids, known)], found)
         self._write_changes(number, fresh, removed)
-        parts = [] if fresh is None else [(fresh, names_of(fresh))]
-        if before is not None:
-            parts.append(before.without(ids))
-        entities = pa.concat_tables([part[0] for part in parts]).sort_by("id")
-        names = pa.concat_tables([part[1] for part in parts])
-        names = names.sort_by([("name_id", "ascending"), ("count", "descending"), ("id", "ascending")])
-        if not len(entities):
+        entities = [table for table in (fresh, _without(old, ids)) if table is not None]
+        if not sum(map(len, entities)):
             return Bucket(number, None, 0, 0, 0, len(removed))
-        self._write(number, entities, names)
-        return self._bucket(number, entities, len(found), len(removed))
+        names = [None if fresh is None else names_of(fresh), _without(old_names, ids)]
+        name_order = [("name_id", "ascending"), ("count", "descending"), ("id", "ascending")]
+        self._write(
+            number,
+            whole := pa.concat_tables(entities).sort_by("id"),
+            pa.concat_tables([table for table in names if table is not None]).sort_by(name_order),
+        )
+        return self._bucket(number, whole, len(found), len(removed))
 
-    def _keep(self, number: int, before: "_Old | None") -> Bucket:
-        if before is None:
+    def _keep(self, number: int, base: Path, name: str | None) -> Bucket:
+        if name is None:
             return Bucket(number, None, 0, 0, 0, 0)
         for kind in ("entities", "names"):
-            link = self._path(kind, before.name)
+            link = self._path(kind, name)
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.exists():
-                link_file(before.folder / kind / before.name, link)
-        counts = before.counts
-        return Bucket(number, before.name, len(counts), int(counts.sum()), 0, 0)
+                link_file(base / kind / name, link)
+        counts = read_whole(base / "entities" / name, ["count"])["count"].to_numpy()
+        return Bucket(number, name, len(counts), int(counts.sum()), 0, 0)
 
     def _bucket(self, number: int, entities: pa.Table, changed: int, removed: int) -> Bucket:
         mentions = int(entities["count"].to_numpy().sum())
@@ -158,34 +161,9 @@ class Merge:
             _write_parquet(fresh, path, "vector.list.element")
 
 
-@dataclass(frozen=True, slots=True)
-class _Old:
-    """A bucket of the last version."""
-
-    folder: Path
-    name: str
-
-    @classmethod
-    def of(cls, folder: Path, number: int) -> Self | None:
-        found = next((folder / "entities").glob(f"{number:06d}-*.parquet"), None)
-        return None if found is None else cls(folder, found.name)
-
-    @property
-    def entities(self) -> pa.Table:
-        return pq.read_table(self.folder / "entities" / self.name, use_threads=False)
-
-    @property
-    def counts(self) -> np.ndarray[Any, Any]:
-        path = self.folder / "entities" / self.name
-        return pq.read_table(path, columns=["count"], use_threads=False)["count"].to_numpy()
-
-    def without(self, ids: np.ndarray[Any, Any]) -> tuple[pa.Table, pa.Table]:
-        """Entities and names of all other entities."""
-        tables: list[pa.Table] = []
-        for kind in ("entities", "names"):
-            table = pq.read_table(self.folder / kind / self.name, use_threads=False)
-            tables.append(table.filter(pa.array(~np.isin(table["id"].to_numpy(), ids))))
-        return tables[0], tables[1]
+def _without(table: pa.Table | None, ids: np.ndarray[Any, Any]) -> pa.Table | None:
+    """Rows of all other entities."""
+    return None if table is None else table.filter(pa.array(~np.isin(table["id"].to_numpy(), ids)))
 
 
 def _write_parquet(table: pa.Table, path: Path, plain: str | None = None) -> None:
