@@ -47,7 +47,7 @@ def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
     """
     size = len(mentions)
     makers: dict[KeyKind, Callable[[], pa.Array]] = {
-        "qid": partial(_prefixed, mentions, "qid", str.strip),
+        "qid": partial(_prefixed, mentions, "qid", partial(comparable, fold=False)),
         "title": partial(_prefixed, mentions, "title", partial(comparable, fold=False)),
         "surface": partial(_surfaces, mentions, policy),
     }
@@ -61,7 +61,9 @@ def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
 
 def ids_of(keys: Iterable[str]) -> NDArray[np.int64]:
     """Hashes of keys, 0 to 2**63 - 1: ids of entities, which also say where they lie."""
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    digests = b"".join(
+        hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys
+    )
     return (np.frombuffer(digests, np.uint64) >> np.uint64(64 - ID_BITS)).astype(np.int64)
 
 

@@ -203,7 +203,7 @@ class IndexFolder:
         )
         target = self.path / "versions" / f"{manifest.number:06d}"
         target.parent.mkdir(exist_ok=True)
-        os.sync()  # the files of a version before the link to it
+        _flush(made)
         made.replace(target)
         link = self.path / "current.next"
         link.unlink(missing_ok=True)
@@ -253,6 +253,14 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _flush(folder: Path) -> None:
+    """The files of a version reach the disk before the link to it does."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def link_tree(source: Path, target: Path) -> None:
