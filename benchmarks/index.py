@@ -5,7 +5,8 @@ one process (`index_plain.py`) with the same libraries. Each build is a process 
 memory of all its descendants is sampled on the way (proportional set size, so the object store counts, and pages that
 processes share count once). Printed are
 
-    build     seconds on one core and on two, beside the plain script's; entities and vectors are compared bit for bit
+    build     seconds on one core and on two, beside the plain script's, and seconds of CPU time, which depend less on
+              what else the machine does; entities and vectors are compared bit for bit
     memory    the highest sum over all processes
     recall    recall@10 against exact search, as the build stores it
     search    latency of single queries by vector and by name, in this process
@@ -22,6 +23,9 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +70,7 @@ def compare(source: SyntheticSource, folder: Path, skip: set[str]) -> None:
         f"{source.entities:,} entities, {source.entities * source.mentions:,} mentions of {source.dimension}"
         f" dimensions around {source.centres:,} centres, {source.fragments_count:,} fragments\n"
     )
-    print(f"{'build':<22}{'seconds':>9}{'peak MB':>9}{'recall@10':>11}   steps", flush=True)
+    print(f"{'build':<22}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'recall@10':>11}   steps", flush=True)
     found: dict[str, dict[str, Any]] = {}
     for kind, cores in (("plain", 1), ("ray", 1), ("plain", 2), ("ray", 2)):
         name = f"{kind}-{cores}"
@@ -108,7 +112,7 @@ def one(kind: str, source: SyntheticSource, folder: Path, cores: int) -> dict[st
     changed = (
         frozenset(range(3, source.fragments_count, _NIGHT_SHARE)) if kind == "night" else frozenset[int]()
     )
-    return _build(_with(source, changed), folder, cores)
+    return _build(replace(source, changed=changed), folder)
 
 
 def digest(folder: Path) -> str:
@@ -124,26 +128,15 @@ def digest(folder: Path) -> str:
     return " ".join(digest.hexdigest() for digest in found.values())
 
 
-def _with(source: SyntheticSource, changed: frozenset[int]) -> SyntheticSource:
-    from dataclasses import replace
-
-    return replace(source, changed=changed)
-
-
-def _build(source: SyntheticSource, folder: Path, cores: int) -> dict[str, Any]:
-    import ray
-
+def _build(source: SyntheticSource, folder: Path) -> dict[str, Any]:
     from luke_batch.distributed.index import build_from
     from luke_batch.index.settings import IndexConfig, SearchSettings
     from luke_batch.index.sources import Sources
     from luke_batch.index.versions import IndexFolder
 
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     start = time.monotonic()
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     config = IndexConfig(search=SearchSettings(variant="IVF_FLAT"))
-    built = build_from(Sources((source,)), IndexFolder(str(folder)), config)
-    ray.shutdown()
+    built = build_from(Sources((source,)), IndexFolder(str(folder)), config, "local")
     seconds = time.monotonic() - start
     manifest = built.version.manifest
     recall = None if manifest.recall is None else manifest.recall["value"]
@@ -158,8 +151,8 @@ def _search(folder: Path, source: SyntheticSource) -> dict[str, Any]:
     names = [f"Entity {number}" for number in rng.integers(0, source.entities, _QUERIES + _WARM_UP).tolist()]
     rows = index.entities().head(_QUERIES + _WARM_UP, columns=["vector"])
     vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, source.dimension)
-    by_vector = [_timed(lambda vector=vector: index.nearest(vector[None])) for vector in vectors]
-    by_name = [_timed(lambda name=name: index.search([name])) for name in names]
+    by_vector = [_timed(partial(index.nearest, vector[None])) for vector in vectors]
+    by_name = [_timed(partial(index.search, [name])) for name in names]
     return {"seconds": 0.0, "vector": _percentiles(by_vector), "name": _percentiles(by_name)}
 
 
@@ -181,28 +174,41 @@ def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int) -> d
         "--entities", str(source.entities), "--fragments", str(source.fragments_count),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak = [0]
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
+    watched = _Watched()
+    watcher = threading.Thread(target=watched.watch, args=(process.pid,), daemon=True)
     watcher.start()
     said = process.communicate()[0]
     watcher.join()
     if process.returncode:
         sys.exit(f"{kind} failed with exit code {process.returncode}")
-    return {**json.loads(said.splitlines()[-1]), "peak": peak[0]}
+    return {**json.loads(said.splitlines()[-1]), "peak": watched.peak, "cpu": sum(watched.cpu.values())}
 
 
-def _watch(pid: int, peak: list[int]) -> None:
-    """Highest sum of the proportional set sizes of a process and everything below it."""
-    while psutil.pid_exists(pid):
-        try:
-            root = psutil.Process(pid)
-            if root.status() == psutil.STATUS_ZOMBIE:
+@dataclass
+class _Watched:
+    """What a process and everything below it take."""
+
+    peak: int = 0
+    """Highest sum of the proportional set sizes, bytes."""
+    cpu: dict[int, float] = field(default_factory=lambda: dict[int, float]())
+    """Seconds of each process, as of the last look."""
+
+    def watch(self, pid: int) -> None:
+        """Look until the process ends."""
+        while psutil.pid_exists(pid):
+            try:
+                root = psutil.Process(pid)
+                if root.status() == psutil.STATUS_ZOMBIE:
+                    return
+                processes = [root, *root.children(recursive=True)]
+            except psutil.NoSuchProcess:
                 return
-            processes = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return
-        peak[0] = max(peak[0], sum(_proportional(process.pid) for process in processes))
-        time.sleep(_SAMPLE_SECONDS)
+            self.peak = max(self.peak, sum(_proportional(process.pid) for process in processes))
+            for process in processes:
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    self.cpu[process.pid] = times.user + times.system
+            time.sleep(_SAMPLE_SECONDS)
 
 
 def _proportional(pid: int) -> int:
@@ -217,7 +223,8 @@ def _show(name: str, figures: dict[str, Any]) -> None:
     recall = "" if figures.get("recall") is None else f"{figures['recall']:.3f}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in figures["steps"].items())
     print(
-        f"{name:<22}{figures['seconds']:>9.1f}{figures['peak'] / 1e6:>9.0f}{recall:>11}   {steps}", flush=True
+        f"{name:<22}{figures['seconds']:>9.1f}{figures['cpu']:>9.1f}{figures['peak'] / 1e6:>9.0f}{recall:>11}   {steps}",
+        flush=True,
     )
 
 

@@ -167,9 +167,7 @@ def _merge(folder: Path, bucket: int, dimension: int) -> Path | None:
         }
     )
     path = folder / f"{bucket:04d}.parquet"
-    pq.write_table(
-        table, path, row_group_size=1024, compression="zstd", use_dictionary=["key", "name", "label"]
-    )
+    pq.write_table(table, path, row_group_size=1024, compression="zstd", use_dictionary=False)
     _names(table, folder / f"{bucket:04d}.names.parquet")
     return path
 

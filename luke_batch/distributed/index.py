@@ -6,6 +6,7 @@ reads its range of them.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -15,10 +16,13 @@ import pyarrow as pa
 from luke_batch import errors
 from luke_batch.distributed.locations import refuse_relative
 from luke_batch.errors import IncompleteError, InputError, LukeBatchError, OutputError
-from luke_batch.index.build import Built, Task, build
+from luke_batch.index.build import Built, Runner, Task, build, in_threads
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import Sources
 from luke_batch.index.versions import IndexFolder
+
+_SMALL_BYTES = 512 * 2**20
+"""Work for which no local Ray is started, as that takes as long: less than half a minute of one core."""
 
 
 def build_index(
@@ -30,7 +34,8 @@ def build_index(
     shared: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Make an index hold exactly the fragments of some annotated outputs, on Ray.
+    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this process where
+    there is little to do and no cluster to do it on.
 
     Args:
         annotated: outputs of `annotate`, local or `s3://`. index: local folder. config: settings. address: as for
@@ -55,48 +60,45 @@ def build_from(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """The same from any sources."""
-    runner = _RayRunner(address, shared)
-    try:
-        return build(sources, folder, config, runner, tell)
-    finally:
-        runner.close()
+    with ExitStack() as running:
+
+        def runner_for(work: int) -> Runner:
+            if work <= _SMALL_BYTES and not _has_cluster(address):
+                return in_threads
+            return _RayRunner(address, shared, running)
+
+        return build(sources, folder, config, runner_for, tell)
+
+
+def _has_cluster(address: str | None) -> bool:
+    """Whether the tasks may go to a cluster that is there, and need not wait for a local one to start."""
+    if (address or os.environ.get("RAY_ADDRESS", "local")) != "local":
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 class _RayRunner:
-    """Runs tasks on Ray, which is started for the first of them: a night without news does without."""
+    """Runs tasks on Ray."""
 
-    def __init__(self, address: str | None, shared: bool) -> None:
-        self._address = address
-        self._shared = shared
-        self._running = ExitStack()
-        self._cpus: list[float] = []
-
-    def __call__(self, task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
-        """See `Runner`. Raises what a task raises."""
-        if not items:
-            return
-        self._start()
-        yield from _run(task, items, max(self._cpus) if alone else 1, int(sum(self._cpus)))
-
-    def close(self) -> None:
-        """Leave Ray."""
-        self._running.close()
-
-    def _start(self) -> None:
-        if self._cpus:
-            return
-        # Here, not above: see the class.
+    def __init__(self, address: str | None, shared: bool, running: ExitStack) -> None:
+        # Here, not above: a night with little work does without.
         from luke_batch.distributed.cluster import connected, nodes
         from luke_batch.distributed.stopping import stoppable
 
-        self._running.enter_context(connected(self._address))
-        self._running.enter_context(stoppable())
+        running.enter_context(connected(address))
+        running.enter_context(stoppable())
         self._cpus = [max(1.0, node.cpus) for node in nodes()]
-        if len(self._cpus) > 1 and not self._shared:
+        if len(self._cpus) > 1 and not shared:
             raise OutputError(
                 f"INDEX is a local folder, but the cluster has {len(self._cpus)} nodes; use a folder that is"
                 " mounted on every node together with --shared"
             )
+
+    def __call__(self, task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
+        """See `Runner`. Raises what a task raises."""
+        if items:
+            yield from _run(task, items, max(self._cpus) if alone else 1, int(sum(self._cpus)))
 
 
 def _run(task: Task, items: Sequence[Any], cpus: float, most: int) -> Iterator[str]:

@@ -5,9 +5,11 @@ them on Ray.
 """
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -38,10 +40,22 @@ class Runner(Protocol):
         ...
 
 
-def one_by_one(task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
-    """Run the tasks in this process."""
-    del alone
-    return map(task, items)
+RunnerFor = Callable[[int], Runner]
+"""What runs the tasks of a build, by the bytes of vectors that it has to work on."""
+
+
+def in_threads(task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
+    """Run the tasks in this process, as many at a time as it has cores: they spend their time outside of Python."""
+    threads = 1 if alone else min(len(items), len(os.sched_getaffinity(0)))
+    if threads <= 1:
+        yield from map(task, items)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="index") as pool:
+        yield from pool.map(task, items)
+
+
+def _in_threads(_: int) -> Runner:
+    return in_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +86,13 @@ def build(
     sources: Sources,
     folder: IndexFolder,
     config: IndexConfig,
-    run: Runner = one_by_one,
+    runner_for: RunnerFor = _in_threads,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """Make the index hold exactly the fragments of `sources`.
 
     Args:
-        sources: annotated outputs. folder: of the index. config: its settings. run: runs tasks. tell: is told each
+        sources: annotated outputs. folder: of the index. config: its settings. runner_for: chooses what runs the tasks. tell: is told each
         step in a line.
 
     Raises:
@@ -92,6 +106,7 @@ def build(
         clock.lap("plan")
         if plan.nothing_to_do and plan.base is not None and plan.base.config == config:
             return Built(plan.base, True, _warnings(plan.base.manifest), time.monotonic() - start)
+        run = runner_for(plan.bytes)
         held = _aggregate(plan, sources, folder, config, run, tell)
         clock.lap("aggregate")
         made = _Making(plan, folder, config, held)

@@ -9,6 +9,7 @@ never changes: so one that a killed build has left is taken over by the next.
 """
 
 import json
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -168,9 +169,13 @@ class Pack:
         self._source.close()
 
 
-@lru_cache(maxsize=256)
 def open_pack(path: Path) -> Pack:
-    """The pack at `path`, which is opened once: tasks of one process read the same packs again and again."""
+    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again."""
+    return _opened(path, threading.get_ident())
+
+
+@lru_cache(maxsize=256)
+def _opened(path: Path, _thread: int) -> Pack:
     return Pack(path)
 
 

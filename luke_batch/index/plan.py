@@ -20,6 +20,8 @@ from luke_batch.index.versions import Held, IndexFolder, Version
 _PACK_BYTES = 64 * 2**20
 """Annotated bytes whose partial aggregates share a pack."""
 _PACK_FRAGMENTS = 1024
+_READ_SHARE = 32
+"""A night's work on what is there, beside that of a build from nothing, as a divisor."""
 _BUCKET_BYTES = 96 * 2**20
 """Bytes of vectors in the partial aggregates of one bucket."""
 
@@ -45,6 +47,15 @@ class Plan:
         if self.base is None or self.packs or self.gone:
             return False
         return len(self.kept) == len(self.base.held())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of vectors to work on: those that are new, and a share of those that are there, which a night
+        reads in part.
+        """
+        fresh = sum(fragment.bytes for pack in self.packs for fragment in pack)
+        there = sum(each.rows * each.fragment.dimension * 4 for each in self.kept)
+        return fresh + (there if self.base is None else there // _READ_SHARE)
 
     def changes(self) -> dict[str, int]:
         """Fragments by what becomes of them. Replaced: other content for rows of the same source file."""

@@ -23,7 +23,7 @@ _LABELS = ("PER", "LOC")
 
 def run(output: Path, index: Path, **settings: Any) -> Built:
     """Build with exact search and without recall, unless told otherwise."""
-    search = SearchSettings(**{"variant": "exact", "recall_sample": 0, **settings})
+    search = SearchSettings.model_validate({"variant": "exact", "recall_sample": 0, **settings})
     return build(Sources.at([str(output)]), IndexFolder(str(index)), IndexConfig(search=search))
 
 

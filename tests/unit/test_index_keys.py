@@ -1,6 +1,7 @@
 """Entity keys, names as they are compared, and counted strings."""
 
 import unicodedata
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,9 @@ from luke_batch.index.sums import segment_sums
 _TYPE = pa.struct([(name, pa.string()) for name in ("text", "label", "title", "qid")])
 
 
-def keys(*mentions: dict[str, str | None], **policy: object) -> list[str | None]:
+def keys(*mentions: Mapping[str, str | None], **policy: object) -> list[str | None]:
     """Keys of mentions that have these members."""
-    full = [{"text": None, "label": None, "title": None, "qid": None, **mention} for mention in mentions]
+    full = [{name: mention.get(name) for name in ("text", "label", "title", "qid")} for mention in mentions]
     return entity_keys(pa.array(full, _TYPE), Policy.model_validate(policy)).to_pylist()
 
 
