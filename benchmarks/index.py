@@ -1,11 +1,12 @@
 """A million entities: `make bench-index`, or `python -m benchmarks.index --entities N`.
 
-Annotated mentions are generated as a stream and indexed by `luke-batch index build` on Ray, and by a plain script of
-one process (`index_plain.py`) with the same libraries. Each build is a process of its own, pinned to its cores; the
-memory of all its descendants is sampled on the way (proportional set size, so the object store counts, and pages that
-processes share count once). Printed are
+Annotated mentions are generated as a stream and indexed by `luke-batch index build` on Ray, and by a plain
+script of one process (`index_plain.py`) with the same libraries. Each build is a process of its own, pinned
+to its cores; the memory of all its descendants is sampled on the way (proportional set size, so the object
+store counts, and pages that processes share count once). Printed are
 
-    build     seconds on one core and on two, beside the plain script's, and seconds of CPU time, which depend less on
+    build     seconds on one core and on two, beside the plain script's, and seconds of CPU time, which depend
+    less on
               what else the machine does; entities and vectors are compared bit for bit
     memory    the highest sum over all processes
     recall    recall@10 against exact search, as the build stores it
@@ -170,8 +171,9 @@ def _percentiles(found: list[float]) -> str:
 def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int) -> dict[str, Any]:
     """Run one build in a process of its own and watch its memory."""
     command = [
-        sys.executable, "-m", "benchmarks.index", "--build", kind, "--cores", str(cores), "--folder", str(folder),
-        "--entities", str(source.entities), "--fragments", str(source.fragments_count),
+        sys.executable, "-m", "benchmarks.index", "--build", kind, "--cores", str(cores),
+        "--folder", str(folder), "--entities", str(source.entities),
+        "--fragments", str(source.fragments_count),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     watched = _Watched()
@@ -222,10 +224,8 @@ def _proportional(pid: int) -> int:
 def _show(name: str, figures: dict[str, Any]) -> None:
     recall = "" if figures.get("recall") is None else f"{figures['recall']:.3f}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in figures["steps"].items())
-    print(
-        f"{name:<22}{figures['seconds']:>9.1f}{figures['cpu']:>9.1f}{figures['peak'] / 1e6:>9.0f}{recall:>11}   {steps}",
-        flush=True,
-    )
+    costs = f"{figures['seconds']:>9.1f}{figures['cpu']:>9.1f}{figures['peak'] / 1e6:>9.0f}"
+    print(f"{name:<22}{costs}{recall:>11}   {steps}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Annotated documents that never lie on a disk: entities around Gaussian centres, mentions around entities.
 
-Every fragment is made anew from its number, the same each time. Each entity is mentioned the same number of times,
-in fragments far apart, so nearly every mention is a partial aggregate of its own: the hardest corpus for an index.
+Every fragment is made anew from its number, the same each time. Each entity is mentioned the same number of
+times, in fragments far apart, so nearly every mention is a partial aggregate of its own: the hardest corpus
+for an index.
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,10 @@
-"""What `benchmarks.index` is compared with: the same index from one process, in plain NumPy, pyarrow and Lance.
+"""What `benchmarks.index` is compared with: the same index from one process, in plain NumPy, pyarrow and
+Lance.
 
 It does the same work: partial aggregates of every fragment stay on the disk (here one file for each bucket of
-entities, which a later night could go on from), the entity table goes to Parquet with the same columns, its vectors
-to a Lance table with the same indexes, and recall@10 is measured on as many entities. It knows no plan, no versions,
-no resumption and no odd input.
+entities, which a later night could go on from), the entity table goes to Parquet with the same columns, its
+vectors to a Lance table with the same indexes, and recall@10 is measured on as many entities. It knows no
+plan, no versions, no resumption and no odd input.
 """
 
 import hashlib

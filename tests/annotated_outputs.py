@@ -1,4 +1,4 @@
-"""Annotated outputs for the tests of luke_batch/index: files as `luke-batch annotate` names and marks them."""
+"""Annotated outputs for the tests of luke_batch/index: files named and marked as `annotate` does it."""
 
 import json
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ MENTION = pa.struct(
 def document(
     id: str, mentions: Sequence[tuple[str, str | None]], lang: str = "en", **more: Any
 ) -> dict[str, Any]:
-    """A document whose text is its mentions, (surface, label), with blanks between; `more`: qids, titles, vectors
-    by position.
+    """A document whose text is its mentions, (surface, label), with blanks between; `more`: qids, titles,
+    vectors by position.
     """
     found: list[dict[str, Any]] = []
     text = ""

@@ -96,11 +96,11 @@ def build(
 ) -> None:
     """Make INDEX hold what ANNOTATED holds now: only what is new, changed or gone is worked on.
 
-    Options that are left out are those that INDEX was built with. A killed build leaves the old version, and the
-    same command goes on.
+    Options that are left out are those that INDEX was built with. A killed build leaves the old version, and
+    the same command goes on.
 
-    Exit codes: 0 done, or nothing to do; 2 bad usage, or ANNOTATED or INDEX cannot be used; 4 stopped: the same
-    command goes on; 1 unexpected error.
+    Exit codes: 0 done, or nothing to do; 2 bad usage, or ANNOTATED or INDEX cannot be used; 4 stopped: the
+    same command goes on; 1 unexpected error.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     from luke_batch.distributed.index import build_index
@@ -123,7 +123,7 @@ def search(
         list[str] | None,
         typer.Argument(
             metavar="[QUERY]…",
-            help="Name, key or Wikidata item of an entity, or a text with its mention in [[double brackets]].",
+            help="Name, key or Wikidata item of an entity, or a text with its mention in [[brackets]].",
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Entities to find for each query.")] = 10,
@@ -230,7 +230,9 @@ def _show_built(built: "Built", *, quiet: bool, json: bool) -> None:
 def _answers(
     index: "EntityIndex", asked: list[str], k: int, *, labels: list[str], languages: list[str], least: int
 ) -> list[dict[str, Any]]:
-    """One object for each query: the entity that it names, how many others bear that name, and what was found."""
+    """One object for each query: the entity that it names, how many others bear that name, and what was
+    found.
+    """
     found = index.search(asked, k, labels=labels, languages=languages, least=least)
     rows: list[list[dict[str, Any]]] = [[] for _ in asked]
     for row in found.to_pylist():

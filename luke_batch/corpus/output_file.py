@@ -46,7 +46,9 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
 
 @lru_cache(maxsize=64)
 def leaf_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Paths of the Parquet columns of a table; pyarrow tells them only of a file, which costs as much as an output."""
+    """Paths of the Parquet columns of a table; pyarrow tells them only of a file, which costs as much as an
+    output.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema

@@ -1,7 +1,7 @@
 """A whole build: plan -> aggregate fragments -> merge buckets -> index vectors -> measure recall -> publish.
 
-Whoever calls says how the tasks of a step are run; here they run one after another, `distributed/index.py` runs
-them on Ray.
+Whoever calls says how the tasks of a step are run; here they run one after another, `distributed/index.py`
+runs them on Ray.
 """
 
 import json
@@ -45,7 +45,9 @@ RunnerFor = Callable[[int], Runner]
 
 
 def in_threads(task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
-    """Run the tasks in this process, as many at a time as it has cores: they spend their time outside of Python."""
+    """Run the tasks in this process, as many at a time as it has cores: they spend their time outside of
+    Python.
+    """
     threads = 1 if alone else min(len(items), len(os.sched_getaffinity(0)))
     if threads <= 1:
         yield from map(task, items)
@@ -92,8 +94,8 @@ def build(
     """Make the index hold exactly the fragments of `sources`.
 
     Args:
-        sources: annotated outputs. folder: of the index. config: its settings. runner_for: chooses what runs the tasks. tell: is told each
-        step in a line.
+        sources: annotated outputs. folder: of the index. config: its settings. runner_for: chooses what runs
+        the tasks. tell: is told each step in a line.
 
     Raises:
         UsageError: something cannot be used; the index is as it was.
@@ -282,7 +284,7 @@ def _warnings(manifest: Manifest) -> list[str]:
     recall = manifest.recall
     if recall is not None and recall["value"] < recall["floor"]:
         found.append(
-            f"recall@{recall['depth']} is {recall['value']:.3f}, below {recall['floor']:g}: raise --probes, or choose"
-            " another --variant"
+            f"recall@{recall['depth']} is {recall['value']:.3f}, below {recall['floor']:g}: raise --probes,"
+            " or choose another --variant"
         )
     return found

@@ -49,9 +49,8 @@ class EntityTable:
         names = schema.names if columns is None else ["id", *(name for name in columns if name != "id")]
         parts = [pa.schema([schema.field(name) for name in names]).empty_table()]
         buckets = wanted >> (ID_BITS - self._bits)
-        for bucket in np.unique(buckets).tolist():
-            if bucket in self._files:
-                parts.append(_rows(self._files[bucket], wanted[buckets == bucket], names))
+        present = (bucket for bucket in np.unique(buckets).tolist() if bucket in self._files)
+        parts += [_rows(self._files[bucket], wanted[buckets == bucket], names) for bucket in present]
         return pa.concat_tables(parts)
 
     def named(self, name: str) -> list[int]:

@@ -1,7 +1,7 @@
 """The vectors of entities in one file that FAISS reads, `entities.faiss`: unit vectors, inner product, ids.
 
-FAISS keeps no columns, so what is shown and filtered comes from the entity table, whose columns without vectors
-are held in memory. An update writes the file anew: FAISS has no way to share what stays.
+FAISS keeps no columns, so what is shown and filtered comes from the entity table, whose columns without
+vectors are held in memory. An update writes the file anew: FAISS has no way to share what stays.
 """
 
 from collections.abc import Mapping

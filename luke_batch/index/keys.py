@@ -1,10 +1,10 @@
 """Entity keys of mentions, and names as they are compared.
 
-A key says its kind: `qid:Q42`, `title:Douglas Adams`, `surface:PER:douglas adams`. In the label of the last kind
-`:` and `%` are percent-encoded, so that no two pairs of label and surface share a key.
+A key says its kind: `qid:Q42`, `title:Douglas Adams`, `surface:PER:douglas adams`. In the label of the last
+kind `:` and `%` are percent-encoded, so that no two pairs of label and surface share a key.
 
-Surfaces and titles may hold anything that Unicode has. Compared are their NFKC forms without control, format and
-unassigned characters, blanks joined; a mention of which nothing is left has no such key.
+Surfaces and titles may hold anything that Unicode has. Compared are their NFKC forms without control, format
+and unassigned characters, blanks joined; a mention of which nothing is left has no such key.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The vectors of entities in a Lance table, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that
-changed and adds them to the inverted file as a segment with the same cells. Cells are trained anew once half of the
-entities have changed since, after 16 updates, or where the settings ask for others.
+changed and adds them to the inverted file as a segment with the same cells. Cells are trained anew once half
+of the entities have changed since, after 16 updates, or where the settings ask for others.
 """
 
 import shutil

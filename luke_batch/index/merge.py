@@ -1,7 +1,7 @@
 """Live partial aggregates of some entities -> their rows of the entity table.
 
-Partial sums of an entity are added one after another in the order of its fragments' keys, in float64. So its row
-depends on the live fragments alone, bit for bit, however many nights they came in.
+Partial sums of an entity are added one after another in the order of its fragments' keys, in float64. So its
+row depends on the live fragments alone, bit for bit, however many nights they came in.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
 """Packs: files with the partial aggregates of some fragments, sorted by entity.
 
-Rows are sorted by id, key and fragment, and cut into batches of neighbouring ids, so that what belongs to a range
-of ids is read alone. The format is Arrow IPC, uncompressed: an update reads few rows of many batches, and vectors
-neither compress nor repeat (see docs/architecture.md for what Parquet costs here).
+Rows are sorted by id, key and fragment, and cut into batches of neighbouring ids, so that what belongs to a
+range of ids is read alone. The format is Arrow IPC, uncompressed: an update reads few rows of many batches,
+and vectors neither compress nor repeat (see docs/architecture.md for what Parquet costs here).
 
-The metadata of a pack names its fragments and its policy. A pack is written under another name and renamed, and
-never changes: so one that a killed build has left is taken over by the next.
+The metadata of a pack names its fragments and its policy. A pack is written under another name and renamed,
+and never changes: so one that a killed build has left is taken over by the next.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a build has to do: which fragments came and went since the last version, and how entities are divided."""
+"""What a build has to do: which fragments came and went since the last version, and how entities lie."""
 
 import hashlib
 from collections.abc import Sequence
@@ -105,7 +105,9 @@ def bucket_range(bucket: int, bits: int) -> tuple[int, int]:
 
 
 def pack_uses(packs: Path, live: Sequence[Held], plan: Plan, base: Version | None) -> tuple[PackUse, ...]:
-    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is None."""
+    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is
+    None.
+    """
     before = set() if base is None else {each.fragment.key for each in base.held()}
     gone = plan.gone if base is not None else ()
     uses: dict[str, PackUse] = {}

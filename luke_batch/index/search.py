@@ -42,6 +42,11 @@ class EntityIndex:
         return cls(IndexFolder(path).searchable())
 
     @property
+    def _where(self) -> str:
+        """For messages."""
+        return f"INDEX {self._version.folder.parent.parent}"
+
+    @property
     def manifest(self) -> Manifest:
         """What the version says of itself: model, policy, counts, recall."""
         return self._version.manifest
@@ -61,17 +66,17 @@ class EntityIndex:
     ) -> pa.Table:
         """The `k` nearest entities of each query, by query, nearest first.
 
-        A query is the name, key or Wikidata item of an entity, which is then left out of what is found, or a text
-        in which a mention is marked with double brackets. A name that several entities share is that of the one
-        with most mentions under it.
+        A query is the name, key or Wikidata item of an entity, which is then left out of what is found, or a
+        text in which a mention is marked with double brackets. A name that several entities share is that of
+        the one with most mentions under it.
 
         Args:
             queries: as above. k: how many for each. labels, languages: of entities that may be found, any of
             these. least: number of mentions that they must have.
 
         Returns:
-            Columns query (int32, index into `queries`), id, score (cosine, float32), key, name, label, languages,
-            count.
+            Columns query (int32, index into `queries`), id, score (cosine, float32), key, name, label,
+            languages, count.
 
         Raises:
             UsageError: no entity has that name, or a text cannot be embedded.
@@ -95,8 +100,8 @@ class EntityIndex:
         self._check(k)
         if vectors.ndim != 2 or vectors.shape[1] != self._table.dimension:
             raise UsageError(
-                f"vectors of shape {vectors.shape}: the index has {self._table.dimension} dimensions; pass (n,"
-                f" {self._table.dimension})"
+                f"vectors of shape {vectors.shape}: the index has {self._table.dimension} dimensions; pass"
+                f" (n, {self._table.dimension})"
             )
         wanted = Filter(tuple(labels), tuple(languages), least)
         return self._searcher.nearest(unit(vectors), k, wanted)
@@ -109,8 +114,8 @@ class EntityIndex:
         for name, ids in found.items():
             if not ids:
                 raise UsageError(
-                    f"no entity of INDEX {self._version.folder.parent.parent} is named {name!r}; search with a text"
-                    f" instead, its mention marked: '… {OPEN}{name}{CLOSE} …'"
+                    f"no entity of {self._where} is named {name!r}; search with a text instead, its mention"
+                    f" marked: '… {OPEN}{name}{CLOSE} …'"
                 )
         return [found[query][0] if text is None else None for query, text in zip(queries, texts, strict=True)]
 
@@ -144,15 +149,14 @@ class EntityIndex:
     @cached_property
     def _embedder(self) -> Embedder:
         manifest = self._version.manifest
-        where = f"INDEX {self._version.folder.parent.parent}"
         if self._version.config.policy.column != "mention_embeddings":
             raise UsageError(
-                f"{where} holds {self._version.config.policy.column}, and a text gets a mention's vector; search by"
-                " name"
+                f"{self._where} holds {self._version.config.policy.column}, and a text gets a mention's"
+                " vector; search by name"
             )
         if manifest.model is None:
             raise UsageError(
-                f"{where}: its annotated files do not name the model that made them; search by name"
+                f"{self._where}: its annotated files do not name the model that made them; search by name"
             )
         return Embedder(manifest.model)
 

@@ -1,8 +1,8 @@
 """Annotated outputs as an index sees them: their fragments, and the model that made their vectors.
 
-A fragment is one output file. Its key is the file's name with the hash of the output that it lies in: keys of one
-output sort by name alone, so that sums do not depend on where a corpus lies. A file may be rewritten under its
-name (`luke-batch replay`), so its content counts as well.
+A fragment is one output file. Its key is the file's name with the hash of the output that it lies in: keys of
+one output sort by name alone, so that sums do not depend on where a corpus lies. A file may be rewritten
+under its name (`luke-batch replay`), so its content counts as well.
 """
 
 import hashlib
@@ -149,7 +149,8 @@ class AnnotatedSource:
             raise InputError(f"ANNOTATED {self.name} cannot be listed: {error}") from error
         if not files:
             raise InputError(
-                f"ANNOTATED {self.name} holds no committed file; run `luke-batch annotate INPUT {self.name}` first"
+                f"ANNOTATED {self.name} holds no committed file; run `luke-batch annotate INPUT {self.name}`"
+                " first"
             )
         return files
 
@@ -247,6 +248,6 @@ def check_alike(fragments: Sequence[Fragment]) -> None:
         else:
             continue
         raise InputError(
-            f"{first.where} and {other.where} hold {what}, which cannot be compared; finish `luke-batch annotate`"
-            " with one model first, or build one index for each"
+            f"{first.where} and {other.where} hold {what}, which cannot be compared; finish `luke-batch"
+            " annotate` with one model first, or build one index for each"
         )

@@ -16,8 +16,8 @@ def summary(built: Built) -> Iterator[str]:
     kinds = ("new", "replaced", "removed", "kept")
     yield f"fragments  {', '.join(f'{changes[kind]:,} {kind}' for kind in kinds)}"
     yield (
-        f"entities   {manifest.entities:,} of {manifest.mentions:,} mentions; {changes['entities_changed']:,} new or"
-        f" changed, {changes['entities_removed']:,} removed"
+        f"entities   {manifest.entities:,} of {manifest.mentions:,} mentions; {changes['entities_changed']:,}"
+        f" new or changed, {changes['entities_removed']:,} removed"
     )
     vectors = manifest.vectors
     cells = (
@@ -26,5 +26,6 @@ def summary(built: Built) -> Iterator[str]:
     yield f"vectors    {manifest.dimension} dimensions, {vectors['variant']}{cells}"
     recall = manifest.recall
     if recall is not None:
-        yield f"recall@{recall['depth']}  {recall['value']:.3f} of exact search, {recall['sample']:,} entities sampled"
+        found = f"{recall['value']:.3f} of exact search, {recall['sample']:,} entities sampled"
+        yield f"recall@{recall['depth']}  {found}"
     yield f"index      {folder}, version {manifest.number}, {built.seconds:,.1f} s"

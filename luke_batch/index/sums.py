@@ -17,8 +17,8 @@ def segment_sums(vectors: NDArray[Any], order: Ints, starts: Ints) -> NDArray[np
     """Sums of runs of rows, each added one after another.
 
     Args:
-        vectors: (n, dimension), float32 or float64. order: the rows in the order of the sums, (n,). starts: where
-        each sum begins in `order`, ascending from 0.
+        vectors: (n, dimension), float32 or float64. order: the rows in the order of the sums, (n,). starts:
+        where each sum begins in `order`, ascending from 0.
 
     Returns:
         (sums, dimension). A sum depends on its own rows and their order alone.

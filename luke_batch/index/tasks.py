@@ -1,4 +1,5 @@
-"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is collected.
+"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is
+collected.
 
 A task that is done before is not done again: packs are known by the fragments that they name, buckets by the
 record that is written after their files.
@@ -167,7 +168,7 @@ def _without(table: pa.Table | None, ids: np.ndarray[Any, Any]) -> pa.Table | No
 
 
 def _write_parquet(table: pa.Table, path: Path, plain: str | None = None) -> None:
-    """Write `table` as a whole; column `plain` without dictionary and compression, which vectors only cost."""
+    """Write `table` as a whole; column `plain`, of vectors, without dictionary and compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     codec: Any = "zstd"

@@ -2,14 +2,14 @@
 
     INDEX/index.json                  marks the folder as an index
     INDEX/current -> versions/000002  the version that is searched: a link, replaced as a whole
-    INDEX/versions/000002/            manifest.json, fragments.parquet, entities/*.parquet, names/*.parquet and
-                                      the vector index, such as entities.lance/
+    INDEX/versions/000002/            manifest.json, fragments.parquet, entities/*.parquet, names/*.parquet
+                                      and the vector index, such as entities.lance/
     INDEX/packs/*.arrow               partial aggregates of fragments, see `packs`
     INDEX/building/                   what a build has made so far
 
-A version never changes. A build makes the next one beside it, out of links to files that stay and of new files,
-and then swaps the link; so searches see the old version until that moment, and a build that is killed leaves it as
-it was. The version before the current one is kept for searches that are under way.
+A version never changes. A build makes the next one beside it, out of links to files that stay and of new
+files, and then swaps the link; so searches see the old version until that moment, and a build that is killed
+leaves it as it was. The version before the current one is kept for searches that are under way.
 """
 
 import fcntl
@@ -102,7 +102,7 @@ class Version:
             found = values.get("schema")
         except (OSError, ValueError, AttributeError) as error:
             raise OutputError(
-                f"INDEX {folder.parent.parent}: version {folder.name} cannot be read ({error}); build the index"
+                f"INDEX {folder.parent.parent}: version {folder.name} cannot be read ({error}); build it"
                 " again into an empty folder"
             ) from error
         if found != SCHEMA:
@@ -132,8 +132,8 @@ class IndexFolder:
     def __init__(self, path: str) -> None:
         if "://" in path:
             raise OutputError(
-                f"INDEX {path}: an index is a local folder, as its files are linked and mapped; build it on a disk"
-                " and copy the folder of its current version to the store"
+                f"INDEX {path}: an index is a local folder, as its files are linked; build it on a disk and"
+                " copy the folder of its current version to the store"
             )
         self.path = Path(path).expanduser().absolute()
 
@@ -195,7 +195,7 @@ class IndexFolder:
             os.close(handle)
 
     def publish(self, manifest: Manifest, held: list[Held]) -> Version:
-        """Make what lies in `building/version` the current version, and remove what nothing needs any more."""
+        """Make what lies in `building/version` the current version, and remove what nobody needs."""
         made = self.building / "version"
         _write_fragments(made / "fragments.parquet", held)
         write_whole(
@@ -240,8 +240,8 @@ class IndexFolder:
             )
         if found != SCHEMA:
             raise OutputError(
-                f"INDEX {self.path} holds {found} and this version of luke-batch knows {SCHEMA}; build into an"
-                " empty folder"
+                f"INDEX {self.path} holds {found} and this version of luke-batch knows {SCHEMA}; build into"
+                " an empty folder"
             )
 
 

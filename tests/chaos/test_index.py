@@ -1,4 +1,6 @@
-"""`luke-batch index build` is killed at random moments: the index stays searchable, and the next build finishes."""
+"""`luke-batch index build` is killed at random moments: the index stays searchable, and the next build
+finishes.
+"""
 
 import logging
 import random
@@ -35,8 +37,8 @@ def address() -> Iterator[str]:
 
 
 def test_kills(tmp_path: Path, seed: int, address: str) -> None:
-    """After each kill every search answers as the old version did, or as the new one where that was published; what
-    the next build makes is what a build from nothing makes.
+    """After each kill every search answers as the old version did, or as the new one where that was
+    published; what the next build makes is what a build from nothing makes.
     """
     rng = random.Random(seed)
     output, index = tmp_path / "out", tmp_path / "index"

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import luke_batch
+from luke_batch import Annotator, JobConfig
 from luke_batch.cli import run as command
 from luke_batch.distributed.index import build_index
 from luke_batch.errors import InputError
@@ -45,25 +48,25 @@ def test_ray_builds_what_one_process_does(index: Path, annotated: Annotated, tmp
     assert tables[0]["count"].to_numpy().sum() == mentions
 
 
-def test_a_marked_mention_finds_its_own_entity(index: Path) -> None:
+def test_a_marked_mention_is_embedded_like_the_annotated_ones(index: Path, checkpoint: Path) -> None:
     """The query is embedded by the model that the annotated files name, and so gets the vector that the same
     mention of the same sentence has.
     """
     opened = EntityIndex.open(str(index))
-    entities = opened.entities().to_table().to_pylist()
-    single = next(
-        row
-        for row in entities
-        if row["count"] == 1 and row["contexts"][0]["text"] in LANGUAGES.values() and row["label"]
-    )
-    context = single["contexts"][0]
-    text, start, end = context["text"], context["start"], context["end"]
-    marked = f"{text[:start]}[[{text[start:end]}]]{text[end:]}"
-    found = opened.search([marked, single["key"]], 3)
-    first = found.filter(found["query"].to_numpy() == 0).to_pylist()[0]
-    assert first["key"] == single["key"]
-    assert first["score"] == pytest.approx(1, abs=0.05)
-    assert single["key"] not in found.filter(found["query"].to_numpy() == 1)["key"].to_pylist()
+    text = LANGUAGES["en"]
+    start = text.index("Paris")
+    heads = [{"head": "embeddings", "spans": "given", "of": "mentions"}]
+    models = {"main": {"path": str(checkpoint)}}
+    columns = {"id_column": None, "mentions_column": "given"}
+    config = JobConfig.model_validate({"input": columns, "models": models, "heads": heads})
+    table = pa.table({"text": [text], "given": [[{"start": start, "end": start + len("Paris")}]]})
+    (vector,) = Annotator.from_config(config).annotate(table)["mention_embeddings"].to_pylist()[0]
+    marked = f"{text[:start]}[[Paris]]{text[start + len('Paris') :]}"
+    name = opened.entities().head(1)["key"][0].as_py()
+    found = opened.search([name, marked], 3)
+    expected = opened.nearest(np.array([vector], np.float32), 3)
+    assert found.filter(found["query"].to_numpy() == 1)["key"].to_pylist() == expected["key"].to_pylist()
+    assert name not in found.filter(found["query"].to_numpy() == 0)["key"].to_pylist()
 
 
 def test_the_command_line(

@@ -249,7 +249,7 @@ def test_other_wrong_searches(index: Path, tmp_path: Path) -> None:
         EntityIndex.open(str(tmp_path / "foreign.index")).search(["I met [[Ada]]."])
 
 
-def test_a_missing_library_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
     import sys
 

@@ -48,8 +48,8 @@ _night = st.dictionaries(st.integers(0, 5), st.one_of(st.none(), _fragment), max
 def test_nights_equal_one_build(
     nights: list[dict[int, Any]], bits: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """After any sequence of added, changed and removed fragments, entities, counts and vectors are those of a build
-    from nothing, bit for bit, and so is what is searched.
+    """After any sequence of added, changed and removed fragments, entities, counts and vectors are those of a
+    build from nothing, bit for bit, and so is what is searched.
     """
     folder = tmp_path_factory.mktemp("nights")
     output, index = folder / "out", folder / "index"
