@@ -63,6 +63,10 @@ bench-plan: $(STAMP) ## time planning over 10,000 files
 bench-driver: $(STAMP) ## run 100,000 fragments through the driver, without models
 	$(BIN)/python -m benchmarks.driver
 
+.PHONY: bench-index
+bench-index: $(STAMP) ## build and search an index of a million entities, beside a plain script
+	$(BIN)/python -m benchmarks.index
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .
