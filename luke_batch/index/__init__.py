@@ -7,6 +7,7 @@ mentions    a table of annotated documents -> mentions that have a key and a vec
 counts      counted strings (aliases, labels, languages) of groups, in NumPy
 partials    mentions of one fragment -> one row for each of its entities
 packs       rows of partials in files, sorted by entity
+repacking   many small files of them into few
 merge       live partials of some entities -> their rows of the entity table
 sources     annotated outputs: their fragments, and the model that made their vectors
 plan        what changed since the last version, and into how many buckets the entities go

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from luke_batch.errors import InputError
 from luke_batch.index.packs import open_pack
 from luke_batch.index.plan import Plan, bucket_bits, digest_of, make_plan, pack_uses
 from luke_batch.index.recall import DEPTH
+from luke_batch.index.repacking import Repacking, wanted
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import UNKNOWN, Sources
 from luke_batch.index.tasks import Aggregation, Bucket, Indexing, Merge
@@ -138,13 +139,23 @@ def _aggregate(
         for number, key in enumerate(facts.fragments):
             figures = facts.mentions[number], facts.rows[number], facts.skipped[number]
             held.append(Held(fragments[key], name, number, *figures))
-    held.sort(key=lambda each: each.fragment.key)
     if not any(each.mentions for each in held):
         skipped = _skipped(held)
         why = "; ".join(f"{count:,} {reason}" for reason, count in skipped.items()) or "they have no mentions"
         names = ", ".join(member.name for member in sources.members)
         raise InputError(f"ANNOTATED {names}: no mention can be indexed ({why}); nothing was changed")
-    return held
+    return sorted(_repacked(held, folder.packs, run), key=lambda each: each.fragment.key)
+
+
+def _repacked(held: list[Held], packs: Path, run: Runner) -> list[Held]:
+    """The same fragments in fewer packs, where there are too many."""
+    groups = wanted(packs, held)
+    moved: dict[str, Held] = {}
+    fragments = {each.fragment.key: each for each in held}
+    for name in run(Repacking(packs), groups):
+        for number, key in enumerate(open_pack(packs / name).facts.fragments):
+            moved[key] = replace(fragments[key], pack=name, number=number)
+    return [moved.get(each.fragment.key, each) for each in held]
 
 
 @dataclass(frozen=True, slots=True)

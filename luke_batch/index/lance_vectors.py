@@ -5,6 +5,7 @@ changed and adds them to the inverted file as a segment with the same cells. Cel
 of the entities have changed since, after 16 updates, or where the settings ask for others.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -21,6 +22,8 @@ from luke_batch.errors import MissingDependencyError
 from luke_batch.index.vectors import FOUND, SHOWN, Filter, Layout, Update, searched
 from luke_batch.index.versions import link_tree
 
+# Lance warns of what is meant, such as fewer cells than asked for where there are few vectors.
+os.environ.setdefault("LANCE_LOG", "error")
 try:
     import lance
 except ImportError as error:

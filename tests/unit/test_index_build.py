@@ -130,6 +130,32 @@ def remove(output: Path, source: str, content: str) -> None:
         path.unlink()
 
 
+def test_packs_of_many_nights_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And packs with many dead rows are written anew; the entities stay the same."""
+    monkeypatch.setattr("luke_batch.index.repacking._SMALL_PACKS", 3)
+    output, index = tmp_path / "out", tmp_path / "index"
+    most = 0
+    for number in range(8):
+        night = [
+            document(f"{number}.{row}", [("Ada", "PER"), ("Ada", "PER"), (f"N{number}", "PER")])
+            for row in (0, 1)
+        ]
+        put_output(output, f"s{number}", night, seed=number)
+        run(output, index)
+        most = max(most, len(list((index / "packs").iterdir())))
+    assert most <= 4
+    for number in range(7):
+        remove(output, f"s{number}", "aaaaaaaaaaaa")
+    run(output, index)
+    run(output, tmp_path / "scratch")
+    assert rows(index) == rows(tmp_path / "scratch")
+    sizes = [
+        sum(path.stat().st_size for path in (each / "packs").iterdir())
+        for each in (index, tmp_path / "scratch")
+    ]
+    assert sizes[0] < 1.2 * sizes[1]
+
+
 def test_a_second_build_has_nothing_to_do(tmp_path: Path) -> None:
     """The version stays, and nothing is left behind."""
     output, index = tmp_path / "out", tmp_path / "index"
@@ -310,3 +336,22 @@ def test_an_index_may_be_moved(tmp_path: Path) -> None:
     run(tmp_path / "out", tmp_path / "index")
     shutil.move(tmp_path / "index", tmp_path / "elsewhere")
     assert [row["name"] for row in rows(tmp_path / "elsewhere")] == ["Ada"]
+
+
+def test_other_programs_open_it(tmp_path: Path) -> None:
+    """DuckDB the entities and LanceDB the vectors, as the documentation says."""
+    import duckdb
+    import lancedb
+
+    put_output(
+        tmp_path / "out", "s", [document("a", [("Ada", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0]})]
+    )
+    run(tmp_path / "out", tmp_path / "index")
+    current = tmp_path / "index" / "current"
+    query = f"SELECT name, languages[1].language, vector FROM '{current}/entities/*.parquet' ORDER BY name"
+    assert duckdb.execute(query).fetchall()[0] == ("Ada", "en", [1.0, 0.0, 0.0, 0.0])
+    table: Any = lancedb.connect(current).open_table("entities")
+    nearest = (
+        table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
+    )
+    assert nearest.limit(1).to_arrow()["name"].to_pylist() == ["Ada"]
