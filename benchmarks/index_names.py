@@ -1,10 +1,10 @@
 """What the neighbours of entities are: `python -m benchmarks.index_names INDEX`, of news in twelve languages.
 
     labels    for the entities of most mentions, how many of their ten nearest have their label
-    scripts   for names in two scripts, at which place of the ten nearest the other one is found, from either side
+    scripts   for names in two scripts, the place of the other one among the ten nearest, from each side
 
-The index is that of NTREX in docs/index.md. The first list is not chosen by hand; the pairs are those of the entities
-of most mentions whose name also occurs in another script.
+The index is that of NTREX in docs/index.md. The first list is not chosen by hand; the pairs are those of the
+entities of most mentions whose name also occurs in another script.
 """
 
 import argparse

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from luke_batch.index.search import EntityIndex
     from luke_batch.index.settings import IndexConfig
 
-app = typer.Typer(help="Build and search an index of entity vectors.", no_args_is_help=True)
+app = typer.Typer(help="Build and search an index of entity vectors.")
 
 Index = Annotated[str, typer.Argument(metavar="INDEX", help="Folder of the index.")]
-_POLICY = ("column", "keys", "case", "normalise", "id_column", "text_column", "lang_column", "contexts")
 _NONE = "none"
 
 
@@ -148,19 +147,23 @@ def search(
 
     Exit codes: 0 done; 2 bad usage, no such entity, or INDEX cannot be used; 1 unexpected error.
     """
+    from rich.console import Console
+
     from luke_batch.errors import UsageError
     from luke_batch.index.search import EntityIndex
+    from luke_batch.index.summary import print_answer
 
     asked = [*(queries or []), *(_lines(file) if file is not None else [])]
     if not asked:
         raise UsageError("index search: give a query, or --queries FILE")
     opened = EntityIndex.open(index)
     answers = _answers(opened, asked, k, labels=label or [], languages=language or [], least=least)
+    console = Console(highlight=False)
     for answer in answers:
         if json:
             typer.echo(json_text.dumps(answer, ensure_ascii=False))
         else:
-            _show_answer(answer)
+            print_answer(answer, console)
 
 
 def configured(index: str, given: dict[str, Any]) -> "IndexConfig":
@@ -187,7 +190,7 @@ def configured(index: str, given: dict[str, Any]) -> "IndexConfig":
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise ConfigError(f"--{name} {first['input']!r}: {first['msg'].lower()}") from None
+        raise ConfigError(f"--{name} {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
 
 
 def _lines(path: str) -> list[str]:
@@ -246,39 +249,3 @@ def _answers(
             {"query": query, "entity": named[0] if named else None, "same_name": named[1:], "found": hits}
         )
     return answers
-
-
-def _show_answer(answer: dict[str, Any]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    def shown(value: object) -> Text:
-        return Text("".join(c if c.isprintable() else " " for c in str(value)))
-
-    entity, others = answer["entity"], len(answer["same_name"])
-    title = (
-        answer["query"]
-        if entity is None
-        else f"{entity['name']} ({entity['key']}, {entity['count']:,} mentions)"
-    )
-    if others:
-        title += f", one of {others + 1} entities of that name"
-    console = Console(highlight=False)
-    console.print(shown(title), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("cosine", "name", "label", "mentions", "languages", "key"):
-        table.add_column(name, justify="right" if name in ("cosine", "mentions") else "left", overflow="fold")
-    for hit in answer["found"]:
-        languages = " ".join(hit["languages"])
-        cells = (
-            f"{hit['score']:.3f}",
-            hit["name"],
-            hit["label"] or "",
-            f"{hit['count']:,}",
-            languages,
-            hit["key"],
-        )
-        table.add_row(*map(shown, cells))
-    console.print(table if answer["found"] else shown("nothing found"))

@@ -12,8 +12,11 @@ merge       live partials of some entities -> their rows of the entity table
 sources     annotated outputs: their fragments, and the model that made their vectors
 plan        what changed since the last version, and into how many buckets the entities go
 tasks       the work of a build in independent tasks
+runners     what runs them: this process, or Ray
+making      the version that a build makes, step by step
 build       a whole build, whoever runs the tasks
 versions    the folder of an index: versions, and the link that names the current one
+manifest    what a version says of itself
 entities    reads the entity table of a version
 vectors     what an index over the vectors must do; `lance_vectors` and `faiss_vectors` do it
 recall      recall@10 of the vector index against exact search

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from luke_batch.arrays import FloatArray
 from luke_batch.index.counts import Ints
 from luke_batch.index.keys import ID_BITS, ids_of, name_ids
+from luke_batch.index.manifest import Version
 from luke_batch.index.merge import entity_schema
-from luke_batch.index.versions import Version
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset

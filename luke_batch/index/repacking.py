@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from luke_batch.index.manifest import Held
 from luke_batch.index.packs import PackFacts, Rows, open_pack, rows_of, write_rows
-from luke_batch.index.versions import Held
 
 _SMALL_BYTES = 16 * 2**20
 """Live vectors below which a pack is small."""

@@ -14,9 +14,10 @@ import pyarrow as pa
 from luke_batch.arrays import FloatArray
 from luke_batch.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
+from luke_batch.index.manifest import Manifest, Version
 from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
 from luke_batch.index.vectors import Filter, vector_index
-from luke_batch.index.versions import IndexFolder, Manifest, Version
+from luke_batch.index.versions import IndexFolder
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset

@@ -143,7 +143,7 @@ def test_vectors_that_do_not_go_with_the_mentions(tmp_path: Path, output: Path) 
 
 
 def test_nothing_annotated(tmp_path: Path) -> None:
-    """No such folder, or one without a committed file; the index is not even begun."""
+    """No such folder, or one without a committed file, or one that is named twice."""
     with pytest.raises(InputError, match="holds no committed file; run `luke-batch annotate"):
         run(tmp_path / "nowhere", tmp_path / "index")
     with pytest.raises(InputError, match="is named twice"):
