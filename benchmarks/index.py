@@ -41,7 +41,7 @@ _NIGHT_SHARE = 100
 """One fragment of so many is another on the second night."""
 _QUERIES = 300
 _WARM_UP = 20
-_SAMPLE_SECONDS = 0.25
+_SAMPLE_SECONDS = 1.0
 
 
 def main() -> None:
