@@ -190,7 +190,9 @@ def configured(index: str, given: dict[str, Any]) -> "IndexConfig":
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise ConfigError(f"--{name} {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise ConfigError(
+            f"--{name} {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from None
 
 
 def _lines(path: str) -> list[str]:

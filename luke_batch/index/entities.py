@@ -77,11 +77,11 @@ class EntityTable:
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
-        """Ids and unit vectors of all entities, by id, some thousand at a time."""
+        """Ids and vectors of all entities, by id, some thousand at a time."""
         for path in self._files.values():
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH_ROWS, columns=["id", "vector"], use_threads=False):
-                    yield batch.column("id").to_numpy(), unit(vectors_of(batch.column("vector")))
+                    yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
 
     @cached_property
     def _index(self) -> tuple[Ints, Ints, Ints]:

@@ -47,7 +47,7 @@ class FaissVectors:
             index = faiss.index_factory(update.dimension, description, faiss.METRIC_INNER_PRODUCT)
             index.train(_training_set(table, update.entities, layout.partitions * _TRAINING_VECTORS))
         for ids, vectors in table.batches():
-            index.add_with_ids(vectors, ids)
+            index.add_with_ids(unit(vectors), ids)
         faiss.write_index(index, str(update.folder / FILE))
         return {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
 
@@ -101,4 +101,4 @@ class FaissSearcher:
 def _training_set(table: EntityTable, entities: int, most: int) -> FloatArray:
     """Every n-th vector, so that about `most` are taken."""
     step = max(1, entities // most)
-    return np.concatenate([vectors[::step] for _, vectors in table.batches()])
+    return np.concatenate([unit(vectors[::step]) for _, vectors in table.batches()])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.arrays import FloatArray
 from luke_batch.errors import MissingDependencyError
-from luke_batch.index.vectors import FOUND, SHOWN, Filter, Layout, Update, searched
+from luke_batch.index.vectors import FOUND, SEARCHED, SHOWN, Filter, Layout, Update, searched
 from luke_batch.index.versions import link_tree
 
 # Lance warns of what is meant, such as fewer cells than asked for where there are few vectors.
@@ -32,7 +32,6 @@ except ImportError as error:
     ) from error
 
 TABLE = "entities.lance"
-_COLUMNS = (*SHOWN, "vector")
 _BATCH_ROWS = 8192
 _REMOVED_AT_ONCE = 10_000
 _TRAIN_SHARE = 0.5
@@ -156,15 +155,15 @@ def _write(update: Update, target: Path) -> None:
 
 
 def _reader(files: list[Path]) -> pa.RecordBatchReader:
-    schema = searched(pq.read_schema(files[0]).empty_table().select(_COLUMNS)).schema
+    schema = searched(pq.read_schema(files[0]).empty_table().select(SEARCHED)).schema
     return pa.RecordBatchReader.from_batches(schema, _batches(files, schema))
 
 
 def _batches(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for path in files:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(_COLUMNS), use_threads=False):
-                table = searched(pa.Table.from_batches([batch])).select(_COLUMNS).cast(schema)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(SEARCHED), use_threads=False):
+                table = searched(pa.Table.from_batches([batch])).select(SEARCHED).cast(schema)
                 yield from table.combine_chunks().to_batches()
 
 

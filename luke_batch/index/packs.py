@@ -28,8 +28,8 @@ from luke_batch.index.counts import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
 
-_BATCH_ROWS = 512
-"""Rows of a batch on average: a megabyte of vectors of a few hundred dimensions."""
+_BATCH_ROWS = 256
+"""Least rows of a batch on average: those of a few buckets, and hundreds of kilobytes of vectors."""
 _MOST_BATCHES = 4096
 _META = b"luke_batch.pack"
 LIGHT = ("id", "fragment")

@@ -58,7 +58,10 @@ def _exact(table: EntityTable, own: Ints, queries: FloatArray, depth: int) -> tu
     best = np.full((len(queries), depth), -np.inf, np.float32)
     for ids, vectors in table.batches():
         cosines = queries @ vectors.T
-        cosines[own[:, None] == ids[None, :]] = -np.inf
+        cosines /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        place = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+        here = np.flatnonzero(ids[place] == own)
+        cosines[here, place[here]] = -np.inf
         near = (cosines > best.min(axis=1, keepdims=True)).any(axis=0)
         if not near.any():
             continue

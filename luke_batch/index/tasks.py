@@ -26,11 +26,13 @@ from luke_batch.index.plan import bucket_range
 from luke_batch.index.recall import measure_recall
 from luke_batch.index.settings import Policy
 from luke_batch.index.sources import Fragment, Sources
-from luke_batch.index.vectors import Update, vector_index
+from luke_batch.index.vectors import SEARCHED, Update, vector_index
 from luke_batch.index.versions import link_file, write_whole
 
 _ROW_GROUP = 1024
 """Rows of a row group of the entity table: one is read to find the vector of a name."""
+_REPEATED = ("label", "language")
+"""Strings of which there are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +154,14 @@ class Merge:
                 "two entity keys share an id; this needs an index with longer ids: please report it"
             )
         _write_parquet(names, self._path("names", self._name(number)))
-        _write_parquet(entities, self._path("entities", self._name(number)), "vector.list.element")
+        _write_parquet(entities, self._path("entities", self._name(number)))
 
     def _write_changes(self, number: int, fresh: pa.Table | None, removed: np.ndarray[Any, Any]) -> None:
         path = self._path("changes", self._name(number))
         gone = path.with_suffix(".removed.parquet")
         _write_parquet(pa.table({"id": pa.array(removed, pa.int64())}), gone)
         if fresh is not None:
-            _write_parquet(fresh, path, "vector.list.element")
+            _write_parquet(fresh.select(SEARCHED), path)
 
 
 def _without(table: pa.Table | None, ids: np.ndarray[Any, Any]) -> pa.Table | None:
@@ -167,17 +169,17 @@ def _without(table: pa.Table | None, ids: np.ndarray[Any, Any]) -> pa.Table | No
     return None if table is None else table.filter(pa.array(~np.isin(table["id"].to_numpy(), ids)))
 
 
-def _write_parquet(table: pa.Table, path: Path, plain: str | None = None) -> None:
-    """Write `table` as a whole; column `plain`, of vectors, without dictionary and compression."""
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    """Write `table` as a whole: vectors uncompressed, dictionaries where strings repeat."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    codec: Any = "zstd"
-    dictionary: Any = True
-    if plain is not None:
-        leaves = leaf_columns(table.schema)
-        codec = {leaf: "none" if leaf == plain else "zstd" for leaf in leaves}
-        dictionary = [leaf for leaf in leaves if leaf != plain]
-    pq.write_table(table, temporary, row_group_size=_ROW_GROUP, compression=codec, use_dictionary=dictionary)
+    leaves = leaf_columns(table.schema)
+    # pyarrow's annotations know less than its documentation.
+    options: Any = {
+        "compression": {leaf: "none" if leaf.startswith("vector.") else "zstd" for leaf in leaves},
+        "use_dictionary": [leaf for leaf in leaves if leaf.rpartition(".")[2] in _REPEATED],
+    }
+    pq.write_table(table, temporary, row_group_size=_ROW_GROUP, **options)
     temporary.replace(path)
 
 

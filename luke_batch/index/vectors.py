@@ -26,6 +26,7 @@ FOUND = pa.schema(
 """What a search finds: by query, then by score (cosine), highest first."""
 SHOWN = ("id", "key", "name", "label", "languages", "count")
 """Columns of the entity table that are shown and filtered."""
+SEARCHED = (*SHOWN, "vector")
 _EXACT_BELOW = 20_000
 """Entities below which exact search takes a few milliseconds."""
 _LEAST_PROBES = 16
