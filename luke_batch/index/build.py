@@ -73,6 +73,8 @@ def build(
         plan = make_plan(folder, sources, config)
         clock.lap("plan")
         if plan.nothing_to_do and plan.base is not None and plan.base.config == config:
+            # A build that was killed after its version was published has not tidied up.
+            folder.tidy(plan.base.manifest.number, {each.pack for each in plan.kept})
             return Built(plan.base, True, _warnings(plan.base.manifest), time.monotonic() - start)
         run = runner_for(plan.bytes)
         held = _aggregate(plan, sources, folder, config, run, tell)

@@ -63,10 +63,15 @@ def read_mentions(table: pa.Table, policy: Policy, where: str) -> Mentions:
     """Flatten `table`; InputError, which begins with `where`, if mentions and vectors do not go together."""
     dimension = vector_type(table.schema, policy, where).list_size
     lists, embedded = _whole(table["mentions"]), _whole(table[policy.column])
+    present = np.flatnonzero(embedded.is_valid().to_numpy(zero_copy_only=False))
+    bare = len(lists.flatten())
+    if len(present) < len(embedded):  # documents whose mentions nobody embedded
+        lists, embedded = lists.take(pa.array(present)), embedded.take(pa.array(present))
     lengths = lists.value_lengths().fill_null(0).to_numpy()
-    _check_parallel(lengths, embedded.value_lengths().fill_null(0).to_numpy(), policy, where)
+    _check_parallel(present, lengths, embedded.value_lengths().to_numpy(), policy, where)
     structs, vectors = lists.flatten(), embedded.flatten()
-    rows = np.repeat(np.arange(len(lists), dtype=np.int64), lengths)
+    bare -= len(structs)
+    rows = np.repeat(present, lengths)
     keys = entity_keys(structs, policy)
     has_vector = vectors.is_valid().to_numpy(zero_copy_only=False)
     has_key = keys.is_valid().to_numpy(zero_copy_only=False)
@@ -76,7 +81,7 @@ def read_mentions(table: pa.Table, policy: Policy, where: str) -> Mentions:
     kept[has_vector] &= usable
     skipped = Counter(
         {
-            NO_VECTOR: int((~has_vector).sum()),
+            NO_VECTOR: bare + int((~has_vector).sum()),
             NO_KEY: int((has_vector & ~has_key).sum()),
             NO_DIRECTION: int((~usable).sum()),
         }
@@ -108,12 +113,16 @@ def _matrix(vectors: pa.FixedSizeListArray, dimension: int) -> FloatArray:
 
 
 def _check_parallel(
-    mentions: NDArray[np.int64], vectors: NDArray[np.int64], policy: Policy, where: str
+    rows: NDArray[np.int64],
+    mentions: NDArray[np.int64],
+    vectors: NDArray[np.int64],
+    policy: Policy,
+    where: str,
 ) -> None:
     wrong = np.flatnonzero(mentions != vectors)
     if len(wrong):
-        row = int(wrong[0])
+        first = int(wrong[0])
         raise InputError(
-            f"{where}: row {row} has {mentions[row]} mentions and {vectors[row]} vectors in {policy.column};"
-            " annotate that file again"
+            f"{where}: row {rows[first]} has {mentions[first]} mentions and {vectors[first]} vectors in"
+            f" {policy.column}; annotate that file again"
         )

@@ -112,7 +112,7 @@ class IndexFolder:
         link.unlink(missing_ok=True)
         link.symlink_to(target.relative_to(self.path))
         link.replace(self.path / "current")
-        self._tidy(manifest.number, {each.pack for each in held})
+        self.tidy(manifest.number, {each.pack for each in held})
         return Version(target, manifest)
 
     def next_number(self) -> int:
@@ -122,7 +122,8 @@ class IndexFolder:
         shutil.rmtree(self.path / "versions" / f"{number:06d}", ignore_errors=True)
         return number
 
-    def _tidy(self, number: int, packs: set[str]) -> None:
+    def tidy(self, number: int, packs: set[str]) -> None:
+        """Remove what version `number`, the current one, and its `packs` leave over."""
         for folder in (self.path / "versions").iterdir():
             if folder.name <= f"{number - _KEPT:06d}":
                 shutil.rmtree(folder, ignore_errors=True)

@@ -142,6 +142,18 @@ def test_vectors_that_do_not_go_with_the_mentions(tmp_path: Path, output: Path) 
         run(tmp_path / "odd", tmp_path / "index")
 
 
+def test_documents_without_a_list_of_vectors(tmp_path: Path, output: Path) -> None:
+    """Their mentions have no vector; the others are indexed."""
+    (path,) = (output / "data").glob("*.parquet")
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("mention_embeddings")
+    nothing = table.set_column(place, table.schema.field(place), pa.nulls(1, table.schema.field(place).type))
+    put_table(tmp_path / "odd", path.name, pa.concat_tables([nothing, table]))
+    built = run(tmp_path / "odd", tmp_path / "index")
+    assert built.version.manifest.skipped == {"without a vector": 2}
+    assert built.version.manifest.mentions == 2
+
+
 def test_nothing_annotated(tmp_path: Path) -> None:
     """No such folder, or one without a committed file, or one that is named twice."""
     with pytest.raises(InputError, match="holds no committed file; run `luke-batch annotate"):
