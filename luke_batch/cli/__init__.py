@@ -22,6 +22,7 @@ from luke_batch.cli import (
     evaluate,
     explain,
     finetune,
+    index,
     models,
     plan,
     replay,
@@ -52,6 +53,7 @@ app.command("finetune")(finetune.finetune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(aliases.app, name="aliases")
+app.add_typer(index.app, name="index")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

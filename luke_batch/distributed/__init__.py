@@ -16,5 +16,6 @@ planning    checks, fingerprint and plan: what needs neither torch nor Ray
 run         a whole run, from checks to exit code
 replay      the same for dead letters
 estimate    what a run will cost, from a measurement of a sample
+index       a build of an entity index
 dataset     the same annotation inside someone's own Ray Data pipeline
 """
