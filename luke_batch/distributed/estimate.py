@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luke_batch import meters
 from luke_batch.annotator import StageSpec, check_models, model_stages
 from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import Census, SampleSize, count, draw
 from luke_batch.distributed.locations import check_absolute
-from luke_batch.distributed.measurement import Measurement, measure, peak_memory
+from luke_batch.distributed.measurement import Measurement, measure
 from luke_batch.distributed.resources import Demand, Node, plan_pools
 from luke_batch.errors import InputError
 
@@ -106,7 +107,7 @@ def estimate(
         raise InputError(f"INPUT {input}: no document of the sample could be read")
     actors = {name: pool.actors for name, pool in zip(stages, pools.models, strict=True)}
     on_cpu = (TEXT_STAGE, *(name for name, spec in stages.items() if not spec.model.num_gpus))
-    return Estimate(census, measured, node, actors, on_cpu, peak_memory())
+    return Estimate(census, measured, node, actors, on_cpu, meters.peak_memory())
 
 
 def this_node() -> Node:

@@ -1,12 +1,13 @@
 """What a worker tells the driver about a finished work item."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
 import pyarrow as pa
 
 from luke_batch.corpus.commit import Committed
+from luke_batch.distributed.wire import Readings
 
 _RESULT = "result"
 
@@ -20,6 +21,8 @@ class ItemResult:
     """Fragments that could not be read; each has a dead letter."""
     error: str | None = None
     """Why nothing of the item was committed."""
+    readings: Readings = field(default_factory=lambda: Readings())
+    """What was counted on the way."""
 
     @property
     def rows(self) -> int:
@@ -40,6 +43,11 @@ class ItemResult:
         """What `to_row` wrote, once for each row."""
         found = [cast("dict[str, Any]", json.loads(text)) for text in rows[_RESULT].to_pylist()]
         return [
-            cls(tuple(Committed(**c) for c in entry["committed"]), entry["unreadable"], entry["error"])
+            cls(
+                tuple(Committed(**one) for one in entry["committed"]),
+                entry["unreadable"],
+                entry["error"],
+                entry["readings"],
+            )
             for entry in found
         ]

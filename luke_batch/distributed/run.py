@@ -274,6 +274,7 @@ def _annotate_items(
         load_aliases(config.proposers.aliases.path)
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
+    from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
     from luke_batch.distributed.stopping import stoppable
@@ -292,6 +293,7 @@ def _annotate_items(
             sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items)
         )
         stream = None if quiet else sys.stderr
+        metrics = RunMetrics(plan)
         with (
             ProgressReport(Meter(totals), stream) as progress,
             closing(process(job, plan.items, pools)) as results,
@@ -299,6 +301,7 @@ def _annotate_items(
             try:
                 for result in results:
                     tally.add(result)
+                    metrics.add(result)
                     progress.update(result)
                     if lease.lost:
                         lease.check()

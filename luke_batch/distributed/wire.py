@@ -1,17 +1,19 @@
 """A work item as one Ray row.
 
-Each row is one work item and never a document: its item and its failed fragments as JSON, its table as one
-Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits users' columns (it would turn
-tensors, nulls and nested types into its own), an item without documents still reaches the sink (a Ray block
-without rows would not), and a work item stays one block all the way. A read takes the bytes where they lie in
-the object store: nothing is copied.
+Each row is one work item and never a document: its item, its failed fragments and what was counted on its way
+as JSON, its table as one Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits
+users' columns (it would turn tensors, nulls and nested types into its own), an item without documents still
+reaches the sink (a Ray block without rows would not), and a work item stays one block all the way. A read
+takes the bytes where they lie in the object store: nothing is copied.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pyarrow as pa
 
+from luke_batch import meters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -19,6 +21,10 @@ from luke_batch.isolation.streams import from_stream, to_stream
 ITEM = "item"
 TABLE = "table"
 FAILURES = "failures"
+METERS = "meters"
+
+Readings = dict[str, meters.Counts]
+"""What was counted, by the model whose actors did; under "" what the tasks around them did."""
 
 
 def encode(item: ReadItem) -> pa.Table:
@@ -28,6 +34,7 @@ def encode(item: ReadItem) -> pa.Table:
         ITEM: pa.array([item.item.to_json()], pa.string()),
         TABLE: _large_binary(to_stream(item.table)),
         FAILURES: pa.array([failures], pa.string()),
+        METERS: pa.array(["{}"], pa.string()),
     }
     return pa.table(columns)
 
@@ -50,6 +57,19 @@ def replace_table(row: pa.Table, stream: pa.Buffer) -> pa.Table:
     """The same work item with another table."""
     position = row.schema.get_field_index(TABLE)
     return row.set_column(position, TABLE, _large_binary(stream))
+
+
+def readings_of(row: pa.Table) -> Readings:
+    """What has been counted so far."""
+    return json.loads(row[METERS][0].as_py())
+
+
+def add_counts(row: pa.Table, model: str, counts: Mapping[str, float]) -> pa.Table:
+    """The same work item with what was counted on the way to it."""
+    readings = readings_of(row)
+    meters.add(readings.setdefault(model, {}), counts)
+    position = row.schema.get_field_index(METERS)
+    return row.set_column(position, METERS, pa.array([json.dumps(readings)], pa.string()))
 
 
 def _large_binary(buffer: pa.Buffer) -> pa.Array:
