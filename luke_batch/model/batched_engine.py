@@ -39,7 +39,7 @@ class BatchedEngine(ABC):
 
     @abstractmethod
     def _positions(self, words: IntArray, entities: IntArray) -> int:
-        """Words and entities that a batch computes, padding included, from the (n,) lengths of its windows."""
+        """Words and entities that a batch computes, padding too, from the (n,) lengths of its windows."""
 
     @abstractmethod
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
