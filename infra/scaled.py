@@ -2,8 +2,8 @@
 
     python scaled.py 4x8 2x4+1 -- luke-batch annotate s3://news/ s3://news-annotated/ --config job.yaml
 
-asks for 4 nodes with 8 CPUs and 2 with 4 CPUs and 1 GPU. luke-batch plans its actors on the nodes that are there
-when it starts, and refuses what does not fit, so the nodes have to come first.
+asks for 4 nodes with 8 CPUs and 2 with 4 CPUs and 1 GPU. luke-batch plans its actors on the nodes that are
+there when it starts, and refuses what does not fit, so the nodes have to come first.
 """
 
 import subprocess

@@ -33,7 +33,7 @@ def main() -> int:
     builder = Path(sys.executable).parent / "zensical"
     done = subprocess.run([builder, "build", "--strict"], cwd=ROOT, check=False)  # noqa: S603 - our own tool
     if done.returncode == 0:
-        print(f"the site is in {ROOT / 'build' / 'site'}")
+        sys.stdout.write(f"the site is in {ROOT / 'build' / 'site'}\n")
     return done.returncode
 
 

@@ -100,7 +100,8 @@ def _table(section: Schema, sections: Mapping[str, Schema]) -> Iterator[str]:
         default = entry.get("default")
         nested = "$ref" in entry or (isinstance(default, dict | list) and len(json.dumps(default)) > 40)
         shown = "" if "default" not in entry or nested else f"`{json.dumps(default, ensure_ascii=False)}`"
-        yield f"| `{key}` | {_cell(_type(entry, sections))} | {_cell(shown)} | {_cell(entry.get('description', ''))} |"
+        kind, about = _type(entry, sections), entry.get("description", "")
+        yield f"| `{key}` | {_cell(kind)} | {_cell(shown)} | {_cell(about)} |"
 
 
 def _type(entry: Schema, sections: Mapping[str, Schema]) -> str:

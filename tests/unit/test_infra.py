@@ -58,8 +58,8 @@ def ray_cluster(name: str) -> Manifest:
 
 @pytest.mark.parametrize("name", sorted(RESOURCES))
 def test_resources_fit_their_schemas(name: str) -> None:
-    """Kubernetes' own kinds fit its schema, strictly: unknown fields are refused. KubeRay's fit the fields that
-    it documents, and their pod templates Kubernetes' schema of a pod.
+    """Kubernetes' own kinds fit its schema, and no unknown field is let through. KubeRay's fit what it
+    documents, and their pod templates Kubernetes' schema of a pod.
     """
     resource = RESOURCES[name]
     if name in RAY:
