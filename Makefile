@@ -67,6 +67,24 @@ bench-driver: $(STAMP) ## run 100,000 fragments through the driver, without mode
 bench-aliases: $(STAMP) ## compile, map and search an alias table of a million names
 	$(BIN)/python -m benchmarks.aliases
 
+.PHONY: docs
+docs: $(STAMP) ## build the documentation site in build/site; a dead link fails
+	$(BIN)/python -m manual
+
+.PHONY: fuzz
+fuzz: export LUKE_BATCH_FUZZ ?= 21000
+fuzz: $(STAMP) ## feed 20,000 broken inputs: ten minutes
+	$(BIN)/pytest tests/fuzz --timeout=3600
+
+.PHONY: wheel-check
+wheel-check: ## build the wheel and run its demo in a clean environment
+	PYTHON=$(PYTHON) .ci/wheel-check
+
+.PHONY: audit
+audit: $(STAMP) ## ask the advisory service about the pinned packages; needs the network
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --desc on
+
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
 	$(BIN)/ruff format --check .

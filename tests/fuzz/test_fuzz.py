@@ -34,7 +34,7 @@ from tests.checkpoints import make_multi_head
 from tests.corpora import FINGERPRINT, WRITTEN, commit
 from tests.raw_texts import any_text, languages
 
-CASES = int(os.environ.get("LUKE_BATCH_FUZZ", "400"))
+CASES = int(os.environ.get("LUKE_BATCH_FUZZ", "200"))
 SHARES = {"configuration": 0.55, "bytes": 0.15, "documents": 0.15, "spans": 0.15}
 """Of the cases; a configuration is tried in a millisecond, a document in ten."""
 LONG = CASES > 1000
@@ -88,7 +88,7 @@ def configurations(draw: st.DrawFn) -> object:
 @fuzz("configuration")
 @given(tree=configurations(), assignment=st.none() | st.text(max_size=30))
 def test_configurations_are_taken_or_refused(tree: object, assignment: str | None) -> None:
-    """A valid one survives being written down; of any other is said what is wrong, and it is no error of a library."""
+    """A valid one survives being written down; of any other is said what is wrong with it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "job.yaml"
         path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
