@@ -18,7 +18,7 @@ Counts = dict[str, float]
 
 SECONDS = "seconds"
 """Counted by stage, with `spending`."""
-PEAKS = ("memory_bytes", "load_seconds")
+PEAKS = ("memory_bytes",)
 """Of these the largest counts, and not the sum."""
 
 _counts: defaultdict[str, float] = defaultdict(float)

@@ -44,7 +44,8 @@ def command_line() -> str:
     """Every command with its arguments and options."""
     command = typer.main.get_command(app)
     context = command.context_class(command, info_name="luke-batch")
-    return get_docs_for_click(obj=command, ctx=context, name="luke-batch", title="Command line")
+    # The context is of a class inside of typer, which its own annotations name otherwise.
+    return get_docs_for_click(obj=command, ctx=cast("Any", context), name="luke-batch", title="Command line")
 
 
 def schemas() -> str:

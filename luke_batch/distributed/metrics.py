@@ -17,8 +17,8 @@ from luke_batch.distributed.wire import Readings
 
 PREFIX = "luke_batch_"
 
-_peaks: dict[tuple[object, ...], float] = {}
-"""The largest value of each gauge by model, by metric and labels."""
+_peaks: "dict[tuple[Metric, tuple[tuple[str, str], ...]], float]" = {}
+"""The largest value of each gauge, by metric and labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,13 @@ class Metric:
 
 METRICS = (
     Metric("documents", "counter", "Documents in committed output files.", by_model=False),
-    Metric("fragments", "gauge", "Fragments that the run found when it planned.", "state", by_model=False),
+    Metric(
+        "fragments_planned",
+        "counter",
+        "Fragments that a run found when it planned, by the state of their file.",
+        "state",
+        by_model=False,
+    ),
     Metric(
         "fragments_finished",
         "counter",
@@ -83,7 +89,6 @@ METRICS = (
     ),
     Metric("actor_seconds", "counter", "Time that actors were there, from their start to their last answer."),
     Metric("loads", "counter", "Child processes started: more than there are actors where some were lost."),
-    Metric("load_seconds", "gauge", "The longest start of a child process so far, its model included."),
     Metric("memory_bytes", "gauge", "Most resident memory of a child process so far."),
 )
 """All that a run exports."""
@@ -105,7 +110,7 @@ class RunMetrics:
     def __init__(self, plan: Plan) -> None:
         """Export what the plan says."""
         for state, tally in plan.tallies.items():
-            _record(_BY_NAME["fragments"], tally.fragments, {"state": state})
+            _record(_BY_NAME["fragments_planned"], tally.fragments, {"state": state})
         for bad in plan.bad:
             if not bad.reported:
                 _record(_BY_NAME["dead_letters"], 1, {"error_class": bad.error_class}, "")
@@ -117,22 +122,27 @@ class RunMetrics:
         _record(_BY_NAME["items_failed"], int(result.error is not None), {})
         for outcome, count in (("committed", len(result.committed)), ("unreadable", result.unreadable)):
             _record(_BY_NAME["fragments_finished"], count, {"outcome": outcome})
+        # Ray forgets a gauge that is not set again within two of its reports.
+        for (metric, labels), value in _peaks.items():
+            _gauge(metric).set(value, dict(labels))
 
 
 def _record(metric: Metric, amount: float, tags: Mapping[str, str], model: str | None = None) -> None:
-    """Add to a counter, or set a gauge; a gauge by model keeps its peak."""
+    """Add to a counter, or set a gauge to the larger of its value and `amount`."""
     labels = dict(tags) if model is None else {**tags, "model": model}
-    exported = _instrument(metric)
-    if isinstance(exported, Gauge):
-        key = (metric.name, *sorted(labels.items()))
-        if metric.by_model:
-            amount = _peaks[key] = max(amount, _peaks.get(key, 0.0))
-        exported.set(amount, labels)
+    if metric.kind == "gauge":
+        key = (metric, tuple(sorted(labels.items())))
+        _peaks[key] = max(amount, _peaks.get(key, 0.0))
+        _gauge(metric).set(_peaks[key], labels)
     elif amount > 0:  # Ray refuses to add nothing
-        exported.inc(amount, labels)
+        _counter(metric).inc(amount, labels)
 
 
 @cache
-def _instrument(metric: Metric) -> Counter | Gauge:
-    kind = Counter if metric.kind == "counter" else Gauge
-    return kind(PREFIX + metric.name, metric.about, metric.labels)
+def _counter(metric: Metric) -> Counter:
+    return Counter(PREFIX + metric.name, metric.about, metric.labels)
+
+
+@cache
+def _gauge(metric: Metric) -> Gauge:
+    return Gauge(PREFIX + metric.name, metric.about, metric.labels)

@@ -133,11 +133,9 @@ class Guard:
             raise
 
     def _start(self) -> None:
-        started = time.perf_counter()
         with meters.spending("load"):
             self._load()
         meters.count("loads")
-        meters.count("load_seconds", time.perf_counter() - started)
 
     def _load(self) -> None:
         self._stage = "load"

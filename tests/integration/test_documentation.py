@@ -37,7 +37,7 @@ class Reader:
             case "python":
                 exec(compile(block.code, str(block), "exec"), self._names)
             case "sql":
-                assert duckdb.sql(block.code).fetchall() is not None
+                assert duckdb.execute(block.code).fetchall() is not None
             case "yaml":
                 first, _, rest = block.code.partition("\n")
                 here = rest.replace(HUB, str(self._checkpoint)).replace("num_gpus: 1", "num_gpus: 0")

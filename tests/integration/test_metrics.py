@@ -20,6 +20,9 @@ from tests.metric_names import INFRA, queried
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
+GPU_ONLY = {"ray_node_gpus_utilization"}
+"""Exported where there is a GPU; in Ray's list of metrics (dashboard/modules/reporter)."""
+
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Metric -> its labels, without Ray's own -> value."""
 
@@ -61,9 +64,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> tuple[Sam
     wanted = total(before, "documents") + table.num_rows
     deadline = time.monotonic() + 30
     after = scrape()
+    peaks = dict(after["ray_luke_batch_memory_bytes"])
     while total(after, "documents") < wanted and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.2)
         after = scrape()
+        peaks.update(after["ray_luke_batch_memory_bytes"])  # a gauge is there for two reports only
+    after["ray_luke_batch_memory_bytes"].update(peaks)
     for name, series in after.items():
         for key, value in before.get(name, {}).items():
             if name.endswith("_total"):
@@ -86,10 +92,9 @@ def test_counts_are_those_of_the_output(run: tuple[Samples, pa.Table, JobConfig]
     assert total(samples, "pairs", model="main") > 0
     assert total(samples, "spans", model="main") > 0
     assert total(samples, "entities", model="main") >= total(samples, "spans") + 2 * total(samples, "pairs")
-    assert total(samples, "fragments", state="new") == total(samples, "fragments_finished") == 14
+    assert total(samples, "fragments_planned", state="new") == total(samples, "fragments_finished") == 14
     assert total(samples, "memory_bytes", model="main") > 10**8
     assert total(samples, "loads", model="main") == 1
-    assert total(samples, "load_seconds", model="main") > 0
 
 
 def test_positions_are_used_or_padding(run: tuple[Samples, pa.Table, JobConfig]) -> None:
@@ -131,7 +136,7 @@ def test_dashboards_and_rules_ask_for_what_is_exported(run: tuple[Samples, pa.Ta
         if name in labels:
             assert used <= labels[name] | {"instance", "job", "SessionName", "NodeAddress"}, name
         else:
-            assert name in samples, f"{name} is no metric of Ray {ray.__version__}"
+            assert name in samples or name in GPU_ONLY, f"{name} is no metric of Ray {ray.__version__}"
 
 
 def test_every_metric_of_ours_is_on_the_dashboard() -> None:

@@ -190,7 +190,7 @@ def test_lifecycle_rule_aborts_open_uploads() -> None:
 @pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_queries_are_promql(where: str, expression: str) -> None:
     """They parse once Grafana has put in its variables."""
-    text = expression.replace("$__rate_interval", "5m").replace("$session", ".*")
+    text = expression.replace("$__rate_interval", "5m").replace("$__interval", "1m").replace("$session", ".*")
     assert promql_parser.parse(text), where
 
 

@@ -28,7 +28,7 @@ def test_every_embedded_work_has_its_licence() -> None:
     for name in works:
         assert f"luke_batch/embedded/{name}" in notice, name
     assert PROJECT["license-files"] == ["LICENSE", "NOTICE"]
-    assert "license" in (ROOT / "luke_batch" / "embedded" / "model" / "README.md").read_text("utf-8").lower()
+    assert "| licence |" in (ROOT / "luke_batch" / "embedded" / "model" / "README.md").read_text("utf-8")
 
 
 def test_every_dependency_is_pinned() -> None:
