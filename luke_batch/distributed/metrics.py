@@ -109,6 +109,7 @@ class RunMetrics:
 
     def __init__(self, plan: Plan) -> None:
         """Export what the plan says."""
+        _peaks.clear()
         for state, tally in plan.tallies.items():
             _record(_BY_NAME["fragments_planned"], tally.fragments, {"state": state})
         for bad in plan.bad:
