@@ -61,7 +61,9 @@ METRICS = (
         "outcome",
         by_model=False,
     ),
-    Metric("items_failed", "counter", "Work items that could not be committed.", by_model=False),
+    Metric(
+        "items", "counter", "Work items that are `committed`, or `failed` to be.", "outcome", by_model=False
+    ),
     Metric("dead_letters", "counter", "Documents, fragments and files in the dead letters.", "error_class"),
     Metric("sentences", "counter", "Sentences of the texts that were read."),
     Metric("mentions", "counter", "Mentions in committed work items."),
@@ -120,7 +122,7 @@ class RunMetrics:
         """Export a finished work item."""
         export(result.readings)
         _record(_BY_NAME["documents"], sum(entry.rows for entry in result.committed), {})
-        _record(_BY_NAME["items_failed"], int(result.error is not None), {})
+        _record(_BY_NAME["items"], 1, {"outcome": "committed" if result.error is None else "failed"})
         for outcome, count in (("committed", len(result.committed)), ("unreadable", result.unreadable)):
             _record(_BY_NAME["fragments_finished"], count, {"outcome": outcome})
         # Ray forgets a gauge that is not set again within two of its reports.

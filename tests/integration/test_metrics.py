@@ -93,6 +93,7 @@ def test_counts_are_those_of_the_output(run: tuple[Samples, pa.Table, JobConfig]
     assert total(samples, "spans", model="main") > 0
     assert total(samples, "entities", model="main") >= total(samples, "spans") + 2 * total(samples, "pairs")
     assert total(samples, "fragments_planned", state="new") == total(samples, "fragments_finished") == 14
+    assert total(samples, "items", outcome="committed") == total(samples, "items") > 0
     assert total(samples, "memory_bytes", model="main") > 10**8
     assert total(samples, "loads", model="main") == 1
 
