@@ -70,6 +70,23 @@ bench-aliases: $(STAMP) ## compile, map and search an alias table of a million n
 .PHONY: bench-index
 bench-index: $(STAMP) ## build and search an index of a million entities, beside a plain script
 	$(BIN)/python -m benchmarks.index
+.PHONY: docs
+docs: $(STAMP) ## build the documentation site in build/site; a dead link fails
+	$(BIN)/python -m manual
+
+.PHONY: fuzz
+fuzz: export LUKE_BATCH_FUZZ ?= 21000
+fuzz: $(STAMP) ## feed 20,000 broken inputs: ten minutes
+	$(BIN)/pytest tests/fuzz --timeout=3600
+
+.PHONY: wheel-check
+wheel-check: ## build the wheel and run its demo in a clean environment
+	PYTHON=$(PYTHON) .ci/wheel-check
+
+.PHONY: audit
+audit: $(STAMP) ## ask the advisory service about the pinned packages; needs the network
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --desc on
 
 .PHONY: check
 check: $(STAMP) ## check format, lint and types

@@ -9,6 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from luke_batch import meters
 from luke_batch.columns import head_columns, output_columns
 from luke_batch.config import ClozeConfig, EmbeddingsConfig, JobConfig, ModelConfig
 from luke_batch.corpus.checks import check_source
@@ -130,10 +131,12 @@ class ModelStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the heads over a prepared table; its annotation columns are written anew."""
-        documents = read_documents(table, self._text_column, self._columns, self._source_columns)
+        with meters.spending("build"):
+            documents = read_documents(table, self._text_column, self._columns, self._source_columns)
         for head in self._heads:
             run_head(head, documents, self._engine)
-        return write_documents(table, documents, self._columns, self._vector)
+        with meters.spending("decode"):
+            return write_documents(table, documents, self._columns, self._vector)
 
 
 def with_error(annotated: pa.Table) -> pa.Table:

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
-from luke_batch import pulse
+from luke_batch import meters, pulse
 from luke_batch.arrays import IntArray
 from luke_batch.columns import head_columns
 from luke_batch.config import JobConfig, LinksConfig, NerConfig
@@ -58,15 +58,13 @@ class Preparation:
         try:
             text, language = source.text(row), source.language(row)
             stage = "segment"
-            document = Document(text=text, sentences=self._segmenter.segment(text, language))
+            with meters.spending(stage):
+                document = Document(text=text, sentences=self._segmenter.segment(text, language))
+            meters.count("sentences", len(document.sentences))
             stage = "propose"
-            if self._wants_words:
-                document.words = words(text, language)
-            if self._gazetteer is not None:
-                document.gazetteer = self._gazetteer.find(text, document.words)
-            if self._aliases is not None:
-                document.aliases = self._aliases.find(text, document.words)
-            source.set_given(document, row)
+            with meters.spending(stage):
+                self._propose(document, language)
+                source.set_given(document, row)
             nothing: list[str | None] = [None] * len(document.given)
             document.given_labels = document.given_labels if self._keeps_labels else nothing
             document.given_titles = document.given_titles if self._keeps_titles else nothing
@@ -76,6 +74,15 @@ class Preparation:
             raise
         except BaseException as error:
             return Document(text="", sentences=no_spans(), failure=Failure.of(error, stage))
+
+    def _propose(self, document: Document, language: str | None) -> None:
+        """Words, gazetteer names and names of the alias table."""
+        if self._wants_words:
+            document.words = words(document.text, language)
+        if self._gazetteer is not None:
+            document.gazetteer = self._gazetteer.find(document.text, document.words)
+        if self._aliases is not None:
+            document.aliases = self._aliases.find(document.text, document.words)
 
 
 class _Source:

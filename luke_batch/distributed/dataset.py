@@ -7,6 +7,7 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
+from luke_batch import meters
 from luke_batch.annotator import check_models, model_stages, pinned, with_error
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
@@ -14,6 +15,7 @@ from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, nodes
 from luke_batch.distributed.locations import with_absolute_tables
+from luke_batch.distributed.metrics import export
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
 from luke_batch.distributed.resources import Node, demands, plan_pools
 from luke_batch.distributed.tasks import prepare
@@ -52,7 +54,9 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
 
 def _prepare(table: pa.Table, config: JobConfig) -> pa.Table:
     table = rename_collisions(table, {*output_columns(config), "error"})
-    return prepare(table, config)
+    prepared = prepare(table, config)
+    export({"": meters.take()})
+    return prepared
 
 
 def _check_schema(ds: Dataset, config: JobConfig) -> None:

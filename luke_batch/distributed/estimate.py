@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from luke_batch import meters
 from luke_batch.annotator import check_models, model_stages
 from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import pack
@@ -18,7 +19,7 @@ from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import Census, SampleSize, count, draw
 from luke_batch.distributed.local_node import this_node
 from luke_batch.distributed.locations import check_absolute
-from luke_batch.distributed.measurement import Measurement, measure, peak_memory
+from luke_batch.distributed.measurement import Measurement, measure
 from luke_batch.distributed.resources import Demand, Node, plan_pools
 from luke_batch.distributed.stage_names import TEXT_STAGE, named
 from luke_batch.errors import InputError
@@ -104,4 +105,4 @@ def estimate(
         raise InputError(f"INPUT {input}: no document of the sample could be read")
     actors = {name: pool.actors for name, pool in zip(stages, pools.models, strict=True)}
     on_cpu = (TEXT_STAGE, *(name for name, spec in stages.items() if not spec.model.num_gpus))
-    return Estimate(census, measured, node, actors, on_cpu, peak_memory())
+    return Estimate(census, measured, node, actors, on_cpu, meters.peak_memory())

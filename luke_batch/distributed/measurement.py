@@ -1,8 +1,6 @@
 """A sample of documents, annotated in this process and timed stage by stage. Nothing is written."""
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,12 +90,6 @@ def measure(
         annotated.setdefault(table.schema, []).append(table)
     _add_sizes(found, annotated, config.output.compression)
     return found
-
-
-def peak_memory() -> int:
-    """Most bytes that this process has had resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _load(config: JobConfig, spec: StageSpec | None) -> Preparation | ModelStage:

@@ -1,14 +1,15 @@
 """What a worker tells the driver about a finished work item."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
 import pyarrow as pa
 
+from luke_batch import meters
 from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.statistics import Statistics
+from luke_batch.distributed.wire import Readings
 
 _RESULT = "result"
 
@@ -22,10 +23,21 @@ class ItemResult:
     """Fragments that could not be read; each has a dead letter."""
     error: str | None = None
     """Why nothing of the item was committed."""
-    spent: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
-    """Seconds by stage."""
+    readings: Readings = field(default_factory=lambda: Readings())
+    """What was counted on the way."""
     statistics: Statistics = field(default_factory=Statistics)
     """Of the committed documents."""
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds of work: of the tasks by stage, of the actors by model."""
+        spent: dict[str, float] = {}
+        for model, counts in self.readings.items():
+            for key, seconds in counts.items():
+                name, _, stage = key.partition("/")
+                if name == meters.SECONDS and stage != "waiting":
+                    spent[model or stage] = spent.get(model or stage, 0.0) + seconds
+        return spent
 
     @property
     def rows(self) -> int:
@@ -43,7 +55,7 @@ class ItemResult:
             "committed": [asdict(entry) for entry in self.committed],
             "unreadable": self.unreadable,
             "error": self.error,
-            "spent": dict(self.spent),
+            "readings": self.readings,
             "statistics": self.statistics.to_json(),
         }
         return pa.table({_RESULT: pa.array([json.dumps(told)], pa.string())})
@@ -54,10 +66,10 @@ class ItemResult:
         found = [cast("dict[str, Any]", json.loads(text)) for text in rows[_RESULT].to_pylist()]
         return [
             cls(
-                committed=tuple(Committed(**c) for c in entry["committed"]),
+                committed=tuple(Committed(**one) for one in entry["committed"]),
                 unreadable=entry["unreadable"],
                 error=entry["error"],
-                spent=entry["spent"],
+                readings=entry["readings"],
                 statistics=Statistics.from_json(entry["statistics"]),
             )
             for entry in found

@@ -287,6 +287,7 @@ def _annotate_items(
         problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
     from luke_batch.distributed.cluster import connected
+    from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
     from luke_batch.distributed.stopping import stoppable
@@ -302,6 +303,7 @@ def _annotate_items(
         )
         stream = None if quiet else sys.stderr
         tally.throughput.start()
+        metrics = RunMetrics(plan)
         with (
             ProgressReport(Meter(totals), stream) as progress,
             closing(process(job, plan.items, pools)) as results,
@@ -309,6 +311,7 @@ def _annotate_items(
             try:
                 for result in results:
                     tally.add(result)
+                    metrics.add(result)
                     progress.update(result)
                     if lease.lost:
                         lease.check()

@@ -1,13 +1,14 @@
 """The light tasks at both ends of the pipeline: read and prepare, commit."""
 
 import json
-import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pyarrow as pa
 
+from luke_batch import meters
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext, commit_item
 from luke_batch.corpus.fragments import WorkItem
@@ -16,7 +17,7 @@ from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import wire
 from luke_batch.distributed.results import ItemResult
-from luke_batch.distributed.stage_names import COMMIT_STAGE, READ_STAGE, TEXT_STAGE
+from luke_batch.document.columns import ERROR
 from luke_batch.document.source import rename_collisions
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -42,14 +43,15 @@ def reading_row(items: Sequence[WorkItem]) -> dict[str, str]:
 def read_and_prepare(row: pa.Table, job: Job) -> Iterator[pa.Table]:
     """The work items of a `reading_row`, each as one row of `wire`, prepared."""
     items = [WorkItem.from_json(text) for text in json.loads(row[_ITEMS][0].as_py())]
-    start = time.monotonic()
-    for read in read_items(job.source, items, job.config.input):
-        was_read = time.monotonic()
+    reading = read_items(job.source, items, job.config.input)
+    while True:
+        with meters.spending("read"):
+            read = next(reading, None)
+        if read is None:
+            return
         table = rename_collisions(read.table, job.context.written)
         table = prepare(table, job.config)
-        spent = {READ_STAGE: was_read - start, TEXT_STAGE: time.monotonic() - was_read}
-        yield wire.encode(ReadItem(read.item, table, read.failures), spent)
-        start = time.monotonic()
+        yield wire.add_counts(wire.encode(ReadItem(read.item, table, read.failures)), "", meters.take())
 
 
 def prepare(table: pa.Table, config: JobConfig) -> pa.Table:
@@ -59,16 +61,32 @@ def prepare(table: pa.Table, config: JobConfig) -> pa.Table:
 
 def commit(row: pa.Table, job: Job) -> pa.Table:
     """Commit the work item of a row; one that cannot be is reported and leaves the others alone."""
-    start = time.monotonic()
-    read = wire.decode(row)
+    with meters.spending("commit"):
+        result = _commit(wire.decode(row), job)
+    readings = wire.readings_of(wire.add_counts(row, "", meters.take()))
+    return replace(result, readings=readings).to_row()
+
+
+def _commit(read: ReadItem, job: Job) -> ItemResult:
     try:
         statistics = Statistics.of_item(read.table)
         done = commit_item(job.output, read.item, read.table, read.failures, job.context)
     except Exception as error:
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return ItemResult((), 0, message).to_row()
-    spent = {**wire.spent_on(row), COMMIT_STAGE: time.monotonic() - start}
-    return ItemResult(tuple(done), len(read.failures), spent=spent, statistics=statistics).to_row()
+        return ItemResult((), 0, message)
+    _count(read)
+    return ItemResult(tuple(done), len(read.failures), statistics=statistics)
+
+
+def _count(read: ReadItem) -> None:
+    """Count what was found, and what is now in the dead letters by its reason."""
+    for column in ("mentions", "relations"):
+        if column in read.table.column_names:
+            lists = read.table[column].combine_chunks()
+            meters.count(column, len(lists.flatten()))
+    errors = [row["error_class"] for row in read.table[ERROR].to_pylist() if row is not None]
+    for name, count in Counter([*errors, *(failure.error_class for failure in read.failures)]).items():
+        meters.count("dead_letters", count, name)
 
 
 @cache

@@ -1,10 +1,10 @@
 """A work item as one Ray row.
 
-Each row is one work item and never a document: its item, its failed fragments and the seconds that stages
-have spent on it as JSON, its table as one Arrow IPC stream in a large_binary value. So Ray never sees,
-converts or splits users' columns (it would turn tensors, nulls and nested types into its own), an item
-without documents still reaches the sink (a Ray block without rows would not), and a work item stays one block
-all the way. A read takes the bytes where they lie in the object store: nothing is copied.
+Each row is one work item and never a document: its item, its failed fragments and what was counted on its way
+as JSON, its table as one Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits
+users' columns (it would turn tensors, nulls and nested types into its own), an item without documents still
+reaches the sink (a Ray block without rows would not), and a work item stays one block all the way. A read
+takes the bytes where they lie in the object store: nothing is copied.
 """
 
 import json
@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
+from luke_batch import meters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -20,17 +21,20 @@ from luke_batch.isolation.streams import from_stream, to_stream
 ITEM = "item"
 TABLE = "table"
 FAILURES = "failures"
-SPENT = "spent"
+METERS = "meters"
+
+Readings = dict[str, meters.Counts]
+"""What was counted, by the model whose actors did; under "" what the tasks around them did."""
 
 
-def encode(item: ReadItem, spent: Mapping[str, float] | None = None) -> pa.Table:
-    """One row; `spent`: seconds by stage."""
+def encode(item: ReadItem) -> pa.Table:
+    """One row."""
     failures = json.dumps([asdict(failure) for failure in item.failures])
     columns = {
         ITEM: pa.array([item.item.to_json()], pa.string()),
         TABLE: _large_binary(to_stream(item.table)),
         FAILURES: pa.array([failures], pa.string()),
-        SPENT: pa.array([json.dumps(spent or {})], pa.string()),
+        METERS: pa.array(["{}"], pa.string()),
     }
     return pa.table(columns)
 
@@ -49,21 +53,23 @@ def stream_of(row: pa.Table) -> pa.Buffer:
     return row[TABLE][0].as_buffer()
 
 
-def spent_on(row: pa.Table) -> dict[str, float]:
-    """Seconds by stage."""
-    return json.loads(row[SPENT][0].as_py())
-
-
-def with_spent(row: pa.Table, stage: str, seconds: float) -> pa.Table:
-    """The same work item, on which `stage` has spent `seconds`."""
-    spent = json.dumps({**spent_on(row), stage: seconds})
-    return row.set_column(row.schema.get_field_index(SPENT), SPENT, pa.array([spent], pa.string()))
-
-
 def replace_table(row: pa.Table, stream: pa.Buffer) -> pa.Table:
     """The same work item with another table."""
     position = row.schema.get_field_index(TABLE)
     return row.set_column(position, TABLE, _large_binary(stream))
+
+
+def readings_of(row: pa.Table) -> Readings:
+    """What has been counted so far."""
+    return json.loads(row[METERS][0].as_py())
+
+
+def add_counts(row: pa.Table, model: str, counts: Mapping[str, float]) -> pa.Table:
+    """The same work item with what was counted on the way to it."""
+    readings = readings_of(row)
+    meters.add(readings.setdefault(model, {}), counts)
+    position = row.schema.get_field_index(METERS)
+    return row.set_column(position, METERS, pa.array([json.dumps(readings)], pa.string()))
 
 
 def _large_binary(buffer: pa.Buffer) -> pa.Array:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from luke_batch import meters
 from luke_batch.arrays import FloatArray
 from luke_batch.config import ProposerConfig
 from luke_batch.document.state import Document
@@ -64,7 +65,9 @@ def ask_in_parts(
     """
     answers: Answer = []
     for start in range(0, count, _ITEMS_AT_ONCE):
-        answers += yield from ask(document, task, windows(slice(start, start + _ITEMS_AT_ONCE)))
+        with meters.spending("build"):
+            part = windows(slice(start, start + _ITEMS_AT_ONCE))
+        answers += yield from ask(document, task, part)
     return answers
 
 

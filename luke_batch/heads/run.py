@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from luke_batch import pulse
+from luke_batch import meters, pulse
 from luke_batch.document.state import Document, Failure
 from luke_batch.errors import DeviceError, UsageError
 from luke_batch.heads.base import Annotation, Answer, Ask, Head
 from luke_batch.model.engine import Engine, Task
+from luke_batch.model.windows import Window
 
 _CHARACTERS_AT_ONCE = 200_000
 """Documents are advanced side by side up to so much text: enough for full batches, little enough for
@@ -62,7 +63,8 @@ def _advance(head: Head, document: Document, annotation: Annotation, answer: Ans
     """The next question of a head; None where it is done or its document has failed."""
     pulse.beat()
     try:
-        return next(annotation) if answer is None else annotation.send(answer)
+        with meters.spending("build" if answer is None else "decode"):
+            return next(annotation) if answer is None else annotation.send(answer)
     except StopIteration:
         return None
     except _NOT_A_DOCUMENT_S:
@@ -92,7 +94,22 @@ def _forward(asks: Sequence[Ask], engine: Engine) -> list[Answer]:
         places[question.task].append(place)
     answers: list[Answer] = [[] for _ in asks]
     for task, members in places.items():
-        outputs = iter(engine.run(task, [window for place in members for window in asks[place].windows]))
+        windows = [window for place in members for window in asks[place].windows]
+        with meters.spending("forward"):
+            outputs = iter(engine.run(task, windows))
+        _count(task, windows)
         for place in members:
             answers[place] = [next(outputs) for _ in asks[place].windows]
     return answers
+
+
+def _count(task: Task, windows: Sequence[Window]) -> None:
+    """Count what the model has read."""
+    entities = sum(len(window.entity_ids) for window in windows)
+    meters.count("windows", len(windows))
+    meters.count("tokens", sum(len(window.token_ids) for window in windows))
+    meters.count("entities", entities)
+    if task is Task.SPANS:
+        meters.count("spans", entities)
+    elif task is Task.PAIR:
+        meters.count("pairs", len(windows))

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from luke_batch import pulse
+from luke_batch import meters, pulse
 from luke_batch.annotator import ModelStage, model_stages
 from luke_batch.config import JobConfig
 from luke_batch.errors import DeviceError, UsageError
@@ -60,7 +60,8 @@ def serve(connection: Connection) -> None:
             table = from_stream(connection.recv_bytes())
             pulse.beat(stage.name)
             done = to_stream(stage.run(table))
-            connection.send_bytes(Kind.RESULT)
+            meters.count("memory_bytes", meters.peak_memory())
+            connection.send_bytes(Kind.RESULT + json.dumps(meters.take()).encode())
             connection.send_bytes(done)
     except EOFError:
         return

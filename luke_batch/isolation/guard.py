@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -13,7 +14,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from luke_batch import errors
+from luke_batch import errors, meters
 from luke_batch.config import JobConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Failure
@@ -33,6 +34,9 @@ _COMMAND = (sys.executable, "-m", "luke_batch.isolation.child")
 
 class Guard:
     """A stage of a job in a child process, which is started anew whenever it is lost.
+
+    What the child counts is absorbed by the `meters` of this process; the time of a child that is lost with
+    its work counts as seconds of `lost`, that of starting one as `load`.
 
     It is not for several threads at once. `close` it, or leave it to the end of this process, which the child
     does not survive.
@@ -120,13 +124,20 @@ class Guard:
             self._child.end()
             self._start()
             self._child.send(stream)
+        asked = time.perf_counter()
         try:
             return self._hear(Kind.RESULT, patience)
         except (CrashError, HangError):
+            meters.count(meters.SECONDS, time.perf_counter() - asked, "lost")
             self._start()
             raise
 
     def _start(self) -> None:
+        with meters.spending("load"):
+            self._load()
+        meters.count("loads")
+
+    def _load(self) -> None:
         self._stage = "load"
         for attempt in range(_STARTS):
             self._child = _Child.start(self._environment)
@@ -145,8 +156,11 @@ class Guard:
             while child.connection.poll(patience):
                 message = child.connection.recv_bytes()
                 kind, content = message[:1], message[1:].decode()
+                if kind == wanted == Kind.RESULT:
+                    meters.absorb(json.loads(content))
+                    return pa.py_buffer(child.connection.recv_bytes())
                 if kind == wanted:
-                    return pa.py_buffer(child.connection.recv_bytes() if kind == Kind.RESULT else b"")
+                    return pa.py_buffer(b"")
                 if kind == Kind.BEAT:
                     self._stage = content or self._stage
                 elif kind == Kind.REFUSED:

@@ -16,7 +16,8 @@ class Kind(bytes, Enum):
     """Followed by the name of a stage that begins, if one does."""
     READY = b"+"
     RESULT = b"="
-    """The annotated table is the next message."""
+    """Followed by what was counted meanwhile (see `meters`) as JSON. The annotated table is the next message.
+    """
     REFUSED = b"!"
     """What fails the whole job; followed by the error's class and message as JSON."""
     DEVICE = b"?"

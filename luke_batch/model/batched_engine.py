@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from luke_batch import pulse
+from luke_batch import meters, pulse
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.model.batching import run_halving
@@ -38,6 +38,10 @@ class BatchedEngine(ABC):
         """Indices of the windows of each batch, from the (n,) lengths of all."""
 
     @abstractmethod
+    def _positions(self, words: IntArray, entities: IntArray) -> int:
+        """Words and entities that a batch computes, padding too, from the (n,) lengths of its windows."""
+
+    @abstractmethod
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """The outputs of one batch, which has at least one window."""
 
@@ -54,6 +58,7 @@ class BatchedEngine(ABC):
         results: dict[int, FloatArray] = {}
         for rows in self._batches(words, entities):
             pulse.beat()
+            self._count(words[rows], entities[rows])
             batch = [windows[row] for row in rows]
             try:
                 outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)
@@ -62,6 +67,12 @@ class BatchedEngine(ABC):
                 raise
             results.update(zip(rows.tolist(), outputs, strict=True))
         return [results[row] for row in range(len(windows))]
+
+    def _count(self, words: IntArray, entities: IntArray) -> None:
+        used = int(words.sum() + entities.sum())
+        meters.count("batches")
+        meters.count("positions", used, "used")
+        meters.count("positions", self._positions(words, entities) - used, "padding")
 
     def _outputs(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         if task is not Task.BOUNDS:

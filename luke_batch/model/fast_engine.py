@@ -50,6 +50,9 @@ class FastEngine(BatchedEngine):
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return packed(words, entities, self._max_tokens)
 
+    def _positions(self, words: IntArray, entities: IntArray) -> int:
+        return int(words.sum() + entities.sum())
+
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pack(windows)

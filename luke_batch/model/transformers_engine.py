@@ -78,6 +78,9 @@ class TransformersEngine(BatchedEngine):
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return length_sorted(words, entities, self._max_tokens)
 
+    def _positions(self, words: IntArray, entities: IntArray) -> int:
+        return int(words.max() + entities.max()) * len(words)
+
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pad(windows, self._pad_id, self._checkpoint.max_mention_length)

@@ -50,6 +50,7 @@ def ray_session() -> Iterator[None]:
     """A local Ray with two cores and two logical GPUs, which exist in its books alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # other work on the machine would starve the workers
+        patch.setenv("RAY_metrics_report_interval_ms", "500")  # a test waits for what is reported
         ray.init(
             num_cpus=2,
             num_gpus=2,

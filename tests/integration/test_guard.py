@@ -13,6 +13,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from luke_batch import meters
 from luke_batch.annotator import with_error
 from luke_batch.config import GazetteerConfig, IsolationConfig, JobConfig, ModelConfig, ProposerConfig
 from luke_batch.errors import CheckpointError, ResourceError, UsageError
@@ -88,6 +89,22 @@ def test_a_process_that_is_killed_from_outside_fails_nobody(guard: Guard) -> Non
     )
     assert not any(run(guard, *["A sentence. " * 40] * 2000))
     assert killer.wait() == 0
+
+
+def test_counts_come_with_the_answers(guard: Guard) -> None:
+    """What a child has counted is counted here; of one that is lost, the time and its successor's start."""
+    meters.take()
+    run(guard, "One. Two.", "Three.")
+    counted = meters.take()
+    assert counted["sentences"] == 3
+    assert counted["seconds/segment"] > 0
+    assert counted["memory_bytes"] > 10**7
+    run(guard, "POISON(end@segment)", "Four.")
+    counted = meters.take()
+    assert counted["sentences"] == 1, "the first answer was lost with its counts"
+    assert counted["loads"] == 3
+    assert counted["seconds/load"] > 0
+    assert counted["seconds/lost"] > 0
 
 
 def test_patience_grows_with_the_text() -> None:

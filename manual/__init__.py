@@ -1,0 +1,1 @@
+"""The documentation site: pages of the checkout, and references written from the code."""
