@@ -73,7 +73,7 @@ docs: $(STAMP) ## build the documentation site in build/site; a dead link fails
 
 .PHONY: fuzz
 fuzz: export LUKE_BATCH_FUZZ ?= 21000
-fuzz: $(STAMP) ## feed 20,000 broken inputs: ten minutes
+fuzz: $(STAMP) ## feed 21,000 broken inputs: some minutes
 	$(BIN)/pytest tests/fuzz --timeout=3600
 
 .PHONY: wheel-check
