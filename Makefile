@@ -83,7 +83,7 @@ wheel-check: ## build the wheel and run its demo in a clean environment
 .PHONY: audit
 audit: $(STAMP) ## ask the advisory service about the pinned packages; needs the network
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --desc on
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --desc on
 
 .PHONY: check
 check: $(STAMP) ## check format, lint and types
