@@ -67,6 +67,9 @@ bench-driver: $(STAMP) ## run 100,000 fragments through the driver, without mode
 bench-aliases: $(STAMP) ## compile, map and search an alias table of a million names
 	$(BIN)/python -m benchmarks.aliases
 
+.PHONY: bench-index
+bench-index: $(STAMP) ## build and search an index of a million entities, beside a plain script
+	$(BIN)/python -m benchmarks.index
 .PHONY: docs
 docs: $(STAMP) ## build the documentation site in build/site; a dead link fails
 	$(BIN)/python -m manual

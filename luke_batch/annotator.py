@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from luke_batch import meters
 from luke_batch.columns import head_columns, output_columns
-from luke_batch.config import EmbeddingsConfig, JobConfig, ModelConfig
+from luke_batch.config import ClozeConfig, EmbeddingsConfig, JobConfig, ModelConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.document.columns import ERROR, drop_internal, set_column
 from luke_batch.document.reading import read_documents
@@ -27,6 +27,7 @@ from luke_batch.model.fit import check_fit
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
 from luke_batch.preparation import Preparation
+from luke_batch.problems import Problems
 
 _LUKE_WINDOW = 512
 """Most tokens of a window, `<s>` and `</s>` included; a checkpoint with fewer positions has less."""
@@ -57,18 +58,33 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
     """Resolve every checkpoint in use and check it against the heads that use it: labels, tokenizer, and the
     names and shapes of all weights. Before any work, and without torch.
 
-    The checkpoints by their paths in `config`. Raises CheckpointError or ConfigError.
+    The checkpoints by their paths in `config`. Raises CheckpointError or ConfigError, or PreflightError with
+    the problems of several checkpoints and heads.
     """
     found: dict[str, Checkpoint] = {}
+    problems = Problems()
     for spec in model_stages(config):
-        checkpoint = resolve_model(spec.model)
-        heads = [config.heads[number] for number in spec.heads]
-        for head in heads:
-            check_head(head, checkpoint)
-        tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-        check_fit(checkpoint, tokenizer, {head.head for head in heads})
-        found[spec.model.path] = checkpoint
+        with problems.noted():
+            found[spec.model.path] = _check_model(config, spec)
+    problems.raise_any()
     return found
+
+
+def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
+    checkpoint = resolve_model(spec.model)
+    heads = [config.heads[number] for number in spec.heads]
+    for head in heads:
+        checkpoint.require(head.head)
+    problems = Problems()
+    for head in heads:
+        with problems.noted():
+            check_head(head, checkpoint)
+    problems.raise_any()
+    tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
+    predicted = {name for head in heads if isinstance(head, ClozeConfig) for name in head.of}
+    titles = any(head.needs_titles for head in heads)
+    check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
+    return checkpoint
 
 
 def pinned(config: JobConfig, found: Mapping[str, Checkpoint]) -> JobConfig:

@@ -7,7 +7,8 @@ LukeBatchError                  exit code 1
 │   ├── OutputError             OUTPUT as a whole: not writable, not ours, not reachable by every node
 │   ├── LeaseError              another run works on OUTPUT
 │   ├── CheckpointError         a model folder: missing file, other architecture, unsafe format
-│   ├── ResourceError           a pipeline that this machine or cluster could never schedule
+│   ├── ResourceError           a pipeline that could never be scheduled, or too little space
+│   ├── PreflightError          several of these, found before any work
 │   └── MissingDependencyError  an optional library; the message holds the pip command
 ├── DocumentError               one document cannot be annotated: it goes to the dead letters
 │   ├── HangError               work on it makes no progress
@@ -19,6 +20,8 @@ LukeBatchError                  exit code 1
 
 A message is one line that names the thing, the cause and the cure.
 """
+
+from collections.abc import Sequence
 
 
 class LukeBatchError(Exception):
@@ -54,11 +57,19 @@ class CheckpointError(UsageError):
 
 
 class ResourceError(UsageError):
-    """The pipeline could never be scheduled on these resources."""
+    """The pipeline could never be scheduled on these resources, or there is too little space."""
 
 
 class MissingDependencyError(UsageError):
     """An optional library is not installed."""
+
+
+class PreflightError(UsageError):
+    """Several problems that were found before any work; `problems` has each as an error of its own."""
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        super().__init__(f"{len(problems)} problems: " + "; ".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
 
 
 class DocumentError(LukeBatchError):

@@ -63,7 +63,7 @@ def readme(config: dict[str, Any], manifest: dict[str, Any], history: str, figur
 A LUKE encoder of {config["num_hidden_layers"]} layers of {config["hidden_size"]} units with
 {config["vocab_size"]} word pieces, mention vectors that learnt which mentions are one entity, a
 span scorer for `spans: auto`, {config["entity_vocab_size"] - 4} titles of English Wikipedia with an entity
-head as LukeForMaskedLM has it (`entity_predictions`, which no head of luke-batch reads yet), and the heads
+head as LukeForMaskedLM has it (`entity_predictions`, which `links` reads), and the heads
 
 {heads}
 

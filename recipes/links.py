@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def kinds(file: Path) -> dict[str, str]:
 
 
 def linked(
-    mentions: list[Mention], candidates: list[list[str] | None], head: dict[str, Any]
+    mentions: list[Mention],
+    candidates: list[list[str] | None],
+    head: dict[str, Any],
+    model: str = "embedded",
 ) -> list[str | None]:
     """The title that the job gives to each mention."""
     texts = {mention.row: mention.text for mention in mentions}
@@ -97,25 +101,37 @@ def linked(
         given[numbers[mention.row]].append({"start": mention.start, "end": mention.end, "candidates": titles})
     table = pa.table({"text": list(texts.values()), "given": pa.array(given, pa.list_(MENTION))})
     job = JobConfig.model_validate(
-        {"input": {"mentions_column": "given"}, "heads": [{"head": "links", "spans": "given", **head}]}
+        {
+            "input": {"mentions_column": "given"},
+            "heads": [{"head": "links", "model": model, "spans": "given", **head}],
+        }
     )
     annotated = Annotator.from_config(job).annotate(table)["mentions"].to_pylist()
     found = [{(item["start"], item["end"]): item["title"] for item in row} for row in annotated]
     return [found[numbers[mention.row]][mention.start, mention.end] for mention in mentions]
 
 
-def against_negatives(mentions: list[Mention], known: dict[str, str]) -> float:
-    """Share of mentions whose title wins against `NEGATIVES` of its type, drawn with a fixed seed."""
+def against_negatives(
+    mentions: list[Mention],
+    known: dict[str, str],
+    model: str = "embedded",
+    excluded: Collection[str] = (),
+) -> float:
+    """Share of mentions whose title wins against `NEGATIVES` of its type, drawn with a fixed seed; `excluded`
+    titles are none of these.
+    """
     alike: dict[str, list[str]] = defaultdict(list)
     for title, kind in sorted(known.items()):
-        alike[kind].append(title)
+        if title not in excluded:
+            alike[kind].append(title)
     rng = np.random.default_rng(0)
     candidates: list[list[str] | None] = []
     for mention in mentions:
         others = [title for title in alike[known[str(mention.title)]] if title != mention.title]
         drawn = rng.choice(others, min(NEGATIVES, len(others)), replace=False).tolist()
         candidates.append(rng.permutation([*drawn, str(mention.title)]).tolist())
-    found = linked(mentions, candidates, {"candidates": "given", "prior_weight": 0, "threshold": 0})
+    head = {"candidates": "given", "prior_weight": 0, "threshold": 0}
+    found = linked(mentions, candidates, head, model)
     return float(np.mean([title == mention.title for title, mention in zip(found, mentions, strict=True)]))
 
 

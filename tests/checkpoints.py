@@ -21,6 +21,7 @@ HEADS = {
     "types": "LukeForEntityClassification",
     "relations": "LukeForEntityPairClassification",
     "links": "LukeForMaskedLM",
+    "cloze": "LukeForMaskedLM",
     "sequence": "LukeForSequenceClassification",
     "tokens": "LukeForTokenClassification",
     "qa": "LukeForQuestionAnswering",
@@ -31,6 +32,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "types": ("person", "place", "organization"),
     "relations": ("no_relation", "born_in", "member_of"),
     "links": (),
+    "cloze": (),
     "sequence": ("news", "sports", "business"),
     "tokens": ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
     "qa": ("start", "end"),
@@ -68,7 +70,9 @@ class Recipe:
     layers: int = 2
     heads: int = 4
     lite: bool = False
-    problem_type: Literal["single_label_classification", "multi_label_classification"] | None = None
+    problem_type: (
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None
+    ) = None
     seed: int = 0
 
 

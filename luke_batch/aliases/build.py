@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from luke_batch.aliases import inputs
 from luke_batch.aliases.collect import collect, normalised
-from luke_batch.aliases.inputs import TEXT
+from luke_batch.aliases.reading import TEXT
 from luke_batch.aliases.titles import Redirects, own_names, written
 from luke_batch.aliases.write import write_table
 from luke_batch.errors import InputError, UsageError
@@ -32,7 +32,7 @@ class Built:
     links: int
     """Links behind the rows: what `min_count` left out is not in it, nor are names that nothing links."""
     skipped: dict[str, int]
-    """Reason -> mentions, anchors and redirects that were left out."""
+    """Reason -> what was left out: mentions, anchors, redirects, Wikidata ids."""
 
 
 def build_aliases(
@@ -41,13 +41,15 @@ def build_aliases(
     anchors: Sequence[str],
     redirects: Sequence[str],
     *,
+    qids: Sequence[str] = (),
     min_count: int = 1,
     text_column: str = "text",
 ) -> Built:
     """Read all inputs (files, folders, globs, OUTPUTs; local or URLs) and write the table to `out`.
 
     Pairs of name and title with fewer than `min_count` links are left out, unless the title itself or a
-    redirect gives the name. The file depends on the content of the inputs alone.
+    redirect gives the name. The Wikidata ids of `qids` go before those of mentions and anchors. The file
+    depends on the content of the inputs alone.
 
     Raises UsageError without an input, InputError for one that cannot be used or where nothing is left,
     OutputError where `out` cannot be written.
@@ -60,6 +62,8 @@ def build_aliases(
     links = collect(chain(linked, anchored), skipped)
     leading = _redirects(redirects, skipped)
     table = _counted(links, leading, min_count)
+    if qids:
+        table = _with_ids(table, _given_ids(qids), leading, skipped)
     if not table.num_rows:
         raise InputError("no link, title or redirect was found in any input; is `title` null everywhere?")
     write_table(table.select(["name", "title", "count", "qid"]), out)
@@ -103,19 +107,37 @@ def _counted(links: pa.Table, redirects: Redirects, min_count: int) -> pa.Table:
             "name": pairs["name"],
             "title": pairs["title"],
             "count": np.maximum(counts, 1),
-            "qid": _qids(links, titles, pairs["title"]),
+            "qid": _ids(links, titles, pairs["title"]),
             "links": counts,
         }
     ).filter(pa.array(kept | (counts >= max(min_count, 1))))
     return table.sort_by([("name", "ascending"), ("count", "descending"), ("title", "ascending")])
 
 
-def _qids(links: pa.Table, resolved: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The Wikidata id of each title: its own before one of a redirect to it; of several the smallest."""
+def _given_ids(locations: Sequence[str]) -> pa.Table:
+    empty = pa.table({"title": pa.array([], TEXT), "qid": pa.array([], TEXT)})
+    table = pa.concat_tables([empty, *(table for path in locations for table in inputs.qids(path))])
+    return pa.table({"title": written(table["title"]), "qid": table["qid"]})
+
+
+def _with_ids(table: pa.Table, given: pa.Table, redirects: Redirects, skipped: Counter[str]) -> pa.Table:
+    """The table with the ids of `given` where it has one; others that they replace are counted, each once."""
+    ids = _ids(given, redirects.resolved(given["title"]), table["title"])
+    other = pc.call_function("not_equal", [ids, table["qid"]]).fill_null(False)
+    skipped["Wikidata id other than the map's"] += len(table["title"].filter(other).unique())
+    place = table.schema.get_field_index("qid")
+    return table.set_column(place, "qid", pc.call_function("coalesce", [ids, table["qid"]]))
+
+
+def _ids(known: pa.Table, resolved: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The Wikidata id of each title: its own before one of a redirect to it; of several the smallest.
+
+    `known` has title and qid, `resolved` its titles with redirects followed.
+    """
     values = pa.nulls(len(wanted), TEXT)
-    for titles in (links["title"], resolved):
-        known = pa.table({"title": titles, "qid": links["qid"]}).group_by("title").aggregate([("qid", "min")])
-        found, ids = known["title"].combine_chunks(), known["qid_min"].combine_chunks()
+    for titles in (known["title"], resolved):
+        least = pa.table({"title": titles, "qid": known["qid"]}).group_by("title").aggregate([("qid", "min")])
+        found, ids = least["title"].combine_chunks(), least["qid_min"].combine_chunks()
         places = pc.call_function("index_in", [wanted], pc.SetLookupOptions(found)).combine_chunks()
         values = pc.call_function("coalesce", [values, ids.take(places)])
     return values

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luke_batch.aliases.inputs import LINKS, TEXT
+from luke_batch.aliases.inputs import LINKS
+from luke_batch.aliases.reading import TEXT
 from luke_batch.aliases.titles import written
 from luke_batch.text.name_forms import normalise
 

@@ -20,12 +20,15 @@ from luke_batch.cli import (
     demo,
     estimate,
     evaluate,
+    explain,
     finetune,
+    index,
     models,
     plan,
     replay,
+    report,
 )
-from luke_batch.errors import IncompleteError, LukeBatchError, UsageError
+from luke_batch.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -42,12 +45,15 @@ app.command("plan")(plan.plan)
 app.command("estimate")(estimate.estimate)
 app.command("replay")(replay.replay)
 app.command("compact")(compact.compact)
+app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(aliases.app, name="aliases")
+app.add_typer(index.app, name="index")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,7 +73,9 @@ def run(arguments: Sequence[str]) -> int:
     except LukeBatchError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+        for problem in error.problems if isinstance(error, PreflightError) else (error,):
+            _fail(str(problem), error.exit_code)
+        return error.exit_code
     except typer.Abort:
         return _fail("stopped", IncompleteError.exit_code)
     except Exception as error:

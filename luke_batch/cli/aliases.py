@@ -40,6 +40,14 @@ def build(
             "--redirects", metavar="PATH", help="Parquet with source and target, titles; may be repeated."
         ),
     ] = None,
+    qids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--qids",
+            metavar="PATH",
+            help="Parquet with title and qid: Wikidata ids, which go before others; may be repeated.",
+        ),
+    ] = None,
     min_count: Annotated[
         int,
         typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this."),
@@ -56,7 +64,13 @@ def build(
     from luke_batch.aliases.build import build_aliases
 
     built = build_aliases(
-        out, mentions or [], anchors or [], redirects or [], min_count=min_count, text_column=text_column
+        out,
+        mentions or [],
+        anchors or [],
+        redirects or [],
+        qids=qids or [],
+        min_count=min_count,
+        text_column=text_column,
     )
     if json:
         typer.echo(json_text.dumps(asdict(built)))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
+from luke_batch.problems import Problems
 from luke_batch.settings import load_config
 
 if TYPE_CHECKING:
+    from luke_batch.config import JobConfig
     from luke_batch.distributed.run import RunReport
     from luke_batch.report.summary import Summary
 
@@ -27,9 +29,10 @@ def annotate(
     """Annotate what INPUT has and OUTPUT lacks.
 
     Exit codes: 0 complete; 2 bad usage, configuration or input; 3 complete, but dead letters beyond the error
-    budget; 4 incomplete: the same command goes on; 1 unexpected error.
+    budget; 4 incomplete: the same command goes on; 5 complete, but label shares beyond output.drift_limit;
+    1 unexpected error.
     """
-    settings = load_config(config, assignments or [], os.environ)
+    settings = settings_or_problems(input, output, config, assignments)
     from luke_batch.distributed.run import annotate as run
 
     summary = summarise(run(input, output, settings, address, where=where or [], quiet=quiet))
@@ -37,9 +40,23 @@ def annotate(
     raise typer.Exit(summary.exit_code)
 
 
+def settings_or_problems(
+    input: str, output: str, config: str | None, assignments: list[str] | None
+) -> "JobConfig":
+    """The configuration. Where it cannot be used, its error together with what is wrong with the places."""
+    problems = Problems()
+    with problems.noted():
+        return load_config(config, assignments or [], os.environ)
+    from luke_batch.distributed.planning import examine_places
+
+    examine_places(input, output, problems)
+    raise problems.error
+
+
 def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
     """What a person or a program is told of a run."""
     from luke_batch.corpus.manifest import without_secrets
+    from luke_batch.corpus.statistics import totals
     from luke_batch.report.summary import Summary
 
     return Summary(
@@ -59,6 +76,8 @@ def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
         nothing_to_do=report.nothing_to_do,
         command=command,
         forecast=None if report.forecast is None else report.forecast.figures(),
+        labels={kind: totals(found) for kind, found in report.tally.statistics.labels.items()},
+        drift=None if report.drift is None else report.drift.figures(),
     )
 
 

@@ -1,16 +1,68 @@
-"""`luke-batch models`: checkpoints on disk."""
+"""`luke-batch models`: known checkpoints, and those on disk."""
 
+import json as json_text
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Checkpoints on disk.")
+from luke_batch.cli.add_entities import add_entities
+from luke_batch.cli.options import Json
+
+if TYPE_CHECKING:
+    from luke_batch.model.describe import Description
+
+app = typer.Typer(help="Known checkpoints, and those on disk.")
+app.command("add-entities")(add_entities)
 
 
 @app.callback()
 def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a single command keeps its name
-    """Checkpoints on disk."""
+    """Known checkpoints, and those on disk."""
+
+
+@app.command("list")
+def list_models(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL…]", help="`embedded`, a folder, a hub id or s3://…; without it all known."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the embedded model and the published checkpoints; or describe MODELs, without their weights.
+
+    Exit codes: 0 done; 2 a MODEL cannot be used; 1 unexpected error.
+    """
+    from luke_batch.cli import models_text
+    from luke_batch.model.describe import describe
+    from luke_batch.published.catalogue import catalogue
+    from luke_batch.published.snippet import snippet
+
+    known = catalogue()
+    found = [describe(path) for path in models or ["embedded"]]
+    if json and models:
+        content: object = [_as_json(description, snippet(description)) for description in found]
+        typer.echo(json_text.dumps({"models": content}, ensure_ascii=False, indent=2))
+    elif json:
+        content = {**known.model_dump(mode="json"), "embedded": _as_json(found[0], snippet(found[0]))}
+        typer.echo(json_text.dumps(content, ensure_ascii=False, indent=2))
+    elif models:
+        typer.echo("\n\n".join(models_text.details(one, snippet(one)) for one in found))
+    else:
+        typer.echo(models_text.listing(known, found[0]))
+
+
+def _as_json(description: "Description", configuration: str) -> dict[str, object]:
+    heads = {name: facts.model_dump(mode="json") for name, facts in description.heads.items()}
+    return {
+        **asdict(description),
+        "heads": heads,
+        "lite": description.lite,
+        "configuration": configuration,
+    }
 
 
 @app.command()

@@ -1,14 +1,13 @@
 """`luke-batch plan`: what `annotate` would do now."""
 
 import json as json_text
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from luke_batch.cli.annotate import settings_or_problems
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
-from luke_batch.settings import load_config
 
 if TYPE_CHECKING:
     from luke_batch.corpus.forecast import Forecast
@@ -34,7 +33,7 @@ def plan(
     Exit codes: 0 the plan is made, whatever there is to do; 2 bad usage, configuration or input, which
     `annotate` would refuse as well; 1 unexpected error.
     """
-    settings = load_config(config, assignments or [], os.environ)
+    settings = settings_or_problems(input, output, config, assignments)
     from luke_batch.corpus.forecast import forecast
     from luke_batch.corpus.lease import running
     from luke_batch.distributed.planning import prepare

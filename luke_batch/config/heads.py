@@ -35,6 +35,11 @@ class HeadConfig(Section):
         return False
 
     @property
+    def needs_titles(self) -> bool:
+        """The head looks up titles among the model's entities."""
+        return False
+
+    @property
     def source_columns(self) -> list[SourceColumn]:
         """What the head reads beside the text."""
         return []
@@ -126,6 +131,11 @@ class LinksConfig(SpanHeadConfig):
     title_language: str = "en"
     """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
 
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return True
+
 
 class EmbeddingsConfig(SpanHeadConfig):
     """Vectors of mentions, entities, texts and words (LukeModel)."""
@@ -159,3 +169,8 @@ class EmbeddingsConfig(SpanHeadConfig):
     def needs_words(self) -> bool:
         """See HeadConfig."""
         return "words" in self.of
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return self.with_entities or "entities" in self.of

@@ -23,17 +23,26 @@ class SequenceConfig(HeadConfig):
     0.5.
     """
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.multi_label is True and self.regression is True:
+            raise ValueError("either `multi_label` or `regression`: values are no labels")
+        return self
+
 
 class TokensConfig(HeadConfig):
     """Labels of words, joined to spans (LukeForTokenClassification)."""
 
     head: Literal["tokens"] = "tokens"
-    scheme: Literal["auto", "iob", "plain"] = "auto"
-    """iob: labels begin with B- or I-; plain: neighbouring words of one label are one span; auto: iob where
-    all labels but `none_label` are so.
+    scheme: Literal["auto", "iob", "plain", "words"] = "auto"
+    """iob: labels begin with B- or I- (or E-, S-, L-, U-); plain: neighbouring words of one label are one
+    span; words: each word is one, as for parts of speech; auto: iob where all labels but `none_label` are so,
+    else plain.
     """
     none_label: str | None = None
-    """Label that means "nothing"; null: what the checkpoint says, else O or the first label."""
+    """Label that means "nothing"; null: what the checkpoint says, else O; where there is none, every label is
+    written.
+    """
     stride: int = Field(default=128, ge=0, le=256)
     """Tokens that neighbouring windows of a long text share; each word is read where it has most context."""
 
@@ -47,14 +56,14 @@ class QaConfig(HeadConfig):
     """Answers to questions, as spans of the text (LukeForQuestionAnswering)."""
 
     head: Literal["qa"] = "qa"
-    questions: list[str] = []
+    questions: Annotated[list[str], BeforeValidator(listed)] = []
     """Questions that are asked of every document."""
     question_column: str | None = None
     """Column with a question, or with a list of them, for each document."""
     n_best: int = Field(default=1, ge=1, le=20)
     """Answers that are written for each question, best first."""
     max_answer_tokens: int = Field(default=30, ge=1)
-    """Longest answer."""
+    """Longest answer in tokens; one longer than half of `stride` may be cut off by its window."""
     stride: int = Field(default=128, ge=0, le=256)
     """Tokens that neighbouring windows of a long text share."""
     no_answer: bool = False
@@ -115,17 +124,31 @@ class ClozeConfig(HeadConfig):
     subject_column: str | None = None
     """Column with the subject; null: the text of the document."""
     candidates: list[str] = []
-    """Objects that are scored for every document; none here and in `candidates_column`: any."""
+    """Objects that are scored for every document; none here and in `candidates_column`: any word of a single
+    piece, and any entity.
+    """
     candidates_column: str | None = None
     """Column with a list of objects to score for each document."""
     of: Annotated[list[Literal["words", "entities"]], BeforeValidator(listed), Field(min_length=1)] = [
         "words"
     ]
-    """words: by the word head; entities: by the entity head."""
-    best: int = Field(default=5, ge=1, le=100)
-    """Objects that are written, best first."""
+    """words: by the word head; entities: by the entity head, from a [MASK] entity over the gap that the model
+    reads in addition.
+    """
+    best: int = Field(default=5, ge=1, le=1000)
+    """Objects that are written, best first; without candidates so many words and so many entities."""
     title_language: str = "en"
     """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the objects are those of the whole vocabularies."""
+        return not self.candidates and self.candidates_column is None
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return "entities" in self.of
 
     @property
     def source_columns(self) -> list[SourceColumn]:
@@ -143,4 +166,6 @@ class ClozeConfig(HeadConfig):
             raise ValueError("needs either `template` or `template_column`")
         if self.template is not None and self.template.count("[Y]") != 1:
             raise ValueError("`template` needs the object [Y] exactly once")
+        if self.candidates and self.candidates_column is not None:
+            raise ValueError("needs either `candidates` or `candidates_column`, or neither")
         return self

@@ -97,18 +97,28 @@ def read_manifests(output: Storage) -> list[RunManifest]:
     return [RunManifest(**json.loads(output.read_bytes(file.path))) for file in files]
 
 
+def read_known_manifests(output: Storage) -> list[RunManifest]:
+    """All runs of OUTPUT that can be read, oldest first; those of other versions are passed over."""
+    found = (_read(output, file.path) for file in output.list(".json", under=RUNS))
+    return [manifest for manifest in found if manifest is not None]
+
+
 def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> RunManifest | None:
     """The newest run of OUTPUT that is `wanted`; manifests are read until it is found. One that cannot be
     read, such as that of another version, is passed over.
     """
     for file in reversed(output.list(".json", under=RUNS)):
-        try:
-            manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
-        except (OSError, TypeError, ValueError):
-            continue
-        if wanted(manifest):
+        manifest = _read(output, file.path)
+        if manifest is not None and wanted(manifest):
             return manifest
     return None
+
+
+def _read(output: Storage, path: str) -> RunManifest | None:
+    try:
+        return RunManifest(**json.loads(output.read_bytes(path)))
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def recorded_input(input: str) -> str:

@@ -26,7 +26,7 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
         compression: zstd, snappy or none.
     """
     dense = {name for name in vectors if name in table.column_names}
-    leaves = _leaves(table.schema.remove_metadata()) if dense else []
+    leaves = leaf_columns(table.schema.remove_metadata()) if dense else []
     plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense and not leaf.endswith(OFFSETS)]
     # Byte streams of float16 are too new for some readers.
     split = [leaf for leaf in plain if _is_float32(table.schema.field(leaf.partition(".")[0]).type)]
@@ -47,8 +47,10 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
 
 
 @lru_cache(maxsize=64)
-def _leaves(schema: pa.Schema) -> tuple[str, ...]:
-    """Paths of the Parquet columns; pyarrow tells them only of a file, which costs as much as an output."""
+def leaf_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Paths of the Parquet columns of a table; pyarrow tells them only of a file, which costs as much as an
+    output.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema

@@ -60,6 +60,22 @@ def list_sources(input: str) -> Sources:
     return sources
 
 
+def source_at(input: str, path: str) -> tuple[Storage, StoredFile] | None:
+    """One file of INPUT, by its path in a plan, without listing the others; None where it is gone."""
+    input = input.rstrip("/") or "/"
+    if _MAGIC.search(input) and not Storage.at(input).has_folder():
+        parts = input.split("/")
+        first = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+        storage = Storage.at("/".join(parts[:first]) or ("/" if input.startswith("/") else "."))
+    else:
+        storage = Storage.at(input)
+        if not storage.has_folder():  # a single file
+            head = input.rpartition("/")[0]
+            storage = Storage.at(head or ("/" if input.startswith("/") else "."))
+    found = storage.stat(path)
+    return None if found is None else (storage, found)
+
+
 def _list(input: str) -> Sources:
     head, _, name = input.rpartition("/")
     parent = Storage.at(head or ("/" if input.startswith("/") else "."))

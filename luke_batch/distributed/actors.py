@@ -16,6 +16,7 @@ from luke_batch.annotator import model_stages
 from luke_batch.config import JobConfig
 from luke_batch.distributed import wire
 from luke_batch.distributed.metrics import export
+from luke_batch.distributed.stage_names import named
 from luke_batch.errors import DeviceError
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -26,9 +27,8 @@ class TableActor:
 
     def __init__(self, config: JobConfig, stage: int) -> None:
         self._since = time.perf_counter()
-        spec = model_stages(config)[stage]
+        self._model, spec = list(named(model_stages(config)).items())[stage]
         threads = max(1, round(spec.model.num_cpus))
-        self._model = spec.name
         self._guard = Guard(config, stage, gpu_assigned=gpu_assigned(), threads=threads)
         self._answered = time.perf_counter()
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any, cast
 
 import ray
@@ -12,9 +13,10 @@ from ray.exceptions import RayTaskError
 
 from luke_batch.annotator import StageSpec
 from luke_batch.distributed.actors import gpu_assigned
-from luke_batch.distributed.resources import Demand, Node
+from luke_batch.distributed.resources import Node
 from luke_batch.errors import ResourceError, UsageError
 from luke_batch.model.device import pick_device
+from luke_batch.problems import Problems
 
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
@@ -61,38 +63,35 @@ def nodes() -> tuple[Node, ...]:
     """The nodes that are alive."""
     found = cast("list[dict[str, Any]]", ray.nodes())
     resources = [cast("dict[str, float]", node["Resources"]) for node in found if node["Alive"]]
-    return tuple(Node(entry.get("CPU", 0), entry.get("GPU", 0)) for entry in resources)
-
-
-def demands(stages: Sequence[StageSpec]) -> list[Demand]:
-    """What the pools of these stages ask for."""
-    return [
-        Demand(stage.name, stage.model.num_cpus, stage.model.num_gpus, stage.model.actors) for stage in stages
-    ]
+    return tuple(
+        Node(entry.get("CPU", 0), entry.get("GPU", 0), entry.get("object_store_memory", inf))
+        for entry in resources
+    )
 
 
 def check_devices(stages: Sequence[StageSpec]) -> None:
     """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks, before anything is
     written.
     """
+    problems = Problems()
     for stage in stages:
-        if stage.model.device == "cpu":
-            continue
-        if not stage.model.num_gpus:
-            # Ray hides the GPUs from a worker without one, so this would fail on every node.
-            if stage.model.device == "cuda":
-                raise ResourceError(
-                    f"models.{stage.name}: `device: cuda` needs `num_gpus` above 0 (1, or 0.5 to share a GPU)"
-                )
-            continue
-        probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
-        try:
-            ray.get(probe.remote(stage.model.device))
-        except RayTaskError as error:
-            cause = cast(BaseException, error.cause)
-            if isinstance(cause, UsageError):
-                raise ResourceError(f"models.{stage.name}: {cause}") from error
-            raise
+        if stage.model.device != "cpu":
+            with problems.noted():
+                _check_device(stage)
+    problems.raise_any()
+
+
+def _check_device(stage: StageSpec) -> None:
+    if not stage.model.num_gpus:
+        return
+    probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
+    try:
+        ray.get(probe.remote(stage.model.device))
+    except RayTaskError as error:
+        cause = cast(BaseException, error.cause)
+        if isinstance(cause, UsageError):
+            raise ResourceError(f"models.{stage.name}: {cause}") from error
+        raise
 
 
 def _init(address: str, settings: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
-from luke_batch.distributed.cluster import check_devices, demands, nodes
+from luke_batch.distributed.cluster import check_devices, nodes
 from luke_batch.distributed.locations import with_absolute_tables
 from luke_batch.distributed.metrics import export
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
-from luke_batch.distributed.resources import Node, plan_pools
+from luke_batch.distributed.resources import Node, demands, plan_pools
 from luke_batch.distributed.tasks import prepare
 from luke_batch.document.source import rename_collisions
 from luke_batch.errors import FragmentError, InputError

@@ -10,27 +10,25 @@ slowest sets the pace, and all that runs on CPUs shares the cores.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from luke_batch import meters
-from luke_batch.annotator import StageSpec, check_models, model_stages
+from luke_batch.annotator import check_models, model_stages
 from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import Census, SampleSize, count, draw
+from luke_batch.distributed.local_node import this_node
 from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.measurement import Measurement, measure
 from luke_batch.distributed.resources import Demand, Node, plan_pools
+from luke_batch.distributed.stage_names import TEXT_STAGE, named
 from luke_batch.errors import InputError
 
-TEXT_STAGE = "text"
-"""The stage without a model: sentences, words, proposals."""
 SAMPLE_SECONDS = 60.0
 """After which a sample is cut short, unless told otherwise."""
 _SEED = 0
 _TOGETHER = 16
 """Documents that the stages get at once: enough to fill batches, few enough to stop in time."""
-_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def estimate(
     census = count(input, config, restriction)
     if not census.documents:
         raise InputError(f"INPUT {input} has no documents to take a sample of")
-    stages = _named(model_stages(config))
+    stages = named(model_stages(config))
     node = this_node()
     demands = [Demand(name, s.model.num_cpus, s.model.num_gpus, s.model.actors) for name, s in stages.items()]
     pools = plan_pools([node], demands, census.fragments)
@@ -108,17 +106,3 @@ def estimate(
     actors = {name: pool.actors for name, pool in zip(stages, pools.models, strict=True)}
     on_cpu = (TEXT_STAGE, *(name for name, spec in stages.items() if not spec.model.num_gpus))
     return Estimate(census, measured, node, actors, on_cpu, meters.peak_memory())
-
-
-def this_node() -> Node:
-    """This machine as Ray counts it, without asking Ray."""
-    gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
-    return Node(os.cpu_count() or 1, gpus)
-
-
-def _named(stages: Sequence[StageSpec]) -> dict[str, StageSpec]:
-    """By the name of the model; a model that comes again is numbered."""
-    named: dict[str, StageSpec] = {}
-    for number, spec in enumerate(stages, start=1):
-        named[f"{spec.name} ({number})" if spec.name in named else spec.name] = spec
-    return named

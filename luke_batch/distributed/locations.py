@@ -1,6 +1,5 @@
 """Where INPUT and OUTPUT may lie: asked before anything is written."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig,
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import ConfigError, InputError, OutputError, UsageError
 from luke_batch.model.fetch import is_relative as is_relative_model
+from luke_batch.problems import Problems
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the entry point of a submitted job, and for nothing else."""
@@ -38,16 +38,19 @@ def check_absolute(input: str, output: str, config: JobConfig, environment: Mapp
 def refuse_relative(
     places: Sequence[tuple[str, str, type[UsageError]]], environment: Mapping[str, str]
 ) -> None:
-    """Raise the error of the first place (name, path, error) that is relative, in a submitted job."""
+    """Raise the errors of all places (name, path, error) that are relative, in a submitted job."""
     if _SUBMITTED not in environment:
         return
+    problems = Problems()
     for name, path, kind in places:
-        if not _is_relative(path):
-            continue
-        raise kind(
-            f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
-            " directory; give an absolute path or an s3:// URL"
-        )
+        if _is_relative(path):
+            problems.add(
+                kind(
+                    f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
+                    " directory; give an absolute path or an s3:// URL"
+                )
+            )
+    problems.raise_any()
 
 
 def with_absolute_tables(config: JobConfig) -> JobConfig:
@@ -60,25 +63,6 @@ def with_absolute_tables(config: JobConfig) -> JobConfig:
     return config.model_copy(update={"proposers": proposers})
 
 
-def check_writable(output: Storage) -> None:
-    """Refuse a local OUTPUT that could not be created or written; an object store says so itself at the first
-    write.
-    """
-    if not output.is_local:
-        return
-    folder = Path(output.root)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise OutputError(
-            f"OUTPUT {output.url} cannot be a folder: {folder} is a file; choose another folder"
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder"
-        )
-
-
 def check_reachable(source: Storage, output: Storage, config: OutputConfig, nodes: int) -> None:
     """Refuse local folders on a cluster of several nodes, unless the user says that all nodes see them."""
     if nodes <= 1 or config.shared:
@@ -87,12 +71,16 @@ def check_reachable(source: Storage, output: Storage, config: OutputConfig, node
         ("INPUT", source, InputError),
         ("OUTPUT", output, OutputError),
     )
+    problems = Problems()
     for name, storage, kind in kinds:
         if storage.is_local:
-            raise kind(
-                f"{name} {storage.url} is a local path, but the cluster has {nodes} nodes; use an s3:// URL,"
-                " or a folder that is mounted on every node together with --set output.shared=true"
+            problems.add(
+                kind(
+                    f"{name} {storage.url} is a local path, but the cluster has {nodes} nodes; use an s3://"
+                    " URL, or a folder that is mounted on every node together with --set output.shared=true"
+                )
             )
+    problems.raise_any()
 
 
 def _is_relative(path: str) -> bool:

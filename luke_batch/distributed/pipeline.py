@@ -53,7 +53,7 @@ def process(job: Job, items: Sequence[WorkItem], pools: Pools) -> Generator[Item
     try:
         yield from _process(job, items, pools)
     except RayError as error:
-        raise IncompleteError(f"Ray gave up: {_cause(error)}") from error
+        raise IncompleteError(f"Ray gave up: {cause_of(error)}") from error
 
 
 def quieten() -> None:
@@ -106,7 +106,7 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
     # Ray warns of a limit above the number of inputs.
     most = min(pools.light_tasks, len(rows))
     # A copy, as the process may hold somebody else's settings; a dataset keeps those that it was made under.
-    with DataContext.current(_context()):
+    with DataContext.current(stage_context()):
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         dataset = map_tables(dataset, read_and_prepare, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
         for number, pool in enumerate(pools.models):
@@ -116,7 +116,8 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
         return map_tables(dataset, commit, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
 
 
-def _context() -> DataContext:
+def stage_context() -> DataContext:
+    """Settings of our own datasets, whatever else the process does with Ray Data."""
     context = DataContext.get_current().copy()
     # Below the size of any row, so that every row is a block of its own: a reading task hands on each item at
     # once.
@@ -129,7 +130,7 @@ def _context() -> DataContext:
     return context
 
 
-def _cause(error: RayError) -> str:
+def cause_of(error: RayError) -> str:
     """The line that says why, out of a message with the tracebacks of several processes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("luke_batch.errors.")]

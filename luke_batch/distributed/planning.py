@@ -9,14 +9,18 @@ from hashlib import sha256
 
 from luke_batch.annotator import check_models
 from luke_batch.config import JobConfig
+from luke_batch.corpus.access import check_listable, check_writable
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.restriction import Restriction
+from luke_batch.corpus.sample import count as count_documents
+from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.locations import check_absolute, check_writable
+from luke_batch.distributed.locations import check_absolute
 from luke_batch.errors import ConfigError, OutputError
 from luke_batch.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.problems import Problems
 from luke_batch.text.aliases import aliases_hash
 
 
@@ -39,22 +43,71 @@ def prepare(
         whose fingerprint the job must have.
 
     Raises:
-        UsageError: something cannot be used.
+        UsageError: something cannot be used; PreflightError where several things cannot.
     """
-    restriction = Restriction.parse(where)
-    check_absolute(input, output, config, os.environ)
-    storage = Storage.at(output)
-    check_writable(storage)
-    found = check_models(config)
-    computed = fingerprint(config, _facts(config, found))
+    problems = Problems()
+    prepared = examine(input, output, config, problems, where, same_as)
+    problems.raise_any()
+    assert prepared is not None
+    return prepared
+
+
+def examine(
+    input: str,
+    output: str,
+    config: JobConfig,
+    problems: Problems,
+    where: Sequence[str] = (),
+    same_as: RunManifest | None = None,
+) -> Prepared | None:
+    """`prepare`, which notes everything that cannot be used; None where there is something.
+
+    Parts of a job that could be planned only with the broken ones are looked at by themselves.
+    """
+    restriction, storage, found = Restriction(), None, None
+    with problems.noted():
+        restriction = Restriction.parse(where)
+    with problems.noted():
+        check_absolute(input, output, config, os.environ)
+    with problems.noted():
+        storage = Storage.at(output)
+        check_writable(storage)
+    with problems.noted():
+        gazetteer = _table_facts(config)
+        found = check_models(config)
+        computed = fingerprint(config, {**gazetteer, **_weights(found)})
+        _check_same_fingerprint(computed, same_as)
+        if storage is not None and not problems:
+            plan = make_plan(input, storage, config, computed, restriction)
+            _check_same_corpus(input, plan)
+            return Prepared(plan, found)
+    if found is None:
+        with problems.noted():  # where the names table was the reason
+            check_models(config)
+    with problems.noted():
+        count_documents(input, config, restriction)
+    if storage is not None:
+        with problems.noted():
+            check_listable(storage)
+    return None
+
+
+def examine_places(input: str, output: str, problems: Problems) -> None:
+    """Note what is wrong with INPUT and OUTPUT where nothing is known of the configuration."""
+    with problems.noted():
+        list_sources(input)
+    with problems.noted():
+        storage = Storage.at(output)
+        check_writable(storage)
+        check_listable(storage)
+
+
+def _check_same_fingerprint(computed: str, same_as: RunManifest | None) -> None:
     if same_as is not None and computed != same_as.fingerprint:
         raise ConfigError(
             f"run {same_as.run_id} had the fingerprint {same_as.fingerprint}, and this would have {computed}:"
             " a setting, model or library that changes results is another; run `luke-batch annotate` instead"
         )
-    plan = make_plan(input, storage, config, computed, restriction)
-    _check_same_corpus(input, plan)
-    return Prepared(plan, found)
 
 
 def _check_same_corpus(input: str, plan: Plan) -> None:
@@ -74,17 +127,19 @@ def _check_same_corpus(input: str, plan: Plan) -> None:
         )
 
 
-def _facts(config: JobConfig, found: Mapping[str, Checkpoint]) -> dict[str, str]:
-    """What the fingerprint needs to know beyond the configuration."""
-    facts = {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
+def _weights(found: Mapping[str, Checkpoint]) -> dict[str, str]:
+    return {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
+
+
+def _table_facts(config: JobConfig) -> dict[str, str]:
+    """The hashes of the tables of names in use."""
+    aliases = {ALIASES_FACT: aliases_hash(config.proposers.aliases.path)} if config.uses_aliases else {}
     gazetteer = config.proposers.gazetteer
-    if gazetteer is not None:
-        folder, _, name = gazetteer.path.rpartition("/")
-        try:
-            content = Storage.at(folder or ("/" if gazetteer.path.startswith("/") else ".")).read_bytes(name)
-        except OSError as error:
-            raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
-        facts[GAZETTEER_FACT] = sha256(content).hexdigest()
-    if config.uses_aliases:
-        facts[ALIASES_FACT] = aliases_hash(config.proposers.aliases.path)
-    return facts
+    if gazetteer is None:
+        return aliases
+    folder, _, name = gazetteer.path.rpartition("/")
+    try:
+        content = Storage.at(folder or ("/" if gazetteer.path.startswith("/") else ".")).read_bytes(name)
+    except OSError as error:
+        raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
+    return {**aliases, GAZETTEER_FACT: sha256(content).hexdigest()}

@@ -8,11 +8,14 @@ light tasks that read and commit still find room: they share the actors' cores a
 fit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from luke_batch.annotator import StageSpec
 from luke_batch.errors import ResourceError
+from luke_batch.problems import Problems
 
 LIGHT_CPUS = 0.02
 """CPUs that a light task asks for: two of them fit beside an actor on a node with one core."""
@@ -29,6 +32,8 @@ class Node:
 
     cpus: float
     gpus: float
+    object_store: float = math.inf
+    """Bytes of Ray's object store; without a number it is taken to be large enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Demand:
     num_cpus: float
     num_gpus: float
     actors: Literal["auto"] | int
+    cuda: bool = False
+    """Whether the model asks for CUDA, whatever Ray assigns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +97,64 @@ class _Room:
         return True
 
 
-def plan_pools(nodes: Sequence[Node], demands: Sequence[Demand], items: int) -> Pools:
+def demands(stages: Sequence[StageSpec]) -> list[Demand]:
+    """What the pools of these stages ask for."""
+    return [
+        Demand(stage.name, model.num_cpus, model.num_gpus, model.actors, model.device == "cuda")
+        for stage, model in ((stage, stage.model) for stage in stages)
+    ]
+
+
+def plan_pools(nodes: Sequence[Node], asked: Sequence[Demand], items: int) -> Pools:
     """Pool sizes for `items` work items: no pool needs more actors than there are items.
 
-    Raises ResourceError where the pools could never be scheduled on these nodes.
+    Raises ResourceError where the pools could never be scheduled on these nodes, and PreflightError where
+    several of them could not.
     """
-    for demand in demands:
-        _check_one(nodes, demand)
+    problems = Problems()
+    for demand in asked:
+        with problems.noted():
+            _check_one(nodes, demand)
+    problems.raise_any()
     rooms = [_Room(_grains(node.cpus), [_GRAIN] * int(node.gpus)) for node in nodes]
-    sizes = [0] * len(demands)
+    sizes = [0] * len(asked)
     # Actors with GPUs first, as few nodes have any; those without keep away from these nodes (see `_place`).
-    order = sorted(range(len(demands)), key=lambda number: -demands[number].num_gpus)
+    order = sorted(range(len(asked)), key=lambda number: -asked[number].num_gpus)
     for number in order:
-        demand = demands[number]
+        demand = asked[number]
         for _ in range(1 if demand.actors == "auto" else demand.actors):
             if not _place(rooms, demand):
-                raise ResourceError(_too_many(nodes, demands))
+                raise ResourceError(_too_many(nodes, asked))
             sizes[number] += 1
-    growing = [number for number in order if demands[number].actors == "auto"]
+    growing = [number for number in order if asked[number].actors == "auto"]
     while growing:
-        growing = [n for n in growing if sizes[n] < items and _place(rooms, demands[n])]
+        growing = [n for n in growing if sizes[n] < items and _place(rooms, asked[n])]
         for number in growing:
             sizes[number] += 1
     pools = [
         Pool(size, round(demand.num_cpus * (1 - LENT), 4), demand.num_gpus)
-        for size, demand in zip(sizes, demands, strict=True)
+        for size, demand in zip(sizes, asked, strict=True)
     ]
     return Pools(tuple(pools), max(1, int(sum(node.cpus for node in nodes))))
+
+
+def check_object_store(nodes: Sequence[Node], largest_item: int) -> None:
+    """Raise ResourceError where a work item of so many bytes, which every stage holds twice (what it gets and
+    what it makes), exceeds the object store of every node.
+    """
+    room = max((node.object_store for node in nodes if node.cpus > 0), default=math.inf)
+    if 2 * largest_item <= room:
+        return
+    raise ResourceError(
+        f"output.max_bytes: the largest work item has {megabytes(largest_item)}, and a stage holds it twice,"
+        f" but the largest object store of a node has {megabytes(room)}; lower output.max_bytes, or start"
+        " the nodes with a larger --object-store-memory"
+    )
+
+
+def megabytes(count: float) -> str:
+    """Bytes for a message."""
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
 def _place(rooms: list[_Room], demand: Demand) -> bool:
@@ -129,6 +167,9 @@ def _place(rooms: list[_Room], demand: Demand) -> bool:
 def _check_one(nodes: Sequence[Node], demand: Demand) -> None:
     """A single actor must fit on some node."""
     where = f"models.{demand.model}"
+    if demand.cuda and not demand.num_gpus:
+        # Ray hides the GPUs from a worker without one, so this would fail on every node.
+        raise ResourceError(f"{where}: `device: cuda` needs `num_gpus` above 0 (1, or 0.5 to share a GPU)")
     if demand.num_gpus > 1 and demand.num_gpus != int(demand.num_gpus):
         raise ResourceError(
             f"{where}.num_gpus is {demand.num_gpus:g}: Ray splits one GPU, but takes several whole;"
@@ -151,14 +192,14 @@ def _check_one(nodes: Sequence[Node], demand: Demand) -> None:
         )
 
 
-def _too_many(nodes: Sequence[Node], demands: Sequence[Demand]) -> str:
-    counts = [1 if demand.actors == "auto" else demand.actors for demand in demands]
+def _too_many(nodes: Sequence[Node], asked: Sequence[Demand]) -> str:
+    counts = [1 if demand.actors == "auto" else demand.actors for demand in asked]
     parts = [
         f"{demand.model} {count} x {_amount(demand.num_cpus, demand.num_gpus)}"
-        for demand, count in zip(demands, counts, strict=True)
+        for demand, count in zip(asked, counts, strict=True)
     ]
-    cpus = sum(count * demand.num_cpus for demand, count in zip(demands, counts, strict=True))
-    gpus = sum(count * demand.num_gpus for demand, count in zip(demands, counts, strict=True))
+    cpus = sum(count * demand.num_cpus for demand, count in zip(asked, counts, strict=True))
+    gpus = sum(count * demand.num_gpus for demand, count in zip(asked, counts, strict=True))
     total = _amount(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes))
     nodes_text = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
     return (

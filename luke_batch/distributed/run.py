@@ -7,19 +7,20 @@ starts nor imports Ray.
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
 
-from luke_batch.annotator import model_stages, pinned
+from luke_batch.annotator import pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_output
+from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
+from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
 from luke_batch.corpus.forecast import Comparison, forecast
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.layout import FOREIGN
@@ -29,14 +30,15 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import check_reachable, with_absolute_tables
-from luke_batch.distributed.planning import Prepared, prepare
-from luke_batch.distributed.resources import plan_pools
-from luke_batch.distributed.results import ItemResult
+from luke_batch.distributed.locations import with_absolute_tables
+from luke_batch.distributed.planning import Prepared, examine
+from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
+from luke_batch.distributed.tally import Tally
 from luke_batch.distributed.tasks import Job
 from luke_batch.errors import IncompleteError
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.preparation import Preparation
+from luke_batch.problems import Problems
 from luke_batch.text.aliases import load_aliases
 
 _FAILED_ITEMS = 10
@@ -46,48 +48,15 @@ _MANY_FOOTERS = 1000
 _LIBRARIES = ("luke-batch", "ray", "torch", "transformers", "tokenizers", "pyarrow", "sentencex")
 
 
-@dataclass(slots=True)
-class Tally:
-    """What this run itself has done."""
-
-    documents: int = 0
-    """Committed."""
-    dead: int = 0
-    """Documents and fragments in the dead letters."""
-    failures: list[str] = field(default_factory=lambda: list[str]())
-    """Why work items are not committed."""
-    renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
-    duplicates: Counter[str] = field(default_factory=lambda: Counter[str]())
-    """Documents by source file whose id an earlier one has."""
-
-    def figures(self) -> dict[str, object]:
-        """For the run manifest."""
-        return {
-            "documents": self.documents,
-            "dead_letters": self.dead,
-            "failures": self.failures,
-            "duplicate_ids": dict(self.duplicates),
-        }
-
-    def add(self, result: ItemResult) -> None:
-        """Count a finished work item."""
-        self.documents += sum(entry.rows for entry in result.committed)
-        self.dead += result.dead
-        if result.error is not None:
-            self.failures.append(result.error)
-        for entry in result.committed:
-            self.renamed.update(entry.renamed)
-            if entry.duplicate_ids:
-                self.duplicates[entry.source] += entry.duplicate_ids
-
-
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """A finished run."""
 
     run_id: str
     exit_code: int
-    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete."""
+    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete; 5 complete, but label
+    shares beyond the drift limit.
+    """
     plan: Plan
     """What there was to do."""
     outcome: Outcome
@@ -98,6 +67,8 @@ class RunReport:
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
     forecast: Comparison | None = None
     """What the last run let expect of this one, and what it took."""
+    drift: Drift | None = None
+    """How far the label shares are from those of the run before, where there is one."""
     notes: Sequence[str] = ()
     """Further warnings."""
 
@@ -171,15 +142,27 @@ def annotate(
 
     Raises:
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
+            PreflightError has several such problems.
         IncompleteError: another run has taken over OUTPUT.
     """
     start = Start.of("annotate", input, config, address, quiet)
-    with Lease(Storage.at(output), start.run_id, config.output.lease_seconds) as lease:
-        prepared = prepare(input, output, config, where)
+    problems = Problems()
+    with ExitStack() as stack:
+        lease = None
+        with problems.noted():
+            storage = Storage.at(output)
+            lease = stack.enter_context(Lease(storage, start.run_id, config.output.lease_seconds))
+        prepared = examine(input, output, config, problems, where)
+        if lease is None or prepared is None:
+            check_broken(config, input, output, address, None, problems)
+            problems.raise_any()
+        assert lease is not None
+        assert prepared is not None
+        plan = prepared.plan
 
         def judge(run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
-            outcome = reconcile(prepared.plan, run_id, listed)
-            return outcome, find_leftovers(prepared.plan, outcome, listed)
+            outcome = reconcile(plan, run_id, listed)
+            return outcome, find_leftovers(plan, outcome, listed)
 
         return carry_out(prepared, start, lease, judge)
 
@@ -212,16 +195,26 @@ def carry_out(
             report_bad_files(plan, start.run_id)
         outcome, leftovers = judge(start.run_id, list_output(plan.output))
         foreign = _tidy(plan, leftovers, lease)
+        drift = _drift(plan.output, manifest, tally, config.output.drift_limit)
         code = exit_code(outcome, config.output.error_budget)
+        if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
+            code = DRIFT_EXIT_CODE
         compared = Comparison.of(expected, worked - planned) if outcome.complete else None
         if not plan.nothing_to_do:
-            durations = {"plan": planned - start.clock, "annotate": worked - planned}
-            manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=tally.figures())
+            durations = {
+                "plan": planned - start.clock,
+                "start": tally.throughput.started - planned,
+                "annotate": worked - planned,
+                "finish": time.monotonic() - worked,
+            }
+            measured = drift.figures() if drift is not None and _has_own_drift(manifest, tally) else None
+            figures = {**tally.figures(), "drift": measured}
+            manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
                 manifest = replace(manifest, forecast=compared.figures())
             write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
     seconds = time.monotonic() - start.clock
-    return RunReport(start.run_id, code, plan, outcome, tally, seconds, foreign, compared, notes)
+    return RunReport(start.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)
 
 
 @contextmanager
@@ -242,6 +235,19 @@ def _manifest(start: Start, prepared: Prepared) -> RunManifest:
     versions = {name: version(name) for name in _LIBRARIES}
     models = _provenance(prepared.checkpoints)
     return replace(manifest, command=start.command, models=models, versions=versions)
+
+
+def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | None) -> Drift | None:
+    """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
+    if not _has_own_drift(manifest, tally):
+        return None if limit is None else last_drift(output)
+    baseline = baseline_of(output, manifest.run_id)
+    return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
+
+
+def _has_own_drift(manifest: RunManifest, tally: Tally) -> bool:
+    """A replay is of few documents, and those are unlike others."""
+    return manifest.command == "annotate" and tally.statistics.documents > 0
 
 
 def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
@@ -267,24 +273,27 @@ def _annotate_items(
     quiet: bool,
 ) -> None:
     """The part of a run that needs Ray. What stops it on the way is in the tally's failures."""
+    problems = Problems()
     # A table without its columns is refused here, and not by every task.
     if config.proposers.gazetteer is not None:
-        Preparation(config)
+        with problems.noted():
+            Preparation(config)
     if config.uses_aliases:
-        load_aliases(config.proposers.aliases.path)
+        with problems.noted():
+            load_aliases(config.proposers.aliases.path)
+    check_places(plan, config, address, problems)
+    if problems:
+        check_broken(config, plan.source.url, plan.output.url, address, plan, problems)
+        problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
-    from luke_batch.distributed.cluster import check_devices, connected, demands, nodes
+    from luke_batch.distributed.cluster import connected
     from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
     from luke_batch.distributed.stopping import stoppable
 
-    stages = model_stages(config)
     with connected(address), stoppable():
-        found = nodes()
-        check_reachable(plan.source, plan.output, config.output, len(found))
-        pools = plan_pools(found, demands(stages), len(plan.items))
-        check_devices(stages)
+        pools = check_cluster(plan, config, problems)
         with _reachable(plan.output):
             lease.take()
             write_manifest(plan.output, manifest)
@@ -294,6 +303,7 @@ def _annotate_items(
         )
         stream = None if quiet else sys.stderr
         metrics = RunMetrics(plan)
+        tally.throughput.start()
         with (
             ProgressReport(Meter(totals), stream) as progress,
             closing(process(job, plan.items, pools)) as results,

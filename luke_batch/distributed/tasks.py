@@ -13,6 +13,7 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext, commit_item
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadItem, read_items
+from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import wire
 from luke_batch.distributed.results import ItemResult
@@ -68,12 +69,13 @@ def commit(row: pa.Table, job: Job) -> pa.Table:
 
 def _commit(read: ReadItem, job: Job) -> ItemResult:
     try:
+        statistics = Statistics.of_item(read.table)
         done = commit_item(job.output, read.item, read.table, read.failures, job.context)
     except Exception as error:
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return ItemResult((), 0, message)
     _count(read)
-    return ItemResult(tuple(done), len(read.failures))
+    return ItemResult(tuple(done), len(read.failures), statistics=statistics)
 
 
 def _count(read: ReadItem) -> None:

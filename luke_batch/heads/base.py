@@ -71,6 +71,23 @@ def ask_in_parts(
     return answers
 
 
+def ask_each(
+    document: Document,
+    task: Task,
+    count: int,
+    windows: Callable[[slice], Sequence[Window]],
+    take: Callable[[int, FloatArray], None],
+    at_once: int = _ITEMS_AT_ONCE,
+) -> Generator[Ask, Answer, None]:
+    """`ask_in_parts` for one window an item; `take` gets each output with its item's number, so that a long
+    document's outputs are never held together.
+    """
+    for start in range(0, count, at_once):
+        answer = yield from ask(document, task, windows(slice(start, min(start + at_once, count))))
+        for number, output in enumerate(answer, start):
+            take(number, output)
+
+
 def ask(document: Document, task: Task, windows: Sequence[Window]) -> Generator[Ask, Answer, Answer]:
     """Ask for `windows` and count them in the document's coverage; no window, no pass."""
     if not windows:

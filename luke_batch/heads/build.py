@@ -24,6 +24,7 @@ from luke_batch.heads.links import LinksHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
 from luke_batch.heads.scores import Labels
+from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head
 from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.checkpoint import Checkpoint
@@ -41,6 +42,7 @@ _TASKS: dict[type[HeadConfig], Task] = {
     TypesConfig: Task.ENTITY,
     RelationsConfig: Task.PAIR,
     LinksConfig: Task.LINKS,
+    **TEXT_TASKS,
 }
 _VECTORS = {
     "mentions": Task.MENTIONS,
@@ -64,6 +66,7 @@ def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
 
 def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
     """CheckpointError where the checkpoint has no such head, ConfigError where it has no such label."""
+    check_text_head(head, checkpoint)
     checkpoint.require(head.head)
     if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
         labels_of(head, checkpoint)
@@ -148,8 +151,7 @@ def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
 
 
 def _embeddings(head: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    reads_titles = head.with_entities or "entities" in head.of
-    titles = Titles.of(setup.builder.tokenizer, head.title_language) if reads_titles else None
+    titles = Titles.of(setup.builder.tokenizer, head.title_language) if head.needs_titles else None
     return EmbeddingsHead(head, setup, checkpoint.hidden_size, titles)
 
 
@@ -159,4 +161,5 @@ _BUILDERS: dict[type[HeadConfig], Callable[[Any, Setup, Checkpoint], Head]] = {
     RelationsConfig: _relations,
     LinksConfig: _links,
     EmbeddingsConfig: _embeddings,
+    **TEXT_BUILDERS,
 }

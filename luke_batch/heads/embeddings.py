@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import EmbeddingsConfig
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
+from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask, ask_each
 from luke_batch.heads.candidates import as_mentions, candidates
 from luke_batch.heads.frames import Frame, Framer, group_by_sentence, region_of
-from luke_batch.heads.text_passages import text_parts
+from luke_batch.heads.sentence_windows import SentenceWindow, sentence_windows
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
 from luke_batch.model.windows import Tokens, Window, chunks
@@ -56,7 +56,7 @@ class EmbeddingsHead:
         known, entities = self._entities(document, spans)
         if "entities" in self._config.of:
             document.entity_vectors = yield from self._embed_spans(document, known, entities)
-        if "text" in self._config.of:
+        if "text" in self._config.of or "words" in self._config.of:
             yield from self._embed_text(document, known, entities)
 
     def _entities(self, document: Document, spans: IntArray) -> tuple[IntArray, IntArray]:
@@ -113,20 +113,31 @@ class EmbeddingsHead:
         """Each token once, and the entities beside them where they are to be read."""
         if not self._config.with_entities:
             spans, entities = spans[:0], entities[:0]
-        parts = text_parts(document, spans, self._builder)
-        document.coverage.drop("entity_across_windows", len(spans) - sum(len(part.which) for part in parts))
-        total, count = np.zeros(self._dimension, np.float64), 0
-        for start in range(0, len(parts), _WINDOWS_AT_ONCE):
-            windows = [
-                self._builder.entity_window(part.tokens, _NONE, _NONE, entities[part.which])
-                for part in parts[start : start + _WINDOWS_AT_ONCE]
+        by_word = "words" in self._config.of
+        parts = sentence_windows(document, spans, self._builder, placed=by_word)
+        read = sum(len(part.entities) for part in parts)
+        document.coverage.drop("entity_across_windows", len(spans) - read)
+        text = _Mean(1, self._dimension)
+        words = _Mean(len(document.words) if by_word else 0, self._dimension)
+
+        def windows(part: slice) -> list[Window]:
+            return [
+                self._builder.entity_window(item.tokens, _NONE, _NONE, entities[item.entities])
+                for item in parts[part]
             ]
-            answer = yield from ask(document, Task.TEXT, windows)
-            for states in answer:
-                total += states[1:-1].sum(axis=0, dtype=np.float64)
-                count += len(states) - 2
-        if count:
-            document.text_vector = self._finished((total / count).astype(np.float32)[None])[0]
+
+        def take(number: int, states: FloatArray) -> None:
+            own = states[1:-1]
+            text.add(np.zeros(len(own), np.intp), own)
+            if by_word:
+                words.add(_words_of(parts[number], document.words), own)
+
+        yield from ask_each(document, Task.TEXT, len(parts), windows, take, _WINDOWS_AT_ONCE)
+        if "text" in self._config.of and parts:
+            document.text_vector = self._finished(text.vectors())[0]
+        if by_word:
+            document.word_vectors = self._finished(words.vectors())
+            document.coverage.drop("word_without_vector", int(np.isnan(document.word_vectors[:, 0]).sum()))
 
     def _finished(self, vectors: FloatArray) -> FloatArray:
         """(n, dimension) as they are written: of length 1 where that is asked for."""
@@ -134,3 +145,36 @@ class EmbeddingsHead:
             return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+class _Mean:
+    """Sums of states, and how many each has."""
+
+    def __init__(self, count: int, dimension: int) -> None:
+        self._sums = np.zeros((count, dimension), np.float64)
+        self._counts = np.zeros(count, np.int64)
+
+    def add(self, places: NDArray[np.intp], states: FloatArray) -> None:
+        """(n, dimension) states to the sums at their (n,) places; -1: to none."""
+        kept = places >= 0
+        np.add.at(self._sums, places[kept], states[kept])
+        np.add.at(self._counts, places[kept], 1)
+
+    def vectors(self) -> FloatArray:
+        """(count, dimension) means; NaN where there was nothing."""
+        means = np.full(self._sums.shape, np.nan, np.float32)
+        there = self._counts > 0
+        means[there] = self._sums[there] / self._counts[there, None]
+        return means
+
+
+def _words_of(window: SentenceWindow, words: IntArray) -> NDArray[np.intp]:
+    """(t,) the word in which each token of the window begins; -1 for one that is no part of a word. White
+    space counts with the word after it, as in the input builder.
+    """
+    characters = window.tokens.characters
+    assert characters is not None, "asked for"
+    found = np.searchsorted(words[:, 0], characters[:, 0], side="right") - 1
+    if not len(words):
+        return found
+    return np.where((found >= 0) & (characters[:, 0] < words[np.maximum(found, 0), 1]), found, -1)

@@ -101,6 +101,7 @@ class BatchedEngine(ABC):
                         f"weights have {limit} rows; tokenizer and weights do not belong together"
                     )
             self._check_candidates(task, window)
+            self._check_gaps(task, window)
             if len(window.token_ids) > longest:
                 raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
             if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
@@ -115,6 +116,25 @@ class BatchedEngine(ABC):
         rows = self._checkpoint.setting("entity_vocab_size")
         if len(candidates) != len(window.entity_ids) or not -1 <= candidates.min() <= candidates.max() < rows:
             raise ValueError(f"candidates must be ids below {rows}, or -1, for each entity")
+
+    def _check_gaps(self, task: Task, window: Window) -> None:
+        gaps, entities = window.gaps, len(window.entity_ids)
+        if (gaps is not None) != (task is Task.CLOZE):
+            raise ValueError("gaps are what windows of the task cloze have, and no others")
+        if gaps is None:
+            return
+        words = len(gaps.positions)
+        if not words + entities or (
+            words and not 0 <= gaps.positions.min() <= gaps.positions.max() < len(window.token_ids)
+        ):
+            raise ValueError("the gaps of a window must be tokens of it, and there must be a place to fill")
+        if gaps.candidates is None:
+            return
+        settings = ["vocab_size"] * words + ["entity_vocab_size"] * entities
+        limits = np.array([self._checkpoint.setting(name) for name in settings])
+        within = (gaps.candidates >= -1) & (gaps.candidates < limits[:, None])
+        if not within.all():
+            raise ValueError("candidates must be ids of the vocabularies, or -1")
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         if not isinstance(error, (RuntimeError, MemoryError)):

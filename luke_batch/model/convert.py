@@ -9,13 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import cast
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import Checkpoint, read_checkpoint, read_config, resolve
 from luke_batch.model.fetch import PATTERNS, PICKLE_PATTERNS, Location, fetch
+from luke_batch.model.new_folder import check_destination, new_folder
 from luke_batch.model.pieces import read_object
 from luke_batch.model.tensor_files import INDEX, PICKLES, SINGLE
 
@@ -34,27 +34,20 @@ def convert(source: str, destination: Path) -> Checkpoint:
     folder, where the source has no .bin weights, where they hold anything but tensors, and where the result
     is no LUKE checkpoint.
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(f"{destination}: exists and is not an empty folder; choose another destination")
+    check_destination(destination)
     folder = fetch(source, (*PATTERNS, *PICKLE_PATTERNS)).folder
     if (folder / SINGLE).exists() or (folder / INDEX).exists():
         raise CheckpointError(f"{source}: has safetensors weights already; use it as it is")
     if not any((folder / name).exists() for name in PICKLES):
         raise CheckpointError(f"{source}: no {PICKLE} to convert; copy the whole folder of the checkpoint")
     read_config(folder, source)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    try:
+    with new_folder(destination) as new:
         for file in (file for pattern in COPIED for file in folder.glob(pattern)):
             if file.name != PICKLE_INDEX:
-                shutil.copyfile(file, temporary / file.name)
-        _run_process(folder, temporary, source)
+                shutil.copyfile(file, new / file.name)
+        _run_process(folder, new, source)
         # Refused here, before anything is at the destination.
-        read_checkpoint(Location(temporary, None, source), source)
-        temporary.chmod(0o755)
-        temporary.rename(destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        read_checkpoint(Location(new, None, source), source)
     return resolve(str(destination.absolute()))
 
 

@@ -23,6 +23,10 @@ class Task(StrEnum):
     """(labels,) logits of the first two entities, head first."""
     LINKS = "links"
     """(e, k) logits of each entity's candidates, -inf where these are padded."""
+    CLOZE = "cloze"
+    """(m + e, k) log-probabilities of the candidates for each gap and entity, over the whole vocabulary, -inf
+    where these are padded; without candidates (m + e, best, 2) ids, exact as float32, and log-probabilities.
+    """
     SEQUENCE = "sequence"
     """(labels,) logits of the text, from its first word."""
     TOKENS = "tokens"

@@ -29,7 +29,8 @@ class EntityHead:
         """`table`: the entity embeddings. Raises CheckpointError where the weights do not fit."""
         state = entity_head_state(checkpoint)
         self._table = table
-        self._bias = state["bias"]
+        self.bias = state["bias"]
+        """(entities,) float32, on the CPU."""
         self._dense = Linear.read(state, "transform.dense").to(device, torch.float32)
         self._norm = LayerNorm.read(state, "transform.LayerNorm", norm_epsilon(checkpoint), device)
         self._activation: Activation = ACT2FN[str(checkpoint.config.get("hidden_act", "gelu"))]
@@ -57,7 +58,7 @@ class EntityHead:
         # A document repeats its candidates: each row is read from the mapped table once.
         unique, places = np.unique(np.maximum(candidates, 0), return_inverse=True)
         ids = torch.from_numpy(unique.astype(np.int64))
-        rows, bias = (part.to(transformed.device) for part in (self._table.rows(ids), self._bias[ids]))
+        rows, bias = (part.to(transformed.device) for part in (self._table.rows(ids), self.bias[ids]))
         chosen = torch.from_numpy(places.reshape(candidates.shape)).to(transformed.device)
         logits = torch.bmm(rows[chosen], transformed.unsqueeze(2)).squeeze(2) + bias[chosen]
         return np.where(candidates >= 0, logits.cpu().numpy(), np.float32(-np.inf))

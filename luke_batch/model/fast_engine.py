@@ -15,6 +15,7 @@ from luke_batch.model.engine import Task
 from luke_batch.model.entity_head import EntityHead
 from luke_batch.model.head_facts import FEATURES, POOLED
 from luke_batch.model.linear import Linear
+from luke_batch.model.masked_heads import MaskedHeads
 from luke_batch.model.packed_attention import Asking
 from luke_batch.model.packed_encoder import PackedEncoder
 from luke_batch.model.packing import Indices, PackedWindows, pack
@@ -43,6 +44,8 @@ class FastEngine(BatchedEngine):
             self._pooler = Linear(*pooler_state(checkpoint)).to(device, torch.float32)
         if Task.LINKS in tasks:
             self._entity_head = EntityHead(checkpoint, self._encoder.entities, device)
+        if Task.CLOZE in tasks:
+            self._masked_heads = MaskedHeads(checkpoint, self._encoder.words, self._encoder.entities, device)
 
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return packed(words, entities, self._max_tokens)
@@ -69,8 +72,8 @@ class FastEngine(BatchedEngine):
             case Task.SEQUENCE | Task.CHOICE:
                 first = self._encoder(batch, Asking.WORDS, batch.first_words[:-1])
                 return list(as_array(self._heads[task](self._pooler(first).tanh())))
-            case Task.LINKS:
-                return self._entity_head(self._encoder(batch, Asking.ENTITIES), windows)
+            case Task.LINKS | Task.CLOZE:
+                return self._predictions(task, batch, windows)
             case Task.BOUNDS:
                 raise AssertionError("the span scorer answers it")
 
@@ -88,6 +91,21 @@ class FastEngine(BatchedEngine):
         labels = len(head.weight)
         logits = torch.addmm(head.bias, states[len(words) :], entity.T)
         return logits.add_(from_words[starts, :labels]).add_(from_words[ends, labels:])
+
+    def _predictions(self, task: Task, batch: PackedWindows, windows: Sequence[Window]) -> list[FloatArray]:
+        """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""
+        if task is Task.LINKS:
+            return self._entity_head(self._encoder(batch, Asking.ENTITIES), windows)
+        gaps = np.concatenate(
+            [
+                first + window.gaps.positions
+                for first, window in zip(batch.first_words, windows, strict=False)
+                if window.gaps is not None
+            ]
+        )
+        rows = np.concatenate([gaps, np.arange(batch.words, batch.words + batch.entities)])
+        states = self._encoder(batch, rows=rows)
+        return self._masked_heads(states[: len(gaps)], states[len(gaps) :], windows)
 
     def _first_entity_logits(self, task: Task, batch: PackedWindows) -> Tensor:
         """(b, labels) from the first entity of each window, or the first two side by side."""

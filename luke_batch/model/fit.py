@@ -17,9 +17,18 @@ Names = dict[str, str]
 """LukeModel's name of a parameter (`weight`, `bias` of a head) -> its name in the file."""
 
 
-def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
+def check_fit(
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    heads: Collection[str],
+    predicted: Collection[str] = (),
+    *,
+    titles: bool = False,
+) -> None:
     """CheckpointError where the weights are incomplete for `heads`, or have no row for a token or entity that
-    these give to the model.
+    these give to the model; or, where `titles` are to be read or found, no titles.
+
+    `predicted`: what the head `cloze` is asked for, words or entities.
     """
     encoder_names(checkpoint)
     for head in heads:
@@ -27,9 +36,16 @@ def check_fit(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[st
             head_names(checkpoint, head)
         if head in POOLED:
             pooler_names(checkpoint)
-    if "links" in heads:
+    if "words" in predicted:
+        word_head_names(checkpoint)
+    if "links" in heads or "entities" in predicted:
         entity_head_names(checkpoint)
-        _check_titles(checkpoint, tokenizer)
+    if titles and not tokenizer.has_titles:
+        raise CheckpointError(
+            f"{checkpoint.path}: its entity vocabulary holds no titles (a lite checkpoint, without the entity"
+            " table), so it can neither link, read nor predict entities; choose a full one, such as"
+            " studio-ousia/luke-base"
+        )
     _check_ids(checkpoint, tokenizer, heads)
 
 
@@ -89,18 +105,38 @@ def entity_head_names(checkpoint: Checkpoint) -> Names:
     return names
 
 
-def _check_titles(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    if not tokenizer.has_titles:
-        raise CheckpointError(
-            f"{checkpoint.path}: its entity vocabulary holds no titles, so it cannot link (a lite checkpoint "
-            "without the entity table); choose a full one, such as studio-ousia/luke-base"
-        )
+def word_head_names(checkpoint: Checkpoint) -> Names:
+    """The word head of LukeForMaskedLM by its names there, each with its name in the file.
+
+    transformers 4 ties the decoder to the word embeddings and does not save it; transformers 5 saves it, and
+    would leave it random where it is missing. So it is the file's where there is one, else the embeddings.
+    CheckpointError where something is missing or of another shape.
+    """
+    hidden, words = checkpoint.hidden_size, checkpoint.setting("vocab_size")
+    shapes: Shapes = {
+        "dense.weight": (hidden, hidden),
+        "dense.bias": (hidden,),
+        "layer_norm.weight": (hidden,),
+        "layer_norm.bias": (hidden,),
+        "decoder.weight": (words, hidden),
+        "bias": (words,),
+    }
+    names = {name: f"lm_head.{name}" for name in shapes}
+    if names["decoder.weight"] not in checkpoint.tensors:
+        names["decoder.weight"] = encoder_names(checkpoint)["embeddings.word_embeddings.weight"]
+    if names["bias"] not in checkpoint.tensors and "lm_head.decoder.bias" in checkpoint.tensors:
+        names["bias"] = "lm_head.decoder.bias"  # what transformers 5 calls it
+    _check(checkpoint, names, shapes)
+    _check_scales(checkpoint, names)
+    return names
 
 
 def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:
     """Only ids that `heads` use count: published checkpoints for NER have no rows for the markers."""
     tokens = {"its largest token": tokenizer.text_size - 1}
     entities = {"[MASK]": tokenizer.entity_mask_id}
+    if "cloze" in heads:
+        tokens["<mask>"] = tokenizer.mask_id
     if "types" in heads or "relations" in heads:
         tokens["<ent>"] = tokenizer.entity_marker_id
     if "relations" in heads:

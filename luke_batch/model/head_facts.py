@@ -30,6 +30,7 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "LukeForQuestionAnswering": ("qa",),
     "LukeForMultipleChoice": ("choice",),
 }
+_WORD_HEAD = "lm_head.dense.weight"
 _OWN_LABELS = {"links": (), "cloze": (), "qa": ("start", "end"), "choice": ("choice",)}
 """What the logits of these heads mean whatever the checkpoint calls them."""
 
@@ -105,6 +106,8 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
     filled the window. Raises CheckpointError where that section is of a newer format, or malformed.
     """
     architectures = cast("list[str]", config.get("architectures") or [])
+    if not any(name in ARCHITECTURES for name in architectures) and _WORD_HEAD in tensors:
+        architectures = ["LukeForMaskedLM"]  # files of LukeModel to which its heads were added later
     heads: dict[str, HeadFacts] = {}
     for architecture in architectures:
         for head in ARCHITECTURES.get(architecture, ()):
@@ -112,7 +115,7 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
             heads[head] = HeadFacts(
                 labels=_labels(config, tensors, path) if named is None else named,
                 multi_label=_problem(config, "multi_label_classification"),
-                regression=_problem(config, "regression"),
+                regression=_problem(config, "regression") if head == "sequence" else None,
             )
     section = config.get(SECTION)
     if section is not None:

@@ -43,6 +43,11 @@ class PackedEncoder:
         ]
 
     @property
+    def words(self) -> Table:
+        """The word embeddings."""
+        return self._embeddings.words
+
+    @property
     def entities(self) -> Table:
         """The entity embeddings."""
         return self._embeddings.entities
@@ -63,7 +68,7 @@ class _Embeddings:
     def __init__(self, checkpoint: Checkpoint, state: State, device: str) -> None:
         self._device = device
         words, self.entities = encoder_tables(checkpoint)
-        self._words = words.to(device)
+        self.words = words.to(device)
         first = checkpoint.setting("pad_token_id") + 1
         positions = state["embeddings.position_embeddings.weight"][first:]
         self._positions = (positions + state["embeddings.token_type_embeddings.weight"][0]).to(device)
@@ -81,7 +86,7 @@ class _Embeddings:
     def __call__(self, batch: PackedWindows) -> Tensor:
         """(w + e, hidden) float32."""
         token_ids, token_positions = self._moved(batch.token_ids), self._moved(batch.token_positions)
-        words = self._word_norm(self._words.rows(token_ids) + self._positions[token_positions])
+        words = self._word_norm(self.words.rows(token_ids) + self._positions[token_positions])
         if not batch.entities:
             return words
         entities = self._entity_norm(self._entity_rows(batch.entity_ids) + self._mean_positions(batch))

@@ -2,20 +2,19 @@
 
 Special tokens are never matched in text: `<s>`, `<ent>`, `<mask>` or `[MASK]` in a corpus are characters like
 any others. Ids come from `encode` as plain lists without special tokens.
-
-mLUKE's `sentencepiece.bpe.model` goes through sentencepiece itself and not through `tokenizers`: the latter's
-copy of its normaliser drops accents of some decomposed letters, it takes control pieces such as `<s>` for
-text, and it is three to seven times slower.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
 import numpy as np
-import sentencepiece as spm
 import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders
+from tokenizers.decoders import Decoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -27,6 +26,37 @@ SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<ent>", "<ent2>")
 
 # The model part of a tokenizer never sees a raw space: ByteLevel turns it into "Ġ", Metaspace into "▁".
 UNREACHABLE = " "
+
+_SPACE_MARKS = "Ġ▁"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedPieces:
+    """The pieces of one text and where they stand in it."""
+
+    ids: IntArray
+    """(t,)"""
+    characters: IntArray
+    """(t, 2) the characters [start, end) that each piece was made of, the white space before it included.
+    Pieces of one character share it, but where that is a ligature or fraction all but the last may be empty.
+    """
+    visible: NDArray[np.bool_]
+    """(t,) pieces that show something though their characters may not: parts of a ligature."""
+    spaces: NDArray[np.bool_]
+    """(t,) pieces that are the space before a word, which then begins with another piece."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], starts: IntArray) -> Self:
+        """Those of a text out of those of its parts, which begin at the characters `starts`."""
+        if not parts:
+            return cls(np.empty(0, np.int32), np.empty((0, 2), np.int32), *np.empty((2, 0), bool))
+        moved = [part.characters + start for part, start in zip(parts, starts, strict=False)]
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate(moved),
+            np.concatenate([part.visible for part in parts]),
+            np.concatenate([part.spaces for part in parts]),
+        )
 
 
 class Pieces(Protocol):
@@ -46,6 +76,16 @@ class Pieces(Protocol):
         """(sum of t,) ids of all texts one after another, and (n,) the number of ids of each text."""
         ...
 
+    def place(self, text: str) -> PlacedPieces:
+        """The ids that `encode` gives for one text, with the characters of each."""
+        ...
+
+    def texts(self) -> list[str | None]:
+        """What each id of the vocabulary spells, without space around it; None where that is nothing, a
+        special token or a part of a character.
+        """
+        ...
+
 
 def flatten(rows: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
     """(sum of t,) the rows one after another, (n,) their lengths."""
@@ -54,47 +94,47 @@ def flatten(rows: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
     return flat, lengths
 
 
-class SentencePieces:
-    """A sentencepiece model under fairseq's ids: `<s>` `<pad>` `</s>` `<unk>` are 0 to 3, every other piece
-    is moved up by one, and `<mask>` follows the last piece.
-
-    Raises CheckpointError where the file is missing or malformed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._model = spm.SentencePieceProcessor(model_proto=path.read_bytes())
-            count = self._model.piece_size()
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path}: not a sentencepiece model ({error}); download it again"
-            ) from error
-        if count < 4:
-            raise CheckpointError(f"{path}: it holds {count} pieces; download it again")
-        self.special_ids = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": count + 1}
-        self.size = count + 2
-
-    def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
-        """See Pieces."""
-        # One thread: parallelism is the business of whoever runs this, and a thread pool per call costs more
-        # than a short batch.
-        rows = cast("list[list[int]]", self._model.encode(list(texts), num_threads=1))
-        ids, lengths = flatten(rows)
-        return np.where(ids == 0, np.int32(3), ids + np.int32(1)), lengths
+def shows(piece: str) -> bool:
+    """Whether a piece of a vocabulary holds more than white space and invisible characters."""
+    return any(character.isprintable() for character in piece.replace("▁", ""))
 
 
 class BackendPieces:
     """A vocabulary of the `tokenizers` library: byte-level BPE, or Unigram out of a tokenizer.json."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, special_ids: dict[str, int], size: int) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, decoder: Decoder, special_ids: dict[str, int], size: int
+    ) -> None:
+        """`decoder`: from a piece to its text."""
         self._backend = backend
+        self._decoder = decoder
         self.special_ids = special_ids
         self.size = size
+        # Bytes say nothing of what they show, but stand where they are; only Unigram normalises its text.
+        self._normalises = not isinstance(backend.model, BPE)
+        spaces = [backend.token_to_id(mark) for mark in _SPACE_MARKS]
+        self._spaces = [id for id in spaces if id is not None]
 
     def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """See Pieces."""
         batch = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return flatten([encoding.ids for encoding in batch])
+
+    def place(self, text: str) -> PlacedPieces:
+        """See Pieces."""
+        encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
+        ids = np.array(encoding.ids, np.int32)
+        characters = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        shown = [self._normalises and shows(piece) for piece in encoding.tokens]
+        return PlacedPieces(ids, characters, np.array(shown, bool), np.isin(ids, self._spaces))
+
+    def texts(self) -> list[str | None]:
+        """See Pieces."""
+        found: list[str | None] = [None] * self.size
+        for piece, number in self._backend.get_vocab(with_added_tokens=False).items():
+            if not piece.startswith(UNREACHABLE):
+                found[number] = plain_text(self._decoder.decode([piece]))
+        return found
 
 
 def byte_pairs(vocab_file: Path, merges_file: Path) -> BackendPieces:
@@ -117,7 +157,7 @@ def byte_pairs(vocab_file: Path, merges_file: Path) -> BackendPieces:
         ) from error
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     special_ids = {token: vocab[token] for token in SPECIAL_TOKENS if token in vocab}
-    return BackendPieces(backend, special_ids, size)
+    return BackendPieces(backend, decoders.ByteLevel(), special_ids, size)
 
 
 def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
@@ -156,7 +196,8 @@ def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
     # transformers 5 writes mLUKE's markers as "▁<ent>" and "▁<ent2>".
     special_ids |= {token.removeprefix("▁"): value for token, value in added.items()}
     special_ids = {token: special_ids[token] for token in SPECIAL_TOKENS if token in special_ids}
-    return BackendPieces(backend, special_ids, size), model_type, prefix
+    decoder = decoders.ByteLevel() if model_type == "BPE" else decoders.Metaspace()
+    return BackendPieces(backend, decoder, special_ids, size), model_type, prefix
 
 
 def read_object(path: Path) -> dict[str, object]:
@@ -170,6 +211,11 @@ def read_object(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object; download it again")
     return cast("dict[str, object]", content)
+
+
+def plain_text(text: str) -> str | None:
+    """Without space around it; None for nothing, and for bytes that are no whole character."""
+    return None if "\ufffd" in text else text.strip() or None
 
 
 def _hide(vocab: dict[str, int], names: set[str]) -> dict[str, int]:

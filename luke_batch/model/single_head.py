@@ -9,7 +9,6 @@ tokenizer files   as they were
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import TOKENIZER_FILES, resolve
 from luke_batch.model.fit import PREFIX
 from luke_batch.model.head_facts import ARCHITECTURES, SECTION, SECTION_FORMAT, HeadFacts
+from luke_batch.model.new_folder import check_destination, new_folder
 from luke_batch.model.tensor_files import SINGLE
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def extract_head(source: str, head: str, destination: Path) -> None:
     """
     from luke_batch.model.weights import encoder_state, head_state
 
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(f"{destination}: exists and is not an empty folder; choose another destination")
+    check_destination(destination)
     if head not in _CLASSES:
         raise CheckpointError(f"--head {head}: no such head; choose one of {', '.join(sorted(_CLASSES))}")
     checkpoint = resolve(source)
@@ -92,16 +91,8 @@ def extract_head(source: str, head: str, destination: Path) -> None:
     weights = {**encoder_state(checkpoint), "classifier.weight": weight}
     if bias is not None:
         weights["classifier.bias"] = bias
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    try:
-        write_single_head(temporary, head, facts, checkpoint.config, checkpoint.context, weights)
+    with new_folder(destination) as folder:
+        write_single_head(folder, head, facts, checkpoint.config, checkpoint.context, weights)
         for name in TOKENIZER_FILES:
             if (checkpoint.folder / name).exists():
-                shutil.copyfile(checkpoint.folder / name, temporary / name)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        temporary.chmod(0o755)
-        temporary.rename(destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copyfile(checkpoint.folder / name, folder / name)

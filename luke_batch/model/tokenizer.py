@@ -5,6 +5,7 @@ plain text. transformers itself is not used: release 5 shifts mLUKE's ids and cr
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,7 +14,8 @@ import numpy as np
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
 from luke_batch.model.entities import SPECIAL_ENTRIES, EntityVocab
-from luke_batch.model.pieces import Pieces, SentencePieces, byte_pairs, from_json, read_object
+from luke_batch.model.pieces import Pieces, PlacedPieces, byte_pairs, from_json, read_object
+from luke_batch.model.sentence_pieces import SentencePieces
 
 Kind = Literal["luke", "mluke"]
 
@@ -105,11 +107,26 @@ class Tokenizer:
         vocab = self.entity_vocab
         return np.fromiter((vocab.get(title, self.entity_unk_id) for title in titles), np.int32, len(titles))
 
+    def word_texts(self) -> list[str | None]:
+        """What each word id spells, without space around it; None for special tokens and for what is no text
+        by itself.
+        """
+        return self._pieces.texts()
+
     def encode_flat(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """(sum of t,) the ids of all texts one after another, (n,) how many each has; no special tokens."""
         if self.add_prefix_space:
             texts = [" " + text if text and not text[0].isspace() else text for text in texts]
         return self._pieces.encode(texts)
+
+    def place(self, text: str, *, first: bool = True) -> PlacedPieces:
+        """The pieces of a text as input building has them, and where they stand in it; `first`: it is the
+        first of those that a text is cut into.
+        """
+        wanted = self.add_prefix_space or (self.first_prefix_space and first)
+        led = wanted and bool(text) and not text[0].isspace()
+        placed = self._pieces.place(" " + text if led else text)
+        return replace(placed, characters=np.maximum(placed.characters - led, 0).astype(np.int32))
 
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """(t,) ids of each text, tokenised alone and without special tokens."""

@@ -30,6 +30,7 @@ from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.engine import Task
 from luke_batch.model.entity_head import EntityHead
 from luke_batch.model.head_facts import POOLED
+from luke_batch.model.masked_heads import MaskedHeads
 from luke_batch.model.padding import PaddedWindows, pad
 from luke_batch.model.weights import encoder_state, encoder_tables, head_state, pooler_state
 from luke_batch.model.windows import Window
@@ -71,6 +72,8 @@ class TransformersEngine(BatchedEngine):
         }
         if Task.LINKS in tasks:
             self._entity_head = EntityHead(checkpoint, encoder_tables(checkpoint)[1], device)
+        if Task.CLOZE in tasks:
+            self._masked_heads = MaskedHeads(checkpoint, *encoder_tables(checkpoint), device)
 
     def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
         return length_sorted(words, entities, self._max_tokens)
@@ -89,7 +92,20 @@ class TransformersEngine(BatchedEngine):
             outputs = self._heads.get(task, self._encoder)(**inputs)
         if task is Task.LINKS:
             return self._entity_head(_rows(outputs.entity_last_hidden_state, counts), windows)
+        if task is Task.CLOZE:
+            return self._gap_scores(outputs, windows)
         return _answers(task, outputs, counts, [len(window.token_ids) for window in windows])
+
+    def _gap_scores(self, outputs: Any, windows: Sequence[Window]) -> list[FloatArray]:
+        words: Tensor = outputs.last_hidden_state
+        gaps = [
+            states[torch.from_numpy(window.gaps.positions).to(states.device)]
+            for states, window in zip(words, windows, strict=True)
+            if window.gaps is not None
+        ]
+        counts = [len(window.entity_ids) for window in windows]
+        entities = _rows(outputs.entity_last_hidden_state, counts) if any(counts) else words[:0, 0]
+        return self._masked_heads(torch.cat(gaps), entities, windows)
 
     def _inputs(self, task: Task, batch: PaddedWindows) -> dict[str, Tensor]:
         # Entity inputs of width 0 would be concatenated for nothing; without them LUKE is a plain encoder.
@@ -145,7 +161,7 @@ def _answers(task: Task, outputs: Any, entities: Sequence[int], words: Sequence[
             return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), words)
         case Task.TEXT:
             return _cut(outputs.last_hidden_state, words)
-        case Task.BOUNDS | Task.LINKS:
+        case Task.BOUNDS | Task.LINKS | Task.CLOZE:
             raise AssertionError(f"{task.value} is answered by heads of our own")
 
 

@@ -14,7 +14,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.fit import SCALE, Names, encoder_names, entity_head_names, head_names, pooler_names
+from luke_batch.model.fit import (
+    SCALE,
+    Names,
+    encoder_names,
+    entity_head_names,
+    head_names,
+    pooler_names,
+    word_head_names,
+)
 
 WORD_TABLE = "embeddings.word_embeddings.weight"
 ENTITY_TABLE = "entity_embeddings.entity_embeddings.weight"
@@ -34,6 +42,11 @@ class Table:
         """(n, width) float32 rows of (n,) `ids` on the table's device."""
         found = self.stored[ids].to(torch.float32)
         return found if self.scales is None else found.mul_(self.scales[ids].unsqueeze(-1))
+
+    def block(self, start: int, end: int) -> Tensor:
+        """(end - start, width) float32 rows [start, end); a view of the table where it is that already."""
+        found = self.stored[start:end].to(torch.float32)
+        return found if self.scales is None else found * self.scales[start:end].unsqueeze(-1)
 
     def to(self, device: str) -> "Table":
         """The table in the memory of `device`; itself on the CPU."""
@@ -82,6 +95,25 @@ def pooler_state(checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
 def entity_head_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The parameters of the entity head, float32, by the names that `entity_head_names` gives."""
     return _read(checkpoint, entity_head_names(checkpoint), torch.float32)
+
+
+def word_head_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The parameters of the word head but its decoder, float32, by the names that `word_head_names` gives."""
+    names = word_head_names(checkpoint)
+    del names["decoder.weight"]
+    return _read(checkpoint, names, torch.float32)
+
+
+def word_decoder(checkpoint: Checkpoint, words: Table) -> Table:
+    """The decoder of the word head: the embeddings `words` where it is tied to them, else its own rows.
+
+    Raises CheckpointError as `word_head_names` does.
+    """
+    name = word_head_names(checkpoint)["decoder.weight"]
+    if name == encoder_names(checkpoint)[WORD_TABLE]:
+        return words
+    with _Files() as files:
+        return _table(checkpoint, files, name).to(str(words.stored.device))
 
 
 def _read(checkpoint: Checkpoint, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:

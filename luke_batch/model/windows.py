@@ -12,7 +12,10 @@ import numpy as np
 
 from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
+from luke_batch.model.pieces import PlacedPieces
 from luke_batch.model.tokenizer import Tokenizer
+
+_NO_IDS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +26,25 @@ class Tokens:
     """(t,) token ids."""
     spans: IntArray
     """(n, 2) the token range [start, end) of each span; start == end where a span covers no token."""
+    characters: IntArray | None = None
+    """(t, 2) the characters that each token shows, where they were asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gaps:
+    """What the heads of LukeForMaskedLM are asked about a window: its places are m words and all e entities.
+
+    Either the scores of candidates, or the best of the whole vocabularies.
+    """
+
+    positions: IntArray
+    """(m,) the tokens in whose place a word is asked for."""
+    candidates: IntArray | None = None
+    """(m + e, k) ids that are scored for each place, of words and then of entities, padded with -1."""
+    best: int = 0
+    """Without candidates: how many ids are wanted for each place."""
+    never: tuple[IntArray, IntArray] = (_NO_IDS, _NO_IDS)
+    """Ids of words and of entities that are none of the best."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +60,7 @@ class Window:
     where the mention is."""
     candidates: IntArray | None = None
     """(e, k) entity ids that are scored for each entity, padded with -1."""
+    gaps: Gaps | None = None
 
 
 class InputBuilder:
@@ -69,9 +92,23 @@ class InputBuilder:
             first = last
         return tokens
 
+    def place(self, text: str, spans: IntArray) -> tuple[Tokens, PlacedPieces]:
+        """`tokenize`, and where the pieces stand in the text."""
+        cuts = _Cuts.of(text, spans)
+        placed = [self.tokenizer.place(piece, first=not n) for n, piece in enumerate(cuts.pieces)]
+        starts = np.cumsum([0, *(len(piece) for piece in cuts.pieces)], dtype=np.int32)
+        ends = np.cumsum([0, *(len(pieces.ids) for pieces in placed)], dtype=np.int32)
+        joined = PlacedPieces.joined(placed, starts)
+        return Tokens(joined.ids, ends[cuts.span_bounds]), joined
+
     def text_window(self, ids: IntArray) -> Window:
         """`<s>` ids `</s>`, and no entities."""
         return self._window([ids], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
+
+    def pair_of_texts(self, first: IntArray, second: IntArray) -> Window:
+        """`<s>` first `</s></s>` second `</s>`, and no entities: transformers' input of two texts."""
+        between = np.full(2, self.tokenizer.eos_id, np.int32)
+        return self._window([first, between, second], np.zeros(0, np.int32), np.zeros((0, 2), np.int32))
 
     def mention_window(
         self, tokens: Tokens, left: IntArray, right: IntArray, which: IntArray | None = None
@@ -140,6 +177,15 @@ class InputBuilder:
             np.array([self.tokenizer.entity_mask_id, mask2], np.int32),
             spans if head <= tail else spans[::-1].copy(),
         )
+
+    def masked_window(self, left: IntArray, masks: int, right: IntArray, *, entity: bool) -> Window:
+        """`<s>` left, `<mask>` times `masks`, right `</s>`, and with `entity` one [MASK] over all masks."""
+        words = np.full(masks, self.tokenizer.mask_id, np.int32)
+        count, first = int(entity), 1 + len(left)
+        entities = np.full(count, self.tokenizer.entity_mask_id, np.int32)
+        spans = np.array([[first, first + masks]] * count, np.int32).reshape(-1, 2)
+        window = self._window([left, words, right], entities, spans)
+        return replace(window, gaps=Gaps(np.arange(first, first + masks, dtype=np.int32)))
 
     def _window(self, parts: Sequence[IntArray], entity_ids: IntArray, entity_spans: IntArray) -> Window:
         bos, eos = (np.array([value], np.int32) for value in (self.tokenizer.bos_id, self.tokenizer.eos_id))

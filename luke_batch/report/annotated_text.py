@@ -1,6 +1,6 @@
 """One annotated document on a terminal: its text with the mentions marked, then types and relations in words.
 
-Everything that comes from a document goes into `rich.text.Text`, which reads no markup.
+Everything that comes from a document goes into `rich.text.Text`, which reads no markup, and through `plain`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
+from luke_batch.report.plain import plain
 from luke_batch.report.relation_names import relation_name
 
 Row = Mapping[str, Any]
@@ -39,7 +40,7 @@ def annotated_panel(row: Row, text_column: str, title: str) -> Panel:
         if shown:
             parts.append(Text(f"\n{heading}", style="dim"))
             parts.extend(shown)
-    return Panel(Group(*parts), title=Text(title), title_align="left", border_style="dim")
+    return Panel(Group(*parts), title=Text(plain(title)), title_align="left", border_style="dim")
 
 
 def _excerpt_end(row: Row, length: int) -> int:
@@ -58,12 +59,12 @@ def _marked(row: Row, text: str, end: int) -> Text:
         if mention["start"] < position or mention["end"] > end:
             continue
         style = label_style(mention["label"])
-        marked.append(text[position : mention["start"]])
-        label = f" {mention['label']}" if mention["label"] else ""
-        marked.append("[", style="dim").append(mention["text"], style=style)
+        marked.append(_plain(text[position : mention["start"]]))
+        label = f" {plain(mention['label'])}" if mention["label"] else ""
+        marked.append("[", style="dim").append(_plain(mention["text"]), style=style)
         marked.append(label, style=f"dim {style}").append("]", style="dim")
         position = mention["end"]
-    marked.append(text[position:end])
+    marked.append(_plain(text[position:end]))
     if end < len(text.rstrip()):
         marked.append(" …", style="dim")
     return marked
@@ -76,9 +77,9 @@ def _types(row: Row, end: int) -> Iterator[Text]:
         if not types or mention["end"] > end or mention["text"] in seen:
             continue
         seen.add(mention["text"])
-        line = Text("  ").append(mention["text"], style=label_style(mention["label"]))
+        line = Text("  ").append(plain(mention["text"]), style=label_style(mention["label"]))
         yield line.append(" is ").append(
-            ", ".join(f"{each['label']} {each['score']:.2f}" for each in types[:3])
+            ", ".join(f"{plain(each['label'])} {each['score']:.2f}" for each in types[:3])
         )
 
 
@@ -89,11 +90,16 @@ def _relations(row: Row, end: int) -> Iterator[Text]:
         head, tail = mentions[relation["head"]], mentions[relation["tail"]]
         if head["end"] > end or tail["end"] > end:
             continue
-        line = Text("  ").append(head["text"], style=label_style(head["label"]))
-        line.append(f" —{relation_name(relation['label'])}→ ")
-        line.append(tail["text"], style=label_style(tail["label"]))
+        line = Text("  ").append(plain(head["text"]), style=label_style(head["label"]))
+        line.append(f" —{plain(relation_name(relation['label']))}→ ")
+        line.append(plain(tail["text"]), style=label_style(tail["label"]))
         yield line.append(f" {relation['score']:.2f}", style="dim")
 
 
 def _mentions(row: Row) -> Sequence[dict[str, Any]]:
     return row["mentions"] or []
+
+
+def _plain(text: str) -> str:
+    """A part of the text, whose lines stay."""
+    return plain(text, keep="\n\t")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from luke_batch.report.annotated_text import Row, annotated_panel, label_style
 from luke_batch.report.neighbours import MentionVectors
+from luke_batch.report.plain import plain
 
 _DOCUMENTS = 6
 _QUERIES = 5
@@ -62,11 +63,11 @@ def _print_neighbours(
     for heading in ("mention", "nearest", "cosine", "in"):
         found.add_column(heading, justify="right" if heading == "cosine" else "left")
     for query in queries:
-        name = Text(vectors.surfaces[query], style=label_style(vectors.labels[query]))
+        name = Text(plain(vectors.surfaces[query]), style=label_style(vectors.labels[query]))
         for index, cosine in vectors.nearest(query, _NEIGHBOURS):
-            near = Text(vectors.surfaces[index], style=label_style(vectors.labels[index]))
+            near = Text(plain(vectors.surfaces[index]), style=label_style(vectors.labels[index]))
             found.add_row(
-                name, near, f"{cosine:.2f}", Text(str(rows[vectors.rows[index]][title]), style="dim")
+                name, near, f"{cosine:.2f}", Text(plain(str(rows[vectors.rows[index]][title])), style="dim")
             )
             name = Text()
     console.print()
@@ -105,10 +106,10 @@ def _print_counts(rows: Sequence[Row], console: Console, lang: str) -> None:
     found.add_column("language")
     for heading in ("documents", "mentions", *columns, "relations"):
         found.add_column(
-            Text(heading, style=label_style(heading) if heading in columns else ""), justify="right"
+            Text(plain(heading), style=label_style(heading) if heading in columns else ""), justify="right"
         )
     for language, counts in sorted(by_language.items()):
-        found.add_row(Text(language), *(str(counts[key]) for key in keys))
+        found.add_row(Text(plain(language)), *(str(counts[key]) for key in keys))
     total = sum(by_language.values(), Counter[str]())
     found.add_row("all", *(str(total[key]) for key in keys), style="bold")
     console.print()

@@ -4,14 +4,18 @@ wrong.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from luke_batch.corpus.drift import EXIT_CODE as DRIFT
+from luke_batch.report.plain import plain
+
 _SHOWN = 5
 """Warnings, failures and missing fragments that the table lists one by one."""
+_MOST_LABELS = 4
 _NOTHING = {
     "annotate": "Nothing to do: all {:,} documents are committed already.",
     "replay": "Nothing to replay: no dead letter is of rows that INPUT still has and that can be read.",
@@ -47,6 +51,10 @@ class Summary:
     forecast: Mapping[str, Any] | None = None
     """Of a complete run, where an earlier one let expect something: `seconds`, `actual_seconds`, `ratio`,
     `run_id`, `documents`, `same_fingerprint`."""
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: dict[str, dict[str, int]]())
+    """Kind (mentions, types, relations) -> label -> how many this run found, most first."""
+    drift: Mapping[str, Any] | None = None
+    """How far the label shares are from those of the run before, see `Drift`."""
 
     @property
     def verdict(self) -> str:
@@ -56,6 +64,8 @@ class Summary:
             return (
                 f"incomplete: {len(self.missing):,} fragments are not committed; run the same command again"
             )
+        if self.exit_code == DRIFT:
+            return f"complete, but {_drift(self.drift or {})}: more than output.drift_limit allows"
         if self.exit_code:
             return f"complete, but {letters}: more than output.error_budget allows"
         return f"complete; {letters}" if self.dead_documents or self.dead_files else "complete"
@@ -79,7 +89,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         ("missing", summary.missing),
     ):
         for line in lines[:_SHOWN]:
-            _line(console, Text.assemble((f"{heading}: ", "yellow"), line))
+            _line(console, Text.assemble((f"{heading}: ", "yellow"), plain(line)))
         if len(lines) > _SHOWN:
             _line(console, Text.assemble((f"{heading}: ", "yellow"), f"and {len(lines) - _SHOWN:,} more"))
     style = "bold red" if summary.missing else "bold yellow" if summary.exit_code else "bold green"
@@ -101,9 +111,14 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str]]:
     )
     if summary.forecast is not None:
         yield "forecast", _forecast(summary.forecast)
+    for kind, labels in summary.labels.items():
+        if labels:
+            yield kind, _labels(labels)
+    if summary.drift is not None and summary.drift["kinds"]:
+        yield "drift", f"{_drift(summary.drift)} (Jensen-Shannon distance, 0 to 1)"
     yield "dead letters", f"{summary.dead_documents:,} documents, {summary.dead_files:,} files"
     yield "output", f"{summary.fragments:,} fragments in {summary.output}"
-    yield "run", summary.run_id
+    yield "run", f"{summary.run_id} (luke-batch report {summary.output} --html FILE shows more)"
 
 
 def _forecast(figures: Mapping[str, Any]) -> str:
@@ -112,3 +127,16 @@ def _forecast(figures: Mapping[str, Any]) -> str:
         f"{figures['seconds']:,.1f} s, took {figures['actual_seconds']:,.1f} s: {figures['ratio']:,.2f} times"
         f" as long (by run {figures['run_id']}, {figures['documents']:,} documents{other})"
     )
+
+
+def _labels(counts: Mapping[str, int]) -> str:
+    total = sum(counts.values())
+    most = list(counts.items())[:_MOST_LABELS]
+    shares = ", ".join(f"{plain(label)} {count / total:.0%}" for label, count in most)
+    more = f", {len(counts) - len(most):,} more" if len(counts) > len(most) else ""
+    return f"{total:,} ({shares}{more})"
+
+
+def _drift(drift: Mapping[str, Any]) -> str:
+    parts = [f"{kind} by {each['distance']:.3f}" for kind, each in drift.get("kinds", {}).items()]
+    return f"label shares differ from run {drift.get('baseline')}: {', '.join(parts)}"

@@ -15,6 +15,7 @@ import numpy as np
 from luke_batch.arrays import IntArray
 from luke_batch.text import breaks
 from luke_batch.text.languages import normalise
+from luke_batch.text.visible import Visible
 
 VERSION = 1
 """Raised by hand whenever the same text would give other words; part of the fingerprint, as ICU's version is.
@@ -31,16 +32,6 @@ _SUFFIXING = frozenset({"tr", "az", "tk", "crh"})
 # Names take endings behind a colon there (EU:n, Maj:ts).
 _COLON_ENDING = re.compile(r"(?<=[^\W\d_]):(?=[^\W\d_])")
 _COLON_LANGUAGES = frozenset({"fi", "sv"})
-
-# No part of a word at its edges: controls and white space; soft hyphen, marks of direction, byte order mark
-# and the like.
-_INVISIBLE = np.array(
-    [
-        *range(0x21), *range(0x7F, 0xA1), 0xAD, 0x61C, 0x1680, 0x180E, *range(0x2000, 0x200C), 0x200E,
-        0x200F, *range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0xFEFF,
-    ],
-    np.uint32,
-)  # fmt: skip
 
 
 def words(text: str, language: str | None) -> IntArray:
@@ -76,9 +67,5 @@ def _visible(text: str, cuts: IntArray) -> IntArray:
     """The pieces between `cuts` without the invisible characters at their ends, empty ones left out."""
     if not text:
         return np.zeros((0, 2), np.int32)
-    visible = ~np.isin(breaks.code_points(text), _INVISIBLE)
-    places = np.arange(len(text), dtype=np.int32)
-    following = np.minimum.accumulate(np.where(visible, places, np.int32(len(text)))[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.where(visible, places, np.int32(-1)))
-    pieces = np.stack([following[cuts[:-1]], preceding[cuts[1:] - 1] + 1], axis=1)
+    pieces = Visible.of(text).trim(np.stack([cuts[:-1], cuts[1:]], axis=1))
     return pieces[pieces[:, 0] < pieces[:, 1]]

@@ -27,10 +27,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luke_batch.model.checkpoint import SCORER_FILE
+from luke_batch.model.int8 import dequantise, quantise
 from luke_batch.model.span_scorer import SpanScorerNet
+from luke_batch.model.vocabulary_files import write_vocabulary
 from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
-from luke_batch.training.vocabulary import dequantise, quantise
 
 FORMAT = 1
 WORDS = "embeddings.word_embeddings.weight"
@@ -125,9 +126,7 @@ def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mappin
     special = len(ENTITY_VOCABULARY)
     state[ENTITIES] = torch.cat([state[ENTITIES][:special], rows])
     vocabulary = {**ENTITY_VOCABULARY, **{title: special + number for number, title in enumerate(titles)}}
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    _write_json(folder / "config.json", {**config, "entity_vocab_size": len(vocabulary)})
-    _write_json(folder / "entity_vocab.json", vocabulary)
+    write_vocabulary(folder, vocabulary, len(vocabulary))
     heads = load_head_state(folder)
     bias = torch.cat([torch.full((special,), _NEVER), head["bias"]])
     heads |= {ENTITY_HEAD + name: item.contiguous() for name, item in {**head, "bias": bias}.items()}

@@ -1,4 +1,4 @@
-"""Pruning a Unigram vocabulary, and word embeddings as 8-bit rows.
+"""Pruning a Unigram vocabulary.
 
 A multilingual vocabulary is four fifths of a small model. Kept are every single character (so that text in
 any language still runs), the pieces that the given texts use, those seen more often first, and, if there is
@@ -20,9 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 CONTROL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
 """The first ids of the pruned vocabulary, in this order."""
@@ -123,14 +121,3 @@ def _scripts(piece: str) -> set[str]:
 def _added(piece: str, number: int) -> dict[str, Any]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"id": number, "content": piece, **flags}
-
-
-def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """8-bit rows and a scale for each row: row = integers * scale."""
-    scale = rows.float().abs().amax(1).clamp_min(1e-8) / 127
-    return torch.round(rows.float() / scale[:, None]).to(torch.int8), scale
-
-
-def dequantise(integers: Tensor, scale: Tensor) -> Tensor:
-    """The rows that `quantise` stored."""
-    return integers.float() * scale[:, None]

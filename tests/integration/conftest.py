@@ -114,17 +114,17 @@ def assert_same_rows(found: pa.Table, expected: pa.Table) -> None:
     assert [row["id"] for row in ours] == [row["id"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         for column in COLUMNS:
-            assert mine[column] == _approximately(other[column]), (mine["id"], column)
+            assert mine[column] == approximately(other[column]), (mine["id"], column)
 
 
-def _approximately(value: Any) -> Any:
+def approximately(value: Any) -> Any:
     """The same nested value, with floats compared within a tolerance."""
     if isinstance(value, float):
         return pytest.approx(value, abs=1e-5)
     if isinstance(value, dict):
-        return {name: _approximately(member) for name, member in value.items()}
+        return {name: approximately(member) for name, member in value.items()}
     if isinstance(value, list):
-        return [_approximately(member) for member in value]
+        return [approximately(member) for member in value]
     return value
 
 

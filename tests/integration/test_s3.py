@@ -5,12 +5,16 @@ import pickle
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch import cli
+from luke_batch.corpus.access import probe_output
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, new_run_id, read_manifests, write_manifest
@@ -20,7 +24,10 @@ from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import InputError, LeaseError
+from luke_batch.report.explanation import explain
+from luke_batch.report.figures import collect
 from tests.corpora import FINGERPRINT, context, documents, job, run
+from tests.reported import report_run, sentences
 from tests.s3_server import leading_to, s3_server
 from tests.unit.test_outcome import NOW
 from tests.unit.test_plan import sweep
@@ -177,3 +184,40 @@ def test_known_footers(bucket: str) -> None:
     assert (plan.footers_read, plan_of(bucket).footers_read) == (1, 0)
     put(f"s3://{bucket}/in", "a.parquet", documents(2, first=5))
     assert plan_of(bucket).tallies["changed"].rows == 2
+
+
+def test_report_and_explain_read_a_store(bucket: str, tmp_path: Path) -> None:
+    """The same figures, documents and explanation as of a local copy."""
+    report_run(tmp_path, sentences(5))
+    local, remote = Storage.at(str(tmp_path / "out")), Storage.at(f"s3://{bucket}/out")
+    for file in local.list():
+        remote.write_atomic(file.path, local.read_bytes(file.path))
+    ours, theirs = collect(remote), collect(local)
+    assert replace(ours, output="") == replace(theirs, output="")
+    assert len(ours.samples) == 5
+    assert explain(remote, "d3") == explain(local, "d3")
+    assert explain(remote, "part-0.parquet#3")[0].source_row == 3
+
+
+def test_a_store_that_refuses_is_one_problem_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bucket: str
+) -> None:
+    """No such bucket for OUTPUT, none for INPUT, no such model: each in its line. A probe leaves nothing."""
+    arguments = [
+        "s3://no-such-input/in",
+        "s3://no-such-output/out",
+        "--set",
+        f"models.main.path={tmp_path}/no",
+    ]
+    assert cli.run(["annotate", *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for said in (
+        "no such model folder",
+        "INPUT s3://no-such-input/in",
+        "OUTPUT s3://no-such-output/out cannot be",
+    ):
+        assert sum(said in line for line in lines) == 1, lines
+    output = Storage.at(f"s3://{bucket}/out")
+    probe_output(output)
+    assert output.list() == []

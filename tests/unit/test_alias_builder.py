@@ -42,7 +42,7 @@ def documents(path: Path, rows: Sequence[tuple[str | None, list[Link] | None]], 
     return str(path)
 
 
-def parquet(path: Path, **columns: list[Any]) -> str:
+def parquet(path: Path, **columns: Any) -> str:
     """A file of plain columns."""
     pq.write_table(pa.table(columns), path)
     return str(path)
@@ -249,6 +249,29 @@ def test_an_id_is_the_titles_own(tmp_path: Path) -> None:
     assert found == {"New": "Q2", "Young": "Q3"}
 
 
+def test_ids_of_a_map_go_before_those_of_the_data(tmp_path: Path) -> None:
+    """Redirects are followed first; an id that the map contradicts is counted, one for each title."""
+    anchors = parquet(
+        tmp_path / "anchors.parquet",
+        name=["a", "b", "c", "d", "e"],
+        title=["New York", "New York", "Paris", "Rome", "Bonn"],
+        qid=["Q1", "Q1", "Q90", None, "Q586"],
+    )
+    redirects = parquet(tmp_path / "r.parquet", source=["Roma", "NYC"], target=["Rome", "New York"])
+    ids = parquet(
+        tmp_path / "qids.parquet",
+        title=["New_York", "NYC", "Paris", "Roma", "Unused"],
+        qid=["Q60", "Q5", "Q90", "Q220", "Q7"],
+    )
+    built = build_aliases(str(tmp_path / "out"), [], [anchors], [redirects], qids=[ids])
+    found = {row["title"]: row["qid"] for row in pq.read_table(tmp_path / "out").to_pylist()}
+    assert found == {"New York": "Q60", "Paris": "Q90", "Rome": "Q220", "Bonn": "Q586"}
+    assert built.skipped == {"Wikidata id other than the map's": 1}
+    null = parquet(tmp_path / "null.parquet", title=["Paris"], qid=pa.array([None], pa.string()))
+    with pytest.raises(InputError, match=r"null\.parquet: column 'qid' is null in 1 rows"):
+        build_aliases(str(tmp_path / "out"), [], [anchors], [], qids=[null])
+
+
 def test_the_order_of_the_inputs_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same links give the same bytes, also where they are added up in several rounds."""
     rows: list[tuple[str | None, list[Link] | None]] = [
@@ -309,5 +332,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["aliases", "build", out, "--mentions", linked, "--mentions", linked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["links"] == 2
     assert rows_of(out) == [("AFC Ajax", "AFC Ajax", 1), ("Ajax", "AFC Ajax", 2)]
-    assert run(["aliases", "build", out]) == 2
+    ids = parquet(tmp_path / "qids.parquet", title=["AFC Ajax"], qid=["Q81888"])
+    assert run(["aliases", "build", out, "--mentions", linked, "--qids", ids]) == 0
+    capsys.readouterr()
+    assert pq.read_table(out)["qid"].unique().to_pylist() == ["Q81888"]
+    assert run(["aliases", "build", out, "--qids", ids]) == 2
     assert capsys.readouterr().err.startswith("error: nothing to build from")

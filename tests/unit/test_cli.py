@@ -17,7 +17,9 @@ from pyarrow.dataset import dataset
 from luke_batch import cli
 from luke_batch.config import JobConfig
 from luke_batch.corpus import reader
+from luke_batch.corpus.drift import Drift, KindDrift
 from luke_batch.corpus.forecast import Comparison, Forecast
+from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed import run as runner
 from luke_batch.errors import IncompleteError, InputError, LukeBatchError
 
@@ -57,6 +59,7 @@ def _report(
     warnings: tuple[str, ...] = (),
     nothing: bool = False,
     forecast: Comparison | None = None,
+    drift: Drift | None = None,
 ) -> SimpleNamespace:
     states = {"new": SimpleNamespace(rows=10), "done": SimpleNamespace(rows=0)}
     output = SimpleNamespace(url="s3://user:hunter2@bucket/out")
@@ -66,11 +69,16 @@ def _report(
         exit_code=exit_code,
         plan=SimpleNamespace(output=output, tallies=states),
         outcome=outcome,
-        tally=SimpleNamespace(documents=10 - dead, failures=[]),
+        tally=SimpleNamespace(
+            documents=10 - dead,
+            failures=[],
+            statistics=Statistics(labels={"mentions": {"PER": [3], "LOC": [0, 1]}, "relations": {}}),
+        ),
         warnings=list(warnings),
         seconds=2.0,
         nothing_to_do=nothing,
         forecast=forecast,
+        drift=drift,
     )
 
 
@@ -150,6 +158,26 @@ def test_a_run_says_how_good_its_forecast_was(fake_run: _FakeRun, command: Captu
     assert "50 documents, which had another model or settings)" in command("annotate", "IN", "OUT")[1]
     fake_run.report = {}
     assert "forecast" not in command("annotate", "IN", "OUT")[1]
+
+
+def test_a_run_says_what_it_found_and_how_that_differs(fake_run: _FakeRun, command: Captured) -> None:
+    """Labels with their shares, most first; the drift from the run before, and code 5 beyond the limit."""
+    drift = Drift("run-0", True, {"mentions": KindDrift(0.25, 0.01, 400, 300)})
+    fake_run.report = {"drift": drift}
+    out = command("annotate", "IN", "OUT")[1]
+    assert "mentions      4 (PER 75%, LOC 25%)" in out
+    assert "drift         label shares differ from run run-0: mentions by 0.250" in out
+    assert "luke-batch report s3://bucket/out --html FILE" in out
+    fake_run.report = {"drift": drift, "exit_code": 5}
+    code, out, err = command("annotate", "IN", "OUT", "--quiet")
+    assert (code, out) == (5, "")
+    assert err == (
+        "error: complete, but label shares differ from run run-0: mentions by 0.250: more than"
+        " output.drift_limit allows\n"
+    )
+    found = json.loads(command("annotate", "IN", "OUT", "--json")[1])
+    assert found["drift"]["kinds"]["mentions"]["distance"] == 0.25
+    assert found["labels"] == {"mentions": {"PER": 3, "LOC": 1}, "relations": {}}
 
 
 def test_a_run_with_nothing_to_do_says_so(fake_run: _FakeRun, command: Captured) -> None:
@@ -282,7 +310,7 @@ def test_bad_usage_ends_with_two(
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert message in err
-    assert err.count("\n") == 1
+    assert message in err.splitlines()[0], "beside it, that there is no INPUT"
     assert fake_run.called_with == ()
 
 

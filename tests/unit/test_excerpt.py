@@ -89,6 +89,16 @@ def test_markup_in_a_document_is_text(hostile: str) -> None:
     assert shown.count(hostile) >= 4
 
 
+def test_a_document_does_not_steer_the_terminal() -> None:
+    """Escape sequences in texts, labels and titles are shown as codes; lines of a text stay."""
+    hostile = "\x1b[2J\x07Bob"
+    text = f"One.\n{hostile} came."
+    row = _row(text, [_mention(text, hostile, hostile)], title=hostile, lang=hostile)
+    shown = _excerpt([row])
+    assert "\x1b" not in shown
+    assert shown.count("\\x1b[2J\\x07Bob") >= 4
+
+
 def test_a_long_text_ends_with_a_sentence() -> None:
     """An excerpt stops at the last sentence that fits, and mentions behind it are left out."""
     text = "One. " * 60 + "Zwei. " + "Rest of it " * 60 + "Marie."

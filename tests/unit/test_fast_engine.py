@@ -20,10 +20,11 @@ from luke_batch.model.fast_engine import FastEngine
 from luke_batch.model.weights import ENTITY_TABLE
 from luke_batch.model.windows import Window
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
-from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, reference
+from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 
 Folders = Callable[[Recipe], Path]
 
+VOCABULARY = TOKENIZERS["luke"].vocab_size
 NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
 
 
@@ -53,11 +54,12 @@ def batches(draw: st.DrawFn, task: Task) -> list[Window]:
         count = NEEDED.get(task, entities)
         starts = random.integers(0, length, count)
         ends = starts + random.integers(1, np.minimum(length - starts, 40) + 1)
-        ids = random.integers(4, TOKENIZERS["luke"].vocab_size // 2, length)
+        ids = random.integers(4, VOCABULARY // 2, length)
         spans = np.stack([starts, ends], axis=1).astype(np.int32)
         ids, entity_ids = ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32)
         candidates = random.integers(-1, 8, (count, 30)).astype(np.int32) if task is Task.LINKS else None
-        windows.append(Window(ids, entity_ids, spans, candidates))
+        asked = gaps(random, length, count, (VOCABULARY // 2, 9)) if task is Task.CLOZE else None
+        windows.append(Window(ids, entity_ids, spans, candidates, asked))
     return windows
 
 

@@ -148,6 +148,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "OutputConfig.max_bytes": ("output.max_bytes=5000", False),
     "OutputConfig.compression": ("output.compression=none", False),
     "OutputConfig.error_budget": ("output.error_budget=5", False),
+    "OutputConfig.drift_limit": ("output.drift_limit=0.2", False),
     "OutputConfig.on_vanished": ("output.on_vanished=prune", False),
     "OutputConfig.lease_seconds": ("output.lease_seconds=5", False),
     "OutputConfig.shared": ("output.shared=true", False),

@@ -12,7 +12,7 @@ from luke_batch.heads.frames import Framer, group_by_sentence
 from luke_batch.heads.ner import choose
 from luke_batch.heads.relations import nearest, ordered_pairs
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.text_passages import TextPart, pack
+from luke_batch.heads.sentence_windows import SentenceWindow, pack
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder, Tokens
 
@@ -112,7 +112,7 @@ def test_packing_keeps_every_token_once_in_order_and_fits(
     """Runs concatenate to the input, none is longer than the room or empty, and an entity covers the tokens
     that it covered before, unless it was cut.
     """
-    parts: list[TextPart] = []
+    parts: list[SentenceWindow] = []
     covered: list[list[int]] = []
     first = 0
     for length in lengths:
@@ -121,7 +121,7 @@ def test_packing_keeps_every_token_once_in_order_and_fits(
         spans = np.array(data.draw(st.lists(bounds, max_size=3)), np.int32).reshape(-1, 2)
         which = len(covered) + np.arange(len(spans))
         covered += [ids[start:end].tolist() for start, end in spans.tolist()]
-        parts.append(TextPart(Tokens(ids, spans), which))
+        parts.append(SentenceWindow(Tokens(ids, spans), which))
         first += length
     runs = pack(parts, room)
     found = [run.tokens.ids for run in runs]
@@ -130,7 +130,7 @@ def test_packing_keeps_every_token_once_in_order_and_fits(
     kept = [
         (int(place), run.tokens.ids[start:end].tolist())
         for run in runs
-        for place, (start, end) in zip(run.which, run.tokens.spans.tolist(), strict=True)
+        for place, (start, end) in zip(run.entities, run.tokens.spans.tolist(), strict=True)
     ]
     assert all(covered[place] == tokens and tokens for place, tokens in kept)
     assert len({place for place, _ in kept}) == len(kept)

@@ -16,8 +16,7 @@ from kubernetes_validate import ValidationError, validate
 
 from luke_batch import JobConfig
 from luke_batch.annotator import model_stages
-from luke_batch.distributed.cluster import demands
-from luke_batch.distributed.resources import Node, plan_pools
+from luke_batch.distributed.resources import Node, demands, plan_pools
 from tests.metric_names import INFRA, expressions, rules
 
 KUBERNETES = "1.34"

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from luke_batch.model.engine import Task, load_engine
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder, Window
 from tests.checkpoints import Recipe, with_head
+from tests.memory import peak_memory
 
 Folders = Callable[[Recipe], Path]
 
@@ -277,7 +277,7 @@ def test_titles_may_name_their_language() -> None:
 def test_a_checkpoint_without_titles_cannot_link(checkpoint_folder: Folders) -> None:
     """A lite checkpoint is refused at planning, with the reason."""
     folder = checkpoint_folder(with_head("links", Recipe(lite=True)))
-    with pytest.raises(CheckpointError, match=r"holds no titles, so it cannot link.*studio-ousia/luke-base"):
+    with pytest.raises(CheckpointError, match=r"no titles .*so it can neither link.*studio-ousia/luke-base"):
         check_models(job(folder, {}))
 
 
@@ -356,17 +356,3 @@ def test_no_row_of_a_large_vocabulary_is_built(
     assert growth[0] < 96 * 2**20
     assert np.isfinite(logits).all()
     assert logits[:, 0] == pytest.approx(logits[:, 1], abs=1e-5)
-
-
-@contextmanager
-def peak_memory() -> Generator[list[int]]:
-    """Bytes by which the process has been larger within than before, filled in at the end."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    before, growth = _resident("VmRSS"), [0]
-    yield growth
-    growth[0] = _resident("VmHWM") - before
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

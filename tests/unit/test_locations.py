@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from luke_batch.config import JobConfig, OutputConfig
+from luke_batch.corpus.access import check_writable
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import (
     check_absolute,
     check_reachable,
-    check_writable,
     with_absolute_tables,
 )
 from luke_batch.errors import ConfigError, InputError, OutputError

@@ -3,6 +3,8 @@
 import io
 import time
 
+import pytest
+
 from luke_batch.corpus.commit import Committed
 from luke_batch.distributed.progress import Meter, ProgressReport, Totals
 from luke_batch.distributed.results import ItemResult
@@ -60,3 +62,28 @@ def test_quiet_shows_nothing() -> None:
     with ProgressReport(meter, None) as progress:
         progress.update(result(10))
     assert meter.documents == 10
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        """It says that it is a terminal."""
+        return True
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, colours: bool) -> None:
+    """Fragments, documents a second, time left and dead letters, all on one line; NO_COLOR is heeded."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not colours:
+        monkeypatch.setenv("NO_COLOR", "1")
+    stream, clock = _Terminal(), Clock()
+    meter = Meter(Totals(4, 40), clock)
+    clock.now += 10
+    expected = "1/4 fragments, 10/40 documents, 1.0 documents/s, 30 s left, 1 dead letter"
+    with ProgressReport(meter, stream) as progress:
+        progress.update(result(10, dead=1))
+        while expected not in stream.getvalue():
+            time.sleep(0.01)
+    assert ("\x1b[38" in stream.getvalue()) is colours, "colours of the bar"

@@ -34,7 +34,7 @@ def refused(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("this must be refused before any work")
 
-    monkeypatch.setattr(runner, "model_stages", never)  # the first step towards Ray
+    monkeypatch.setattr(runner, "check_cluster", never)  # the first step towards Ray
     for name in ("LUKE_BATCH_DEBUG", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
         monkeypatch.delenv(name, raising=False)
 

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.distributed.resources import LENT, LIGHT_CPUS, Demand, Node, plan_pools
-from luke_batch.errors import ResourceError
+from luke_batch.distributed.resources import (
+    LENT,
+    LIGHT_CPUS,
+    Demand,
+    Node,
+    check_object_store,
+    plan_pools,
+)
+from luke_batch.errors import PreflightError, ResourceError
 
 LAPTOP = (Node(2, 0),)
 MANY = 1000
@@ -120,9 +127,35 @@ def test_a_plan_never_asks_for_more_than_there_is(nodes: list[Node], demands: li
     """Whatever is accepted fits into the cluster with room for light tasks, and every pool has an actor."""
     try:
         pools = plan_pools(nodes, demands, MANY)
-    except ResourceError:
+    except (ResourceError, PreflightError):
         return
     asked = sum(Fraction(str(pool.num_cpus)) * pool.actors for pool in pools.models)
     assert asked <= Fraction(1 - LENT) * sum(Fraction(node.cpus) for node in nodes) + Fraction(1, 1000)
     assert sum(pool.num_gpus * pool.actors for pool in pools.models) <= sum(node.gpus for node in nodes)
     assert all(pool.actors >= 1 for pool in pools.models)
+
+
+def test_every_model_that_fits_nowhere_is_named() -> None:
+    """All at once, each with its own line."""
+    with pytest.raises(PreflightError) as raised:
+        sizes(LAPTOP, demand(cpus=64, model="big"), demand(gpus=1, model="fast"), demand())
+    assert [str(problem).partition(":")[0] for problem in raised.value.problems] == [
+        "models.big",
+        "models.fast",
+    ]
+
+
+def test_cuda_needs_a_gpu_from_ray() -> None:
+    """Ray hides the GPUs from a worker without one."""
+    asked = Demand("main", 1, 0, "auto", cuda=True)
+    with pytest.raises(ResourceError, match="`device: cuda` needs `num_gpus` above 0"):
+        plan_pools((Node(4, 4),), [asked], MANY)
+
+
+def test_a_work_item_must_fit_twice_into_an_object_store() -> None:
+    """The largest node with a CPU counts; a node that does not tell has enough."""
+    small, large = Node(1, 0, object_store=80e6), Node(1, 0, object_store=200e6)
+    check_object_store((small, large), 100_000_000)
+    check_object_store((small, Node(1, 0)), 10**12)
+    with pytest.raises(ResourceError, match=r"has 100\.0 MB, .* has 80\.0 MB; lower output\.max_bytes"):
+        check_object_store((small, Node(0, 0, object_store=1e12)), 100_000_000)

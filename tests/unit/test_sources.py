@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from luke_batch.corpus.sources import list_sources
+from luke_batch.corpus.sources import list_sources, source_at
 from luke_batch.errors import InputError
+from tests.corpora import documents, put
 
 
 @pytest.fixture
@@ -115,3 +116,23 @@ def test_nothing(tmp_path: Path) -> None:
     for input in (tmp_path, tmp_path / "*.parquet", tmp_path / "nowhere"):
         with pytest.raises(InputError, match="INPUT"):
             list_sources(str(input))
+
+
+@pytest.mark.parametrize(
+    ("input", "path"),
+    [
+        ("in", "a/x.parquet"),
+        ("in/", "a/x.parquet"),
+        ("in/*/x.parquet", "a/x.parquet"),
+        ("in/a/x.parquet", "x.parquet"),
+    ],
+)
+def test_one_file_is_found_as_a_plan_names_it(tmp_path: Path, input: str, path: str) -> None:
+    """Without a listing: under a folder, a glob's fixed part, or beside a single file."""
+    put(tmp_path, "in/a/x.parquet", documents(1))
+    assert [file.path for file in list_sources(str(tmp_path / input)).files] == [path]
+    found = source_at(f"{tmp_path}/{input}", path)
+    assert found is not None
+    assert found[0].read_bytes(path) == (tmp_path / "in/a/x.parquet").read_bytes()
+    (tmp_path / "in/a/x.parquet").unlink()
+    assert source_at(f"{tmp_path}/{input}", path) is None

@@ -1,0 +1,144 @@
+"""The tasks of an index build on Ray Data, and the build as a whole.
+
+A task takes the number of its item and returns one line; what it makes is in files. So the object store holds
+next to nothing, and the keyed merge needs no shuffle: partial aggregates lie sorted by entity, and each
+bucket reads its range of them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, cast
+
+import pyarrow as pa
+
+from luke_batch import errors
+from luke_batch.distributed.locations import refuse_relative
+from luke_batch.errors import IncompleteError, InputError, LukeBatchError, OutputError
+from luke_batch.index.build import Built, build
+from luke_batch.index.runners import Runner, Task, in_threads
+from luke_batch.index.settings import IndexConfig
+from luke_batch.index.sources import Sources
+from luke_batch.index.versions import IndexFolder
+
+_SMALL_BYTES = 512 * 2**20
+"""Work for which no local Ray is started, as that takes as long: less than half a minute of one core."""
+
+
+def build_index(
+    annotated: Sequence[str],
+    index: str,
+    config: IndexConfig,
+    address: str | None = None,
+    *,
+    shared: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Built:
+    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this
+    process where there is little to do and no cluster to do it on.
+
+    Args:
+        annotated: outputs of `annotate`, local or `s3://`. index: local folder. config: settings. address: as
+        for `annotate`. shared: local paths are mounted on every node. tell: is told each step in a line.
+
+    Raises:
+        UsageError: something cannot be used; the index is as it was.
+        IncompleteError: the build was stopped; the same command goes on.
+    """
+    places = [("ANNOTATED", url, InputError) for url in annotated]
+    refuse_relative([*places, ("INDEX", index, OutputError)], os.environ)
+    return build_from(Sources.at(annotated), IndexFolder(index), config, address, shared=shared, tell=tell)
+
+
+def build_from(
+    sources: Sources,
+    folder: IndexFolder,
+    config: IndexConfig,
+    address: str | None = None,
+    *,
+    shared: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Built:
+    """The same from any sources."""
+    with ExitStack() as running:
+
+        def runner_for(work: int) -> Runner:
+            if work <= _SMALL_BYTES and not _has_cluster(address):
+                return in_threads
+            return _RayRunner(address, shared, running)
+
+        return build(sources, folder, config, runner_for, tell)
+
+
+def _has_cluster(address: str | None) -> bool:
+    """Whether the tasks may go to a cluster that is there, and need not wait for a local one to start."""
+    if (address or os.environ.get("RAY_ADDRESS", "local")) != "local":
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+class _RayRunner:
+    """Runs tasks on Ray."""
+
+    def __init__(self, address: str | None, shared: bool, running: ExitStack) -> None:
+        # Here, not above: a night with little work does without.
+        from luke_batch.distributed.cluster import connected, nodes
+        from luke_batch.distributed.stopping import stoppable
+
+        running.enter_context(connected(address))
+        running.enter_context(stoppable())
+        self._cpus = [max(1.0, node.cpus) for node in nodes()]
+        if len(self._cpus) > 1 and not shared:
+            raise OutputError(
+                f"INDEX is a local folder, but the cluster has {len(self._cpus)} nodes; use a folder that is"
+                " mounted on every node together with --shared"
+            )
+
+    def __call__(self, task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
+        """See `Runner`. Raises what a task raises."""
+        if items:
+            yield from _run(task, items, max(self._cpus) if alone else 1, int(sum(self._cpus)))
+
+
+def _run(task: Task, items: Sequence[Any], cpus: float, most: int) -> Iterator[str]:
+    import ray.data
+    from ray.data import DataContext
+    from ray.exceptions import RayError
+
+    from luke_batch.distributed.pipeline import cause_of, map_tables, quieten, stage_context
+    from luke_batch.distributed.pipeline import task as options
+
+    quieten()
+    numbers = [{"number": number} for number in range(len(items))]
+    with DataContext.current(stage_context()):
+        dataset = ray.data.from_items(numbers, override_num_blocks=len(items))
+        arguments = {"task": task, "items": items}
+        dataset = map_tables(dataset, _call, fn_kwargs=arguments, **options(cpus, min(most, len(items))))
+    try:
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for rows in cast("Iterator[pa.Table]", batches):
+            for row in rows.to_pylist():
+                yield _result(row)
+    except RayError as error:
+        raise IncompleteError(f"Ray gave up: {cause_of(error)}; the same command goes on") from error
+
+
+def _call(rows: pa.Table, task: Task, items: Sequence[Any]) -> pa.Table:
+    """Run the tasks of some rows; an error that is meant for people travels as text."""
+    found: list[dict[str, str | None]] = []
+    for number in rows["number"].to_pylist():
+        try:
+            found.append({"result": task(items[number]), "kind": None, "message": None})
+        except (LukeBatchError, OSError) as error:
+            kind = type(error).__name__ if isinstance(error, LukeBatchError) else IncompleteError.__name__
+            found.append({"result": None, "kind": kind, "message": str(error)})
+    names = ("result", "kind", "message")
+    return pa.table({name: pa.array([row[name] for row in found], pa.string()) for name in names})
+
+
+def _result(row: dict[str, str | None]) -> str:
+    if row["kind"] is None:
+        return str(row["result"])
+    raise cast("type[LukeBatchError]", getattr(errors, row["kind"]))(row["message"])

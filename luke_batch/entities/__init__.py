@@ -1,0 +1,1 @@
+"""Adds entities to a checkpoint without training, from their mentions or a description."""

@@ -1,0 +1,87 @@
+"""Counted strings of groups, such as the aliases of entities: list<struct<value, count>> in NumPy."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each group has each string; sorted by group, then by count, most first, then by string."""
+
+    groups: Ints
+    values: pa.StringArray
+    counts: Ints
+
+    @classmethod
+    def of(cls, groups: Ints, values: pa.Array, counts: Ints | None = None) -> Self:
+        """Add up what belongs together; null strings do not count.
+
+        Args:
+            groups: group of each entry, (n,). values: strings, n. counts: (n,); None: one each.
+        """
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        weights = np.ones(len(groups), np.int64) if counts is None else counts
+        if not valid.all():
+            groups, weights, values = groups[valid], weights[valid], values.drop_null()
+        encoded = values.cast(pa.string()).dictionary_encode()
+        dictionary = encoded.dictionary
+        order = pc.call_function("array_sort_indices", [dictionary]).to_numpy()
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        size = max(1, len(dictionary))
+        # One number for group and string, so that one sort brings equal ones together.
+        pairs = groups * size + rank[encoded.indices.to_numpy()]
+        by_pair = np.argsort(pairs, kind="stable")
+        starts = group_starts(pairs[by_pair])
+        sums = np.add.reduceat(weights[by_pair], starts) if len(starts) else weights[:0]
+        distinct = pairs[by_pair][starts]
+        found, strings = distinct // size, distinct % size
+        final = np.lexsort((strings, -sums, found))
+        return cls(found[final], dictionary.take(pa.array(order[strings[final]])), sums[final])
+
+    @classmethod
+    def of_lists(cls, groups: Ints, lists: pa.ListArray) -> Self:
+        """Add up list<struct<string, count>> entries; `groups` is that of each list."""
+        lengths = lists.value_lengths().fill_null(0).to_numpy()
+        members = lists.flatten().flatten()
+        return cls.of(np.repeat(groups, lengths), members[0], members[1].to_numpy())
+
+    def lists(self, count: int, field: str, most: int | None = None) -> pa.ListArray:
+        """list<struct<`field`: string, count: int64>> of the groups 0 to `count` - 1, at most `most` each."""
+        groups, values, counts = self.groups, self.values, self.counts
+        if most is not None and len(groups):
+            kept = places(groups) < most
+            groups, values, counts = groups[kept], values.filter(pa.array(kept)), counts[kept]
+        offsets = np.searchsorted(groups, np.arange(count + 1)).astype(np.int32)
+        kind = [pa.field(field, pa.string()), pa.field("count", pa.int64())]
+        return pa.ListArray.from_arrays(
+            pa.array(offsets), pa.StructArray.from_arrays([values, pa.array(counts)], fields=kind)
+        )
+
+    def first(self, count: int) -> pa.StringArray:
+        """The string that each of the groups 0 to `count` - 1 has most; null for one without strings."""
+        at = np.searchsorted(self.groups, np.arange(count))
+        has = at < len(self.groups)
+        has[has] = self.groups[at[has]] == np.flatnonzero(has)
+        return self.values.take(pa.array(np.where(has, at, 0), mask=~has))
+
+
+def group_starts(ordered: Ints) -> Ints:
+    """Where runs of equal numbers begin."""
+    if not len(ordered):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+
+
+def places(ordered: Ints) -> Ints:
+    """The place of each number in its run of equal ones, from 0."""
+    starts = group_starts(ordered)
+    lengths = np.diff(np.append(starts, len(ordered)))
+    return np.arange(len(ordered)) - np.repeat(starts, lengths)

@@ -1,0 +1,131 @@
+"""Reads the entity table of a version: names, and rows by id."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray
+from luke_batch.index.counts import Ints
+from luke_batch.index.keys import ID_BITS, ids_of, name_ids
+from luke_batch.index.manifest import Version
+from luke_batch.index.merge import entity_schema
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+_BATCH_ROWS = 8192
+
+
+class EntityTable:
+    """The entity table of one version."""
+
+    def __init__(self, folder: Path, bits: int, dimension: int) -> None:
+        self._bits = bits
+        self.dimension = dimension
+        self._files = {_bucket(path): path for path in sorted((folder / "entities").glob("*.parquet"))}
+        self._names = sorted((folder / "names").glob("*.parquet"))
+
+    @classmethod
+    def of(cls, version: Version) -> Self:
+        """That of a finished version."""
+        return cls(version.folder, version.manifest.bits, version.manifest.dimension)
+
+    def dataset(self) -> "Dataset":
+        """All rows, lazily."""
+        from pyarrow import dataset as ds  # slow to import
+
+        return ds.dataset([str(path) for path in self._files.values()], schema=entity_schema(self.dimension))
+
+    def rows(self, ids: Iterable[int], columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of `ids` that exist, by id."""
+        wanted = np.unique(np.fromiter(ids, np.int64))
+        schema = entity_schema(self.dimension)
+        names = schema.names if columns is None else ["id", *(name for name in columns if name != "id")]
+        parts = [pa.schema([schema.field(name) for name in names]).empty_table()]
+        buckets = wanted >> (ID_BITS - self._bits)
+        present = (bucket for bucket in np.unique(buckets).tolist() if bucket in self._files)
+        parts += [_rows(self._files[bucket], wanted[buckets == bucket], names) for bucket in present]
+        return pa.concat_tables(parts)
+
+    def named(self, name: str) -> list[int]:
+        """Ids of the entities of that key, qid, title or alias, in any case; those with most mentions under
+        it first.
+        """
+        return self.all_named([name])[0]
+
+    def all_named(self, names: Sequence[str]) -> list[list[int]]:
+        """`named` for each of `names`."""
+        found: list[list[int]] = []
+        for name, hashed in zip(names, name_ids(names).tolist(), strict=True):
+            exact = ids_of([name, f"qid:{name}", f"title:{name}"]).tolist()
+            keyed = self.rows(exact, ["key"])["id"].to_pylist()
+            begin, end = np.searchsorted(self._index[0], [hashed, hashed + 1])
+            order = np.argsort(-self._index[2][begin:end], kind="stable")
+            aliased = self._index[1][begin:end][order].tolist()
+            found.append(list(dict.fromkeys([*keyed, *aliased])))
+        return found
+
+    def ids(self) -> Ints:
+        """Ids of all entities, ascending."""
+        parts = [read_whole(path, ["id"])["id"].to_numpy() for path in self._files.values()]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
+        """Ids and vectors of all entities, by id, some thousand at a time."""
+        for path in self._files.values():
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH_ROWS, columns=["id", "vector"], use_threads=False):
+                    yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
+
+    @cached_property
+    def _index(self) -> tuple[Ints, Ints, Ints]:
+        """name_id, id and count of all names, by name_id; 24 bytes each."""
+        tables = [pq.read_table(path) for path in self._names]
+        columns = [
+            np.concatenate([np.empty(0, np.int64), *(table[name].to_numpy() for table in tables)])
+            for name in ("name_id", "id", "count")
+        ]
+        order = np.argsort(columns[0], kind="stable")
+        return columns[0][order], columns[1][order], columns[2][order]
+
+
+def read_whole(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A file of the entity table. Batch by batch, which decodes vectors several times as fast as at once."""
+    with pq.ParquetFile(path) as file:
+        batches = list(file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False))
+        schema = batches[0].schema if batches else file.schema_arrow
+    return pa.Table.from_batches(batches, schema)
+
+
+def vectors_of(column: pa.FixedSizeListArray) -> FloatArray:
+    """(n, dimension) of a column of vectors."""
+    return column.flatten().to_numpy().reshape(-1, column.type.list_size)
+
+
+def unit(vectors: NDArray[Any]) -> FloatArray:
+    """The same directions with length 1."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
+
+
+def _bucket(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def _rows(path: Path, ids: Ints, columns: list[str]) -> pa.Table:
+    """Rows of `ids` of a file that is sorted by id: only row groups that may hold one are read."""
+    with pq.ParquetFile(path) as file:
+        place = file.schema_arrow.get_field_index("id")
+        groups: list[int] = []
+        for group in range(file.num_row_groups):
+            bounds = file.metadata.row_group(group).column(place).statistics
+            if np.searchsorted(ids, bounds.min) < np.searchsorted(ids, bounds.max, side="right"):
+                groups.append(group)
+        table = file.read_row_groups(groups, columns=columns, use_threads=False).select(columns)
+    return table.filter(pa.array(np.isin(table["id"].to_numpy(), ids)))

@@ -1,0 +1,104 @@
+"""The vectors of entities in one file that FAISS reads, `entities.faiss`: unit vectors, inner product, ids.
+
+FAISS keeps no columns, so what is shown and filtered comes from the entity table, whose columns without
+vectors are held in memory. An update writes the file anew: FAISS has no way to share what stays.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray
+from luke_batch.errors import ConfigError, MissingDependencyError
+from luke_batch.index.entities import EntityTable, unit
+from luke_batch.index.vectors import FOUND, SHOWN, Filter, Layout, Update, searched
+
+try:
+    import faiss
+except ImportError as error:
+    raise MissingDependencyError(
+        'a FAISS index needs faiss: pip install "luke-batch[index]", or pip install faiss-cpu'
+    ) from error
+
+FILE = "entities.faiss"
+_TRAINING_VECTORS = 64
+"""Vectors of each cell that centroids are trained on."""
+
+
+class FaissVectors:
+    """`kind: faiss`."""
+
+    def update(self, update: Update) -> dict[str, Any]:
+        """See `VectorIndex`."""
+        layout = Layout.of(update.settings, update.entities)
+        if layout.variant not in ("exact", "IVF_FLAT"):
+            raise ConfigError(f"--kind faiss has no {layout.variant}; use exact or IVF_FLAT, or --kind lance")
+        table = EntityTable(update.folder, update.bits, update.dimension)
+        if layout.variant == "exact":
+            index = faiss.IndexIDMap2(faiss.IndexFlatIP(update.dimension))
+        else:
+            description = f"IVF{layout.partitions},Flat"
+            index = faiss.index_factory(update.dimension, description, faiss.METRIC_INNER_PRODUCT)
+            index.train(_training_set(table, update.entities, layout.partitions * _TRAINING_VECTORS))
+        for ids, vectors in table.batches():
+            index.add_with_ids(unit(vectors), ids)
+        faiss.write_index(index, str(update.folder / FILE))
+        return {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
+
+    def open(self, folder: Path, facts: Mapping[str, Any]) -> "FaissSearcher":
+        """See `VectorIndex`."""
+        return FaissSearcher(folder, facts)
+
+
+class FaissSearcher:
+    """An open FAISS file with the entity table beside it."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._index = faiss.read_index(str(folder / FILE))
+        self._probes = None if facts["variant"] == "exact" else int(facts["probes"])
+
+    def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
+        """See `Searcher`."""
+        parameters: Any = faiss.SearchParameters() if self._probes is None else faiss.SearchParametersIVF()
+        if self._probes is not None:
+            parameters.nprobe = self._probes
+        if not filter.is_open:
+            allowed = self._columns["id"].to_numpy()[self._allowed(filter)]
+            parameters.sel = faiss.IDSelectorBatch(np.ascontiguousarray(allowed))
+        scores, ids = self._index.search(np.ascontiguousarray(unit(vectors)), k, params=parameters)
+        found = ids >= 0  # -1 where fewer were found
+        rows = self._columns.take(pa.array(np.searchsorted(self._columns["id"].to_numpy(), ids[found])))
+        queries = np.repeat(np.arange(len(vectors), dtype=np.int32), found.sum(axis=1))
+        table = rows.append_column("query", pa.array(queries))
+        table = table.append_column("score", pa.array(scores[found]))
+        order = [("query", "ascending"), ("score", "descending"), ("key", "ascending")]
+        return table.sort_by(order).select(FOUND.names).cast(FOUND)
+
+    @cached_property
+    def _columns(self) -> pa.Table:
+        """The columns that are shown, by id."""
+        files = sorted((self._folder / "entities").glob("*.parquet"))
+        return pa.concat_tables([searched(pq.read_table(path, columns=list(SHOWN))) for path in files])
+
+    def _allowed(self, filter: Filter) -> NDArray[np.bool_]:
+        table = self._columns
+        kept = table["count"].to_numpy() >= filter.least
+        if filter.labels:
+            kept &= np.isin(np.array(table["label"].to_pylist(), object), filter.labels)
+        if filter.languages:
+            wanted = set(filter.languages)
+            kept &= np.array([not wanted.isdisjoint(each) for each in table["languages"].to_pylist()])
+        return kept
+
+
+def _training_set(table: EntityTable, entities: int, most: int) -> FloatArray:
+    """Every n-th vector, so that about `most` are taken."""
+    step = max(1, entities // most)
+    return np.concatenate([unit(vectors[::step]) for _, vectors in table.batches()])

@@ -1,0 +1,174 @@
+"""Live partial aggregates of some entities -> their rows of the entity table.
+
+Partial sums of an entity are added one after another in the order of its fragments' keys, in float64. So its
+row depends on the live fragments alone, bit for bit, however many nights they came in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luke_batch.index.counts import Counts, Ints, group_starts, places
+from luke_batch.index.keys import name_ids
+from luke_batch.index.packs import Pack, Rows, in_order, open_pack, rows_of
+from luke_batch.index.settings import Policy
+from luke_batch.index.sums import segment_sums
+from luke_batch.schemas import load_contract
+
+
+@dataclass(frozen=True, slots=True)
+class PackUse:
+    """What a build takes from a pack."""
+
+    name: str
+    ranks: NDArray[np.int64]
+    """For each fragment of the pack its place among all live fragments; -1 where it is not live."""
+    changed: NDArray[np.bool_]
+    """For each fragment whether the last version did not have it, or had it where it is not live any more."""
+
+
+def affected_ids(folder: Path, packs: Sequence[PackUse], first: int, end: int) -> Ints:
+    """Ids of [first, end) of which a fragment came or went, ascending."""
+    found = [np.empty(0, np.int64)]
+    for use in packs:
+        if not use.changed.any():
+            continue
+        pack = open_pack(folder / use.name)
+        for number in pack.batches(first, end):
+            ids, fragments = _light(pack, number)
+            found.append(ids[use.changed[fragments] & (ids >= first) & (ids < end)])
+    return np.unique(np.concatenate(found))
+
+
+def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids: Ints | None) -> Rows | None:
+    """Live rows of [first, end), of the entities `ids` alone unless it is None; column `fragment` holds the
+    rank of the fragment. None where there is no row.
+    """
+    parts: list[Rows] = []
+    for use in packs:
+        if (use.ranks < 0).all():
+            continue
+        pack = open_pack(folder / use.name)
+        for number in pack.batches(first, end):
+            found, fragments = _light(pack, number)
+            ranks = use.ranks[fragments]
+            kept = (ranks >= 0) & (found >= first) & (found < end)
+            if ids is not None:
+                kept &= _among(found, ids)
+            if kept.any():
+                rows = rows_of(pack.read(number), kept, pack.facts.dimension)
+                place = rows.table.schema.get_field_index("fragment")
+                table = rows.table.set_column(place, "fragment", pa.array(ranks[kept]))
+                parts.append(Rows(table, rows.singles, rows.sums))
+    if not parts:
+        return None
+    return Rows(
+        pa.concat_tables([part.table for part in parts]).combine_chunks(),
+        np.concatenate([part.singles for part in parts]),
+        np.concatenate([part.sums for part in parts]),
+    )
+
+
+def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
+    """Rows of the entity table (`entities.v1`) from partial aggregates, by id and key."""
+    order = in_order(rows.table)
+    table = rows.table.take(order).combine_chunks()
+    keys = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    starts = group_starts(keys.astype(np.int64))  # equal keys lie together
+    groups = np.zeros(len(keys), np.int64)
+    groups[starts[1:]] = 1
+    groups = np.cumsum(groups)
+    count = len(starts)
+    mentions = np.add.reduceat(table["count"].to_numpy(), starts)
+    vectors = _sums(rows, order.to_numpy(), starts) / mentions[:, None]
+    names, titles, labels, languages = (
+        Counts.of_lists(groups, table[name].combine_chunks())
+        for name in ("aliases", "titles", "labels", "languages")
+    )
+    dimension = vectors.shape[1]
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), dimension)
+    key = table["key"].combine_chunks().take(pa.array(starts))
+    columns = {
+        "id": table["id"].combine_chunks().take(pa.array(starts)),
+        "key": key,
+        "qid": _items(key),
+        "title": titles.first(count),
+        "name": pc.call_function("coalesce", [names.first(count), titles.first(count), key]),
+        "label": labels.first(count),
+        "count": pa.array(mentions),
+        "documents": pa.array(np.add.reduceat(table["documents"].to_numpy(), starts)),
+        "aliases": names.lists(count, "text", aliases),
+        "labels": labels.lists(count, "label"),
+        "languages": languages.lists(count, "language"),
+        "contexts": _contexts(table["contexts"].combine_chunks(), groups, count, policy.contexts),
+        "vector": vector,
+    }
+    schema = entity_schema(dimension)
+    return pa.table([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
+
+
+def entity_schema(dimension: int) -> pa.Schema:
+    """Arrow schema of the entity table."""
+    return load_contract("entities").schema(vector=pa.list_(pa.float32(), dimension))
+
+
+def names_of(entities: pa.Table) -> pa.Table:
+    """Under which names entities are found: name_id, id, count; by name_id, then count, most first."""
+    lists = entities["aliases"].combine_chunks()
+    aliases, counts = lists.flatten().flatten()
+    owners = np.repeat(entities["id"].to_numpy(), lists.value_lengths().to_numpy())
+    titled = entities.filter(entities["title"].is_valid())
+    texts = aliases.to_pylist() + titled["title"].to_pylist()
+    ids = np.concatenate([owners, titled["id"].to_numpy()])
+    weights = np.concatenate([counts.to_numpy(), titled["count"].to_numpy()])
+    names = name_ids(texts)
+    order = np.lexsort((ids, -weights, names))
+    fresh = np.ones(len(order), bool)
+    pairs = np.stack([names[order], ids[order]])
+    fresh[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
+    order = order[fresh]
+    return pa.table({"name_id": names[order], "id": ids[order], "count": weights[order]})
+
+
+def _items(keys: pa.StringArray) -> pa.StringArray:
+    """Wikidata items that are keys; null for other keys."""
+    found = [key[4:] if key.startswith("qid:") else None for key in keys.to_pylist()]
+    return pa.array(found, pa.string())
+
+
+def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
+    batch = pack.light(number)
+    return batch.column("id").to_numpy(), batch.column("fragment").to_numpy()
+
+
+def _among(values: Ints, ascending: Ints) -> NDArray[np.bool_]:
+    """Which of `values` are in `ascending`."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[place] == values
+
+
+def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
+    """Sums of the vectors of each entity, (entities, dimension)."""
+    single = (
+        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    )
+    if single.all():
+        return segment_sums(rows.singles, order, starts)
+    every = np.empty((len(single), rows.singles.shape[1]), np.float64)
+    every[single], every[~single] = rows.singles, rows.sums
+    return segment_sums(every, order, starts)
+
+
+def _contexts(lists: pa.ListArray, groups: Ints, count: int, most: int) -> pa.ListArray:
+    """The first contexts of each entity, in the order of its fragments."""
+    owners = np.repeat(groups, lists.value_lengths().to_numpy())
+    near = places(owners) < most
+    offsets = np.searchsorted(owners[near], np.arange(count + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), lists.flatten().filter(pa.array(near)))

@@ -1,0 +1,211 @@
+"""Packs: files with the partial aggregates of some fragments, sorted by entity.
+
+Rows are sorted by id, key and fragment, and cut into batches of neighbouring ids, so that what belongs to a
+range of ids is read alone. The format is Arrow IPC, uncompressed: an update reads few rows of many batches,
+and vectors neither compress nor repeat (see docs/architecture.md for what Parquet costs here).
+
+The metadata of a pack names its fragments and its policy. A pack is written under another name and renamed,
+and never changes: so one that a killed build has left is taken over by the next.
+"""
+
+import json
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray
+from luke_batch.index.counts import Ints, group_starts
+from luke_batch.index.keys import ID_BITS
+from luke_batch.index.partials import Partials
+
+_BATCH_ROWS = 256
+"""Least rows of a batch on average: those of a few buckets, and hundreds of kilobytes of vectors."""
+_MOST_BATCHES = 4096
+_META = b"luke_batch.pack"
+LIGHT = ("id", "fragment")
+"""What tells which rows are concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackFacts:
+    """What a pack says of itself."""
+
+    policy: str
+    """Fingerprint of the policy."""
+    dimension: int
+    fragments: tuple[str, ...]
+    """Keys of its fragments: column `fragment` counts into them."""
+    mentions: tuple[int, ...]
+    """Mentions of each fragment that have a key and a vector."""
+    skipped: tuple[dict[str, int], ...]
+    """Mentions of each fragment that were left out, by reason."""
+    rows: tuple[int, ...]
+    """Partial aggregates of each fragment."""
+    firsts: tuple[int, ...] = ()
+    """First id of each batch."""
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        """From the metadata of a pack."""
+        values = cast("dict[str, Any]", json.loads(text))
+        listed = ("fragments", "mentions", "skipped", "rows", "firsts")
+        return cls(values["policy"], values["dimension"], *(tuple(values[name]) for name in listed))
+
+    def dump(self) -> bytes:
+        """For the metadata of a pack."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+
+def in_order(table: pa.Table) -> pa.Array:
+    """Places of the rows by id, key and fragment."""
+    keys = [(name, "ascending") for name in ("id", "key", "fragment")]
+    return pc.call_function("sort_indices", [table], pc.SortOptions(sort_keys=keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of packs with their vectors, in float32 where one mention made the row, else in float64."""
+
+    table: pa.Table
+    """As in `Partials`, with `fragment`."""
+    singles: FloatArray
+    sums: NDArray[np.float64]
+
+
+def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]]) -> str:
+    """Write the partial aggregates of some fragments; the name of the file in `folder`.
+
+    Args:
+        folder: of the packs. policy: fingerprint. parts: key and partial aggregates of each fragment.
+    """
+    tables = [
+        part.table.append_column("fragment", pa.array(np.full(len(part.table), number, np.int32)))
+        for number, (_, part) in enumerate(parts)
+    ]
+    facts = PackFacts(
+        policy=policy,
+        dimension=parts[0][1].singles.shape[1],
+        fragments=tuple(key for key, _ in parts),
+        mentions=tuple(int(part.table["count"].to_numpy().sum()) for _, part in parts),
+        skipped=tuple(dict(part.skipped) for _, part in parts),
+        rows=tuple(len(part.table) for _, part in parts),
+    )
+    rows = Rows(
+        pa.concat_tables(tables).combine_chunks(),
+        np.concatenate([part.singles for _, part in parts]),
+        np.concatenate([part.sums for _, part in parts]),
+    )
+    return write_rows(folder, facts, rows)
+
+
+def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
+    """Write `rows` as the pack that `facts` describe; the name of the file in `folder`."""
+    table = rows.table
+    order = in_order(table)
+    place = order.to_numpy()
+    table = table.take(order)
+    single = (
+        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    )
+    within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
+    single = single[place]
+    ids = table["id"].to_numpy()
+    batches = 1 << max(0, min(len(ids) // _BATCH_ROWS, _MOST_BATCHES).bit_length() - 1)
+    starts = group_starts(ids >> (ID_BITS - batches.bit_length() + 1))
+    schema = table.schema.append(pa.field("single", pa.binary())).append(pa.field("sum", pa.binary()))
+    facts = replace(facts, firsts=tuple(ids[starts].tolist()))
+    schema = schema.with_metadata({_META: facts.dump()})
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{uuid.uuid4().hex}.arrow"
+    temporary = folder / f"{name}.part"
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for start, end in pairwise([*starts.tolist(), len(ids)]):
+            alone, at = single[start:end], within[start:end]
+            vectors = [_binary(rows.singles, alone, at), _binary(rows.sums, ~alone, at)]
+            part = table.slice(start, end - start)
+            columns = [column.combine_chunks() for column in part.columns]
+            writer.write_batch(pa.record_batch([*columns, *vectors], schema=schema))
+    temporary.replace(folder / name)
+    return name
+
+
+class Pack:
+    """A pack that is open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._source = pa.OSFile(str(path), "rb")
+        self._whole = pa.ipc.open_file(self._source)
+        schema = self._whole.schema
+        wanted = sorted(schema.get_field_index(name) for name in LIGHT)
+        self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        self.facts = PackFacts.of(schema.metadata[_META])
+        self._firsts = np.array(self.facts.firsts, np.int64)
+
+    def batches(self, first: int, end: int) -> range:
+        """Numbers of the batches that may hold ids of [first, end)."""
+        begin = int(np.searchsorted(self._firsts, first, side="right")) - 1
+        return range(max(begin, 0), int(np.searchsorted(self._firsts, end)))
+
+    def light(self, batch: int) -> pa.RecordBatch:
+        """Columns `LIGHT` of a batch."""
+        return self._light.get_batch(batch)
+
+    def read(self, batch: int) -> pa.RecordBatch:
+        """A batch with all its columns."""
+        return self._whole.get_batch(batch)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+
+def open_pack(path: Path) -> Pack:
+    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again."""
+    return _opened(path, threading.get_ident())
+
+
+@lru_cache(maxsize=256)
+def _opened(path: Path, _thread: int) -> Pack:
+    return Pack(path)
+
+
+def rows_of(batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int) -> Rows:
+    """The `kept` rows of a batch of a pack."""
+    single = pc.call_function("equal", [batch.column("count"), 1]).to_numpy(zero_copy_only=False)
+    singles = _vectors(batch.column("single"), np.float32, dimension)
+    sums = _vectors(batch.column("sum"), np.float64, dimension)
+    columns = [name for name in batch.schema.names if name not in ("single", "sum")]
+    table = pa.Table.from_batches([batch.select(columns)])
+    if kept.all():
+        return Rows(table, singles, sums)
+    return Rows(table.filter(pa.array(kept)), singles[kept[single]], sums[kept[~single]])
+
+
+def _binary(matrix: NDArray[Any], here: NDArray[np.bool_], at: Ints) -> pa.BinaryArray:
+    """The little-endian bytes of row `at` of `matrix` where `here`, null elsewhere."""
+    content = matrix[at[here]]
+    width = matrix.shape[1] * matrix.itemsize
+    offsets = np.concatenate(([0], np.cumsum(here))).astype(np.int32) * width
+    validity = pa.array(here).buffers()[1]
+    return pa.BinaryArray.from_buffers(
+        pa.binary(), len(here), [validity, pa.py_buffer(offsets), pa.py_buffer(content)]
+    )
+
+
+def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:
+    """(number of values that are not null, dimension), a view of the column."""
+    data = column.buffers()[2]
+    if data is None:
+        return np.empty((0, dimension), kind)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(kind).reshape(-1, dimension)

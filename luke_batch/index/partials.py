@@ -1,0 +1,174 @@
+"""Partial aggregates: one row for each entity of one fragment.
+
+A row has the sum of the entity's vectors in this fragment, in float64 and in the order of the documents, and
+counts of everything that an entity is said to have. It depends on the fragment and the policy alone, so a
+fragment that stays is never read again.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luke_batch.arrays import FloatArray
+from luke_batch.index.counts import Counts, Ints, group_starts, places
+from luke_batch.index.keys import ids_of
+from luke_batch.index.mentions import Mentions, read_mentions
+from luke_batch.index.settings import Policy
+from luke_batch.index.sums import segment_sums
+
+CONTEXT = pa.struct(
+    [
+        pa.field("document", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+    ]
+)
+"""Part of a document around a mention; start and end are code points of `text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """Entities of one or more fragments, one row for each entity and fragment."""
+
+    table: pa.Table
+    """id, key, count, documents, aliases, titles, labels, languages, contexts."""
+    singles: FloatArray
+    """Vectors of the rows with count 1, in their order: float32 holds them exactly."""
+    sums: NDArray[np.float64]
+    """Sums of the other rows, in their order."""
+    skipped: Counter[str]
+
+
+def aggregate(table: pa.Table, policy: Policy, name: str, where: str) -> Partials:
+    """Partial aggregates of one fragment, by key.
+
+    Args:
+        table: its documents. policy: of the index. name: of the fragment, for documents without ids. where:
+        for messages.
+    """
+    mentions = read_mentions(table, policy, where)
+    encoded = mentions.keys.dictionary_encode()
+    keys = encoded.dictionary
+    groups = encoded.indices.to_numpy().astype(np.int64)
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = group_starts(ordered)
+    count = len(starts)
+    counts = np.diff(np.append(starts, len(ordered)))
+    languages = _language(table, mentions.rows, policy)
+    structs = mentions.structs
+    columns = {
+        "id": pa.array(ids_of(keys.to_pylist())),
+        "key": keys,
+        "count": pa.array(counts, pa.int64()),
+        "documents": pa.array(_documents(mentions.rows[order], ordered, count)),
+        "aliases": Counts.of(groups, _member(structs, "text")).lists(count, "text"),
+        "titles": Counts.of(groups, _member(structs, "title")).lists(count, "title"),
+        "labels": Counts.of(groups, _member(structs, "label")).lists(count, "label"),
+        "languages": Counts.of(groups, languages).lists(count, "language"),
+        "contexts": _contexts(table, mentions, order, ordered, count, policy, name),
+    }
+    several = counts > 1
+    inner = np.cumsum(counts[several]) - counts[several]
+    sums = segment_sums(mentions.vectors, order[_spread(starts[several], counts[several])], inner)
+    singles = mentions.vectors[order[starts[~several]]]
+    return Partials(pa.table(columns), singles, sums, mentions.skipped)
+
+
+def _spread(starts: Ints, lengths: Ints) -> Ints:
+    """The numbers of [start, start + length) for each pair, one after another."""
+    total = int(lengths.sum())
+    if not total:
+        return np.empty(0, np.int64)
+    before = np.cumsum(lengths) - lengths
+    return np.arange(total) + np.repeat(starts - before, lengths)
+
+
+def _documents(rows: Ints, ordered: Ints, count: int) -> Ints:
+    """Distinct documents of each group; mentions of a group are in the order of their documents."""
+    fresh = np.ones(len(rows), bool)
+    fresh[1:] = (rows[1:] != rows[:-1]) | (ordered[1:] != ordered[:-1])
+    return np.bincount(ordered[fresh], minlength=count).astype(np.int64)
+
+
+def _language(table: pa.Table, rows: Ints, policy: Policy) -> pa.Array:
+    if policy.lang_column is None or policy.lang_column not in table.column_names:
+        return pa.nulls(len(rows), pa.string())
+    return _strings(table[policy.lang_column]).take(pa.array(rows))
+
+
+def _contexts(
+    table: pa.Table,
+    mentions: Mentions,
+    order: Ints,
+    ordered: Ints,
+    count: int,
+    policy: Policy,
+    name: str,
+) -> pa.ListArray:
+    """list<CONTEXT>: the first mention of each group in each of its first documents."""
+    rows = mentions.rows[order]
+    first = np.ones(len(rows), bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (ordered[1:] != ordered[:-1])
+    groups, chosen = ordered[first], order[first]
+    near = places(groups) < policy.contexts
+    groups, chosen = groups[near], chosen[near]
+    at = mentions.rows[chosen]
+    texts = cut(table, mentions, chosen, policy)
+    offsets = np.searchsorted(groups, np.arange(count + 1)).astype(np.int32)
+    members = [_document_ids(table, at, policy, name), *texts]
+    fields = [CONTEXT.field(number) for number in range(CONTEXT.num_fields)]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(members, fields=fields))
+
+
+def cut(
+    table: pa.Table, mentions: Mentions, chosen: Ints, policy: Policy
+) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Contexts of the `chosen` mentions: their texts, and where the mention starts and ends in them."""
+    structs = mentions.structs.take(pa.array(chosen))
+    surfaces = pc.fill_null(_member(structs, "text"), "").to_pylist()
+    fields = structs.type
+    placed = "start" in fields.names and "end" in fields.names and policy.text_column in table.column_names
+    if not placed:
+        lengths = pa.array([len(surface) for surface in surfaces], pa.int32())
+        return pa.array(surfaces, pa.string()), pa.array(np.zeros(len(chosen), np.int32)), lengths
+    starts, ends = (pc.fill_null(_number(structs, side), 0).to_pylist() for side in ("start", "end"))
+    rows, which = np.unique(mentions.rows[chosen], return_inverse=True)
+    documents = pc.fill_null(_strings(table[policy.text_column]).take(pa.array(rows)), "").to_pylist()
+    room = policy.context_characters
+    texts: list[str] = []
+    left: list[int] = []
+    right: list[int] = []
+    for number, start, end in zip(which.tolist(), starts, ends, strict=True):
+        begin = max(0, start - room)
+        texts.append(documents[number][begin : end + room])
+        left.append(start - begin)
+        right.append(end - begin)
+    return pa.array(texts, pa.string()), pa.array(left, pa.int32()), pa.array(right, pa.int32())
+
+
+def _document_ids(table: pa.Table, rows: Ints, policy: Policy, name: str) -> pa.Array:
+    numbered = pa.array([f"{name}#{row}" for row in rows.tolist()], pa.string())
+    if policy.id_column not in table.column_names:
+        return numbered
+    return pc.call_function("coalesce", [_strings(table[policy.id_column]).take(pa.array(rows)), numbered])
+
+
+def _strings(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one string array."""
+    array = column.combine_chunks()
+    return array.cast(pa.string()) if not pa.types.is_string(array.type) else array
+
+
+def _member(structs: pa.StructArray, name: str) -> pa.Array:
+    index = structs.type.get_field_index(name)
+    return pa.nulls(len(structs), pa.string()) if index < 0 else structs.flatten()[index].cast(pa.string())
+
+
+def _number(structs: pa.StructArray, name: str) -> pa.Array:
+    return structs.flatten()[structs.type.get_field_index(name)].cast(pa.int32())

@@ -1,0 +1,72 @@
+"""recall@10: which share of the ten nearest entities the vector index finds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from luke_batch.arrays import FloatArray
+from luke_batch.index.counts import Ints
+from luke_batch.index.entities import EntityTable, unit, vectors_of
+from luke_batch.index.vectors import Filter, Searcher
+
+DEPTH = 10
+_ROUNDING = 1e-6
+"""Of a cosine in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A measurement."""
+
+    value: float
+    sample: int
+    """Entities whose neighbours were searched."""
+
+
+def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample: int) -> Recall | None:
+    """Compare the index with exact search over the entity table.
+
+    The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of
+    its own. One that is as near as the tenth within float rounding counts as found, since which of equals
+    comes tenth is nobody's fault. None where there is nothing to compare.
+    """
+    depth = min(DEPTH, entities - 1)
+    if depth < 1 or sample < 1:
+        return None
+    own, queries = _sample(table, entities, sample)
+    nearest, cosines = _exact(table, own, queries, depth)
+    found = searcher.nearest(queries, depth + 1, Filter())
+    owners, hits, scores = (found[name].to_numpy() for name in ("query", "id", "score"))
+    shares: list[float] = []
+    for number in range(len(queries)):
+        mine = np.flatnonzero((owners == number) & (hits != own[number]))[:depth]
+        tied = scores[mine] >= cosines[number].min() - _ROUNDING
+        shares.append(float((np.isin(hits[mine], nearest[number]) | tied).sum()) / depth)
+    return Recall(float(np.mean(shares)), len(queries))
+
+
+def _sample(table: EntityTable, entities: int, sample: int) -> tuple[Ints, FloatArray]:
+    """Ids and unit vectors of the queries."""
+    wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
+    rows = table.rows(table.ids()[wanted].tolist(), ["vector"])
+    return rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
+
+
+def _exact(table: EntityTable, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
+    """Ids and cosines of the `depth` nearest of each query, (queries, depth), in no order."""
+    best_ids = np.full((len(queries), depth), -1, np.int64)
+    best = np.full((len(queries), depth), -np.inf, np.float32)
+    for ids, vectors in table.batches():
+        cosines = queries @ vectors.T
+        cosines /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        place = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+        here = np.flatnonzero(ids[place] == own)
+        cosines[here, place[here]] = -np.inf
+        near = (cosines > best.min(axis=1, keepdims=True)).any(axis=0)
+        if not near.any():
+            continue
+        cosines, ids = np.concatenate([best, cosines[:, near]], axis=1), ids[near]
+        every = np.concatenate([best_ids, np.broadcast_to(ids, (len(queries), len(ids)))], axis=1)
+        top = np.argpartition(-cosines, depth - 1, axis=1)[:, :depth]
+        best, best_ids = np.take_along_axis(cosines, top, 1), np.take_along_axis(every, top, 1)
+    return best_ids, best

@@ -1,0 +1,176 @@
+"""Search in an entity index: the Python API.
+
+index = EntityIndex.open("people.index")
+index.search(["Marie Curie", "She met [[him]] in Paris."], k=5, labels=["PER"])
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pyarrow as pa
+
+from luke_batch.arrays import FloatArray
+from luke_batch.errors import UsageError
+from luke_batch.index.entities import EntityTable, unit, vectors_of
+from luke_batch.index.manifest import Manifest, Version
+from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
+from luke_batch.index.vectors import Filter, vector_index
+from luke_batch.index.versions import IndexFolder
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+
+class EntityIndex:
+    """One version of an index, open for searches. Later builds do not change what it finds."""
+
+    def __init__(self, version: Version) -> None:
+        self._version = version
+        self._table = EntityTable.of(version)
+        manifest = version.manifest
+        kind = version.config.search.kind
+        self._searcher = vector_index(kind).open(version.folder, manifest.vectors)
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """The current version of the index in the folder `path`.
+
+        Raises:
+            UsageError: there is no index, none that is finished, or one of another schema.
+        """
+        return cls(IndexFolder(path).searchable())
+
+    @property
+    def _where(self) -> str:
+        """For messages."""
+        return f"INDEX {self._version.folder.parent.parent}"
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the version says of itself: model, policy, counts, recall."""
+        return self._version.manifest
+
+    def entities(self) -> "Dataset":
+        """The entity table (`schemas/entities.v1.json`), lazily."""
+        return self._table.dataset()
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        labels: Sequence[str] = (),
+        languages: Sequence[str] = (),
+        least: int = 1,
+    ) -> pa.Table:
+        """The `k` nearest entities of each query, by query, nearest first.
+
+        A query is the name, key or Wikidata item of an entity, which is then left out of what is found, or a
+        text in which a mention is marked with double brackets. A name that several entities share is that of
+        the one with most mentions under it.
+
+        Args:
+            queries: as above. k: how many for each. labels, languages: of entities that may be found, any of
+            these. least: number of mentions that they must have.
+
+        Returns:
+            Columns query (int32, index into `queries`), id, score (cosine, float32), key, name, label,
+            languages, count.
+
+        Raises:
+            UsageError: no entity has that name, or a text cannot be embedded.
+        """
+        self._check(k)
+        own = self.resolve(queries)
+        vectors = self._vectors(queries, own)
+        found = self.nearest(vectors, k + 1, labels=labels, languages=languages, least=least)
+        return _first(found, own, k)
+
+    def nearest(
+        self,
+        vectors: FloatArray,
+        k: int = 10,
+        *,
+        labels: Sequence[str] = (),
+        languages: Sequence[str] = (),
+        least: int = 1,
+    ) -> pa.Table:
+        """The `k` nearest entities of each of `vectors`, (n, dimension); as `search`."""
+        self._check(k)
+        if vectors.ndim != 2 or vectors.shape[1] != self._table.dimension:
+            raise UsageError(
+                f"vectors of shape {vectors.shape}: the index has {self._table.dimension} dimensions; pass"
+                f" (n, {self._table.dimension})"
+            )
+        wanted = Filter(tuple(labels), tuple(languages), least)
+        return self._searcher.nearest(unit(vectors), k, wanted)
+
+    def resolve(self, queries: Sequence[str]) -> list[int | None]:
+        """Id of the entity that each query names; None for a marked text. UsageError as in `search`."""
+        texts = [MarkedText.parse(query) for query in queries]
+        names = [query for query, text in zip(queries, texts, strict=True) if text is None]
+        found = dict(zip(names, self._table.all_named(names), strict=True))
+        for name, ids in found.items():
+            if not ids:
+                raise UsageError(
+                    f"no entity of {self._where} is named {name!r}; search with a text instead, its mention"
+                    f" marked: '… {OPEN}{name}{CLOSE} …'"
+                )
+        return [found[query][0] if text is None else None for query, text in zip(queries, texts, strict=True)]
+
+    def named(self, name: str) -> pa.Table:
+        """Entities of that name, key or Wikidata item (columns of the entity table without the vector), those
+        with most mentions under it first.
+        """
+        ids = self._table.named(name)
+        columns = [each for each in self.entities().schema.names if each != "vector"]
+        rows = self._table.rows(ids, columns)
+        place = {id: number for number, id in enumerate(rows["id"].to_pylist())}
+        return rows.take(pa.array([place[id] for id in ids], pa.int64()))
+
+    def _vectors(self, queries: Sequence[str], own: Sequence[int | None]) -> FloatArray:
+        vectors = np.zeros((len(queries), self._table.dimension), np.float32)
+        rows = self._table.rows([id for id in own if id is not None], ["vector"])
+        place = {id: number for number, id in enumerate(rows["id"].to_pylist())}
+        known = vectors_of(rows["vector"].combine_chunks())
+        marked: list[tuple[int, MarkedText]] = []
+        for number, (query, id) in enumerate(zip(queries, own, strict=True)):
+            text = MarkedText.parse(query)
+            if text is None:
+                assert id is not None
+                vectors[number] = known[place[id]]
+            else:
+                marked.append((number, text))
+        if marked:
+            vectors[[number for number, _ in marked]] = self._embedder.embed([text for _, text in marked])
+        return vectors
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        manifest = self._version.manifest
+        if self._version.config.policy.column != "mention_embeddings":
+            raise UsageError(
+                f"{self._where} holds {self._version.config.policy.column}, and a text gets a mention's"
+                " vector; search by name"
+            )
+        if manifest.model is None:
+            raise UsageError(
+                f"{self._where}: its annotated files do not name the model that made them; search by name"
+            )
+        return Embedder(manifest.model)
+
+    def _check(self, k: int) -> None:
+        if k < 1:
+            raise UsageError(f"k is {k}; ask for at least one entity")
+
+
+def _first(found: pa.Table, own: Sequence[int | None], k: int) -> pa.Table:
+    """The first `k` of each query, without the entity that it names."""
+    queries, ids = found["query"].to_numpy(), found["id"].to_numpy()
+    mine = np.array([-1 if id is None else id for id in own], np.int64)
+    other = ids != mine[queries] if len(queries) else np.zeros(0, bool)
+    found, queries = found.filter(pa.array(other)), queries[other]
+    starts = np.searchsorted(queries, queries)
+    return found.filter(pa.array(np.arange(len(queries)) - starts < k))

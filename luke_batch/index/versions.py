@@ -1,0 +1,182 @@
+"""The folder of an index.
+
+    INDEX/index.json                  marks the folder as an index
+    INDEX/current -> versions/000002  the version that is searched: a link, replaced as a whole
+    INDEX/versions/000002/            manifest.json, fragments.parquet, entities/*.parquet, names/*.parquet
+                                      and the vector index, such as entities.lance/
+    INDEX/packs/*.arrow               partial aggregates of fragments, see `packs`
+    INDEX/building/                   what a build has made so far
+
+A version never changes. A build makes the next one beside it, out of links to files that stay and of new
+files, and then swaps the link; so searches see the old version until that moment, and a build that is killed
+leaves it as it was. The version before the current one is kept for searches that are under way.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from luke_batch.errors import IncompleteError, LeaseError, OutputError, UsageError
+from luke_batch.index.manifest import SCHEMA, Held, Manifest, Version, write_fragments
+
+_MARK = {"format": "luke-batch index", "schema": SCHEMA}
+_KEPT = 2
+"""Versions that are kept, the current one included."""
+
+
+class IndexFolder:
+    """An index on a local disk, or one that all nodes have mounted."""
+
+    def __init__(self, path: str) -> None:
+        if "://" in path:
+            raise OutputError(
+                f"INDEX {path}: an index is a local folder, as its files are linked; build it on a disk and"
+                " copy the folder of its current version to the store"
+            )
+        self.path = Path(path).expanduser().absolute()
+
+    @property
+    def packs(self) -> Path:
+        """Folder of the packs."""
+        return self.path / "packs"
+
+    @property
+    def building(self) -> Path:
+        """Folder of the version that is being built."""
+        return self.path / "building"
+
+    def current(self) -> Version | None:
+        """The version that is searched; None in an index without a finished version, or without a folder.
+
+        Raises OutputError where the folder is no index, or one of another schema.
+        """
+        if not self.path.exists():
+            return None
+        self._check_mark()
+        link = self.path / "current"
+        return Version.open(link.resolve()) if link.is_symlink() else None
+
+    def searchable(self) -> Version:
+        """The version that is searched; UsageError where there is none."""
+        found = self.current()
+        if found is None:
+            what = "has no finished version" if self.path.exists() else "does not exist"
+            raise UsageError(f"INDEX {self.path} {what}; run `luke-batch index build ANNOTATED {self.path}`")
+        return found
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """The only build in this folder, which is made where it is missing.
+
+        Raises LeaseError where another build is at work, OutputError where the folder cannot be used.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not any(self.path.iterdir()):
+                write_whole(self.path / "index.json", json.dumps(_MARK).encode())
+            self._check_mark()
+            handle = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            raise OutputError(f"INDEX {self.path} cannot be written: {error.strerror or error}") from error
+        try:
+            fcntl.flock(
+                handle, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # the kernel frees it, however the process ends
+        except OSError as error:
+            os.close(handle)
+            raise LeaseError(f"INDEX {self.path}: another build is at work there; wait for it") from error
+        try:
+            yield
+        except OSError as error:
+            raise IncompleteError(f"INDEX {self.path}: {error}; the same command goes on") from error
+        finally:
+            os.close(handle)
+
+    def publish(self, manifest: Manifest, held: list[Held]) -> Version:
+        """Make what lies in `building/version` the current version, and remove what nobody needs."""
+        made = self.building / "version"
+        write_fragments(made / "fragments.parquet", held)
+        write_whole(
+            made / "manifest.json", json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode()
+        )
+        target = self.path / "versions" / f"{manifest.number:06d}"
+        target.parent.mkdir(exist_ok=True)
+        _flush(made)
+        made.replace(target)
+        link = self.path / "current.next"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target.relative_to(self.path))
+        link.replace(self.path / "current")
+        self.tidy(manifest.number, {each.pack for each in held})
+        return Version(target, manifest)
+
+    def next_number(self) -> int:
+        """Number of the version that a build makes; a folder of that number was never published, and goes."""
+        current = self.current()
+        number = 1 if current is None else current.manifest.number + 1
+        shutil.rmtree(self.path / "versions" / f"{number:06d}", ignore_errors=True)
+        return number
+
+    def tidy(self, number: int, packs: set[str]) -> None:
+        """Remove what version `number`, the current one, and its `packs` leave over."""
+        for folder in (self.path / "versions").iterdir():
+            if folder.name <= f"{number - _KEPT:06d}":
+                shutil.rmtree(folder, ignore_errors=True)
+        for pack in self.packs.glob("*"):
+            if pack.name not in packs:
+                pack.unlink(missing_ok=True)
+        shutil.rmtree(self.building, ignore_errors=True)
+
+    def _check_mark(self) -> None:
+        try:
+            mark = json.loads((self.path / "index.json").read_bytes())
+            found = mark.get("schema") if mark.get("format") == _MARK["format"] else None
+        except (OSError, ValueError, AttributeError):
+            found = None
+        if found is None:
+            raise OutputError(
+                f"INDEX {self.path} is a folder of something else; name an empty or a new folder"
+            )
+        if found != SCHEMA:
+            raise OutputError(
+                f"INDEX {self.path} holds {found} and this version of luke-batch knows {SCHEMA}; build into"
+                " an empty folder"
+            )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Create or replace `path` as a whole."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _flush(folder: Path) -> None:
+    """The files of a version reach the disk before the link to it does."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """The same files below `target`: links where the file system has them, else copies."""
+    shutil.copytree(source, target, copy_function=link_file)
+
+
+def link_file(source: str | Path, target: str | Path) -> None:
+    """One such file."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)

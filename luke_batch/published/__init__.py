@@ -1,0 +1,1 @@
+"""Checkpoints that others have published: their facts, and a configuration that uses each."""

@@ -1,0 +1,195 @@
+"""Some documents of a run for people to look at: of several files and languages, those that show most.
+
+Only the columns that are shown are read, a few hundred rows of a dozen files.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luke_batch.corpus.checks import is_text
+from luke_batch.corpus.storage import Storage
+from luke_batch.document.source import renamed_columns
+from luke_batch.document.texts import readable
+from luke_batch.report.highlight import Mark, highlight
+from luke_batch.report.relation_names import relation_name
+
+MOST = 8
+"""Documents that are shown."""
+_ROWS = 128
+"""Rows of a file that are looked at."""
+_MOST_CHARACTERS = 1500
+"""Of a text: to the end of the last sentence that fits."""
+_MOST_RELATIONS = 20
+_LONGEST_NAME = 200
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_LISTS = ("sentences", "mentions", "relations")
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One mention, or several with the same text and label."""
+
+    text: str
+    label: str | None
+    score: float | None
+    types: Sequence[tuple[str, float | None]]
+    """Best first."""
+    title: str | None
+    """What it is linked to."""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation in words."""
+
+    head: str
+    head_label: str | None
+    name: str
+    tail: str
+    tail_label: str | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One document, ready to be shown."""
+
+    id: str
+    title: str
+    language: str | None
+    """A language tag, where the document has a usable one."""
+    file: str
+    parts: Sequence[str | Mark] = field(repr=False)
+    characters: int
+    shown: int
+    entities: Sequence[Entity]
+    relations: Sequence[Relation]
+    more_relations: int
+
+
+def read_samples(output: Storage, paths: Sequence[str], input: Mapping[str, Any]) -> list[Sample]:
+    """Documents out of the output files at `paths`; files that are gone are passed over.
+
+    Args:
+        output: OUTPUT. paths: relative to it. input: the section `input` of the run's configuration.
+    """
+    candidates = [
+        (path, row) for path in paths for row in _rows(output, path, input) if row["text"] and row["mentions"]
+    ]
+    candidates.sort(key=lambda each: _content(each[1]), reverse=True)
+    first: dict[tuple[Any, str], int] = {}
+    for number, (path, row) in enumerate(candidates):
+        first.setdefault((row["lang"], path if row["lang"] is None else ""), number)
+    order = list(dict.fromkeys([*first.values(), *range(len(candidates))]))
+    return [_sample(*candidates[number]) for number in order[:MOST]]
+
+
+def _rows(output: Storage, path: str, input: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The first rows of a file: id, title, lang, text as text or None; and the lists that it has."""
+    try:
+        source = output.open(path)
+    except FileNotFoundError:
+        return
+    with source:
+        file = pq.ParquetFile(source)
+        schema = file.schema_arrow
+        renamed = renamed_columns(schema)
+        names = {"id": input.get("id_column"), "title": "title", "lang": input.get("lang_column")}
+        names["text"] = input.get("text_column")
+        columns = {key: renamed.get(name, name) for key, name in names.items() if name is not None}
+        columns = {key: name for key, name in columns.items() if name in schema.names}
+        if "title" in columns and not is_text(schema.field(columns["title"]).type):
+            del columns["title"]
+        lists = [name for name in _LISTS if name in schema.names]
+        wanted = list(dict.fromkeys([*columns.values(), *lists]))
+        for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
+            for number in range(batch.num_rows):
+                row: dict[str, Any] = dict.fromkeys(names)
+                row |= {key: readable(_cell(batch, name, number)) for key, name in columns.items()}
+                row |= {name: [] for name in _LISTS}
+                yield row | {name: _cell(batch, name, number).as_py() or [] for name in lists}
+            return
+
+
+def _cell(batch: pa.RecordBatch, name: str, row: int) -> pa.Scalar:
+    return batch.column(batch.schema.get_field_index(name))[row]
+
+
+def _content(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """How much a document has to show: kinds of relations, kinds of mentions, mentions."""
+    kinds = [{each["label"] for each in row[name]} for name in ("relations", "mentions")]
+    return len(kinds[0]), len(kinds[1]), min(len(row["mentions"]), 12)
+
+
+def _sample(path: str, row: Mapping[str, Any]) -> Sample:
+    text, mentions = cast(str, row["text"]), cast("list[dict[str, Any]]", row["mentions"])
+    end = _end(row["sentences"], len(text))
+    spans = [(each["start"], each["end"], each["label"]) for each in mentions]
+    relations = [
+        _relation(mentions[each["head"]], each, mentions[each["tail"]])
+        for each in sorted(row["relations"], key=lambda each: -(each["score"] or 0))
+        if mentions[each["head"]]["end"] <= end and mentions[each["tail"]]["end"] <= end
+    ]
+    language = row["lang"] if row["lang"] and _LANGUAGE.fullmatch(row["lang"]) else None
+    identifier = _short(row["id"] or "(no id)")
+    return Sample(
+        id=identifier,
+        title=_short(row["title"] or identifier),
+        language=language,
+        file=path,
+        parts=highlight(text, spans, end),
+        characters=len(text),
+        shown=end,
+        entities=_entities([each for each in mentions if each["end"] <= end]),
+        relations=relations[:_MOST_RELATIONS],
+        more_relations=max(len(relations) - _MOST_RELATIONS, 0),
+    )
+
+
+def _short(name: str) -> str:
+    """Any column may be called `title`."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} …"
+
+
+def _end(sentences: Sequence[Mapping[str, int]], length: int) -> int:
+    ends = [sentence["end"] for sentence in sentences if sentence["end"] <= _MOST_CHARACTERS]
+    return max(ends, default=min(length, _MOST_CHARACTERS))
+
+
+def _entities(mentions: Sequence[Mapping[str, Any]]) -> list[Entity]:
+    """Mentions in the order of the text, those of one text and label together as the best scored."""
+    found: dict[tuple[str, str | None], Entity] = {}
+    for mention in mentions:
+        key = (mention["text"], mention["label"])
+        types = sorted(mention.get("types") or [], key=lambda each: -(each["score"] or 0))
+        count = found[key].count + 1 if key in found else 1
+        entity = Entity(
+            mention["text"],
+            mention["label"],
+            mention["score"],
+            [(each["label"], each["score"]) for each in types],
+            mention.get("title"),
+            count,
+        )
+        best = found.get(key)
+        if best is not None and (best.score or 0) >= (entity.score or 0):
+            entity = Entity(best.text, best.label, best.score, best.types, best.title, count)
+        found[key] = entity
+    return list(found.values())
+
+
+def _relation(head: Mapping[str, Any], relation: Mapping[str, Any], tail: Mapping[str, Any]) -> Relation:
+    return Relation(
+        head["text"],
+        head["label"],
+        relation_name(relation["label"]),
+        tail["text"],
+        tail["label"],
+        relation["score"],
+    )
