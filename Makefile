@@ -76,7 +76,7 @@ docs: $(STAMP) ## build the documentation site in build/site; a dead link fails
 
 .PHONY: fuzz
 fuzz: export LUKE_BATCH_FUZZ ?= 21000
-fuzz: $(STAMP) ## feed 20,000 broken inputs: ten minutes
+fuzz: $(STAMP) ## feed 21,000 broken inputs: some minutes
 	$(BIN)/pytest tests/fuzz --timeout=3600
 
 .PHONY: wheel-check
@@ -86,7 +86,7 @@ wheel-check: ## build the wheel and run its demo in a clean environment
 .PHONY: audit
 audit: $(STAMP) ## ask the advisory service about the pinned packages; needs the network
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --desc on
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --desc on
 
 .PHONY: check
 check: $(STAMP) ## check format, lint and types

@@ -27,10 +27,8 @@ class TableActor:
 
     def __init__(self, config: JobConfig, stage: int) -> None:
         self._since = time.perf_counter()
-        stages = model_stages(config)
-        spec = stages[stage]
+        self._model, spec = list(named(model_stages(config)).items())[stage]
         threads = max(1, round(spec.model.num_cpus))
-        self._model = list(named(stages))[stage]
         self._guard = Guard(config, stage, gpu_assigned=gpu_assigned(), threads=threads)
         self._answered = time.perf_counter()
 

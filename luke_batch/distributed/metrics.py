@@ -31,7 +31,9 @@ class Metric:
     label: str | None = None
     """What it is counted by, beside the model."""
     by_model: bool = True
-    """It has the label `model`: a name in `models`, empty for the tasks around the actors."""
+    """It has the label `model`: a name in `models`, numbered where it comes again; empty for the tasks beside
+    actors.
+    """
 
     @property
     def exported(self) -> str:

@@ -1,6 +1,7 @@
 """What a worker tells the driver about a finished work item."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
@@ -9,9 +10,13 @@ import pyarrow as pa
 from luke_batch import meters
 from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.statistics import Statistics
+from luke_batch.distributed.stage_names import COMMIT_STAGE, READ_STAGE, TEXT_STAGE
 from luke_batch.distributed.wire import Readings
 
 _RESULT = "result"
+_WORK = {READ_STAGE: ("read",), TEXT_STAGE: ("segment", "propose"), COMMIT_STAGE: ("commit",)}
+"""What the tasks around the models do, by the stage that a person is told of."""
+_MODEL_WORK = ("build", "forward", "decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +34,6 @@ class ItemResult:
     """Of the committed documents."""
 
     @property
-    def spent(self) -> dict[str, float]:
-        """Seconds of work: of the tasks by stage, of the actors by model."""
-        spent: dict[str, float] = {}
-        for model, counts in self.readings.items():
-            for key, seconds in counts.items():
-                name, _, stage = key.partition("/")
-                if name == meters.SECONDS and stage != "waiting":
-                    spent[model or stage] = spent.get(model or stage, 0.0) + seconds
-        return spent
-
-    @property
     def rows(self) -> int:
         """Documents in the output or in the dead letters."""
         return sum(entry.rows + entry.dead for entry in self.committed)
@@ -48,6 +42,13 @@ class ItemResult:
     def dead(self) -> int:
         """Documents and fragments in the dead letters."""
         return sum(entry.dead for entry in self.committed) + self.unreadable
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds of work by stage, those of models by their names; neither loading nor waiting."""
+        tasks = {stage: _seconds(self.readings.get("", {}), parts) for stage, parts in _WORK.items()}
+        models = {name: _seconds(counts, _MODEL_WORK) for name, counts in self.readings.items() if name}
+        return {READ_STAGE: tasks.pop(READ_STAGE), TEXT_STAGE: tasks.pop(TEXT_STAGE), **models, **tasks}
 
     def to_row(self) -> pa.Table:
         """As a Ray row."""
@@ -66,7 +67,7 @@ class ItemResult:
         found = [cast("dict[str, Any]", json.loads(text)) for text in rows[_RESULT].to_pylist()]
         return [
             cls(
-                committed=tuple(Committed(**one) for one in entry["committed"]),
+                committed=tuple(Committed(**c) for c in entry["committed"]),
                 unreadable=entry["unreadable"],
                 error=entry["error"],
                 readings=entry["readings"],
@@ -74,3 +75,7 @@ class ItemResult:
             )
             for entry in found
         ]
+
+
+def _seconds(counts: meters.Counts, stages: Sequence[str]) -> float:
+    return sum(counts.get(f"{meters.SECONDS}/{stage}", 0.0) for stage in stages)

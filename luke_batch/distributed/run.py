@@ -302,8 +302,8 @@ def _annotate_items(
             sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items)
         )
         stream = None if quiet else sys.stderr
-        tally.throughput.start()
         metrics = RunMetrics(plan)
+        tally.throughput.start()
         with (
             ProgressReport(Meter(totals), stream) as progress,
             closing(process(job, plan.items, pools)) as results,

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from luke_batch.annotator import StageSpec
 
+READ_STAGE = "read"
 TEXT_STAGE = "text"
 """The stage without a model: sentences, words, proposals."""
+COMMIT_STAGE = "commit"
 
 
 def named(stages: Sequence[StageSpec]) -> dict[str, StageSpec]:

@@ -29,7 +29,7 @@ def test_a_report_equals_what_was_committed(annotated: Annotated) -> None:
     assert figures.statistics.coverage == expected.coverage
     assert figures.committed == data.num_rows == 11
     assert sum(each.count for each in figures.dead) == annotated.report.outcome.dead_letters == 5
-    assert set(figures.run.figures["spent"]) == {"read", "segment", "propose", "main", "commit"}
+    assert set(figures.run.figures["spent"]) == {"read", "text", "main", "commit"}
     assert all(seconds >= 0 for seconds in figures.run.figures["spent"].values())
     assert sum(figures.run.figures["throughput"]["documents"]) == 12, "dead ones are done as well"
     assert figures.run.figures["bytes"] == sum(
