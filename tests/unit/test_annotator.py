@@ -371,6 +371,44 @@ def test_long_documents_lose_nothing_silently(multi_head_folder: Path) -> None:
     assert row["coverage"]["spans_scored"] == 3 * len(given)
 
 
+def test_a_text_of_3000_tokens_gives_what_its_sentences_give(multi_head_folder: Path) -> None:
+    """Mentions, types, relations and vectors of every sentence are those of the sentence alone."""
+    sentences = [f"Marie{i} met Pierre in Town{i % 7} and Warsaw." for i in range(150)]
+    heads: list[dict[str, Any]] = [
+        {"head": "ner"},
+        {"head": "types"},
+        {"head": "relations", "threshold": 0.2},
+        {"head": "embeddings", "of": "mentions"},
+    ]
+    annotator = Annotator.from_config(config(multi_head_folder, heads))
+    (whole,) = annotator.annotate(table(" ".join(sentences))).to_pylist()
+    alone = annotator.annotate(table(*sentences)).to_pylist()
+    assert whole["coverage"]["tokens"] == sum(row["coverage"]["tokens"] for row in alone) >= 3000
+    assert len(whole["sentences"]) == len(sentences)
+    found = iter(zip(whole["mentions"], whole["mention_embeddings"], strict=True))
+    first = start = 0
+    relations: list[dict[str, Any]] = []
+    for row, sentence in zip(alone, sentences, strict=True):
+        for mention, vector in zip(row["mentions"], row["mention_embeddings"], strict=True):
+            same, other = next(found)
+            assert (same["start"] - start, same["text"], same["label"]) == (
+                *(mention["start"], mention["text"], mention["label"]),
+            )
+            assert same["score"] == pytest.approx(mention["score"], abs=1e-5)
+            assert [item["label"] for item in same["types"]] == [item["label"] for item in mention["types"]]
+            assert other == pytest.approx(vector, abs=1e-4)
+        relations += [
+            {**item, "head": item["head"] + first, "tail": item["tail"] + first} for item in row["relations"]
+        ]
+        first += len(row["mentions"])
+        start += len(sentence) + 1
+    assert next(found, None) is None
+    assert first
+    pairs = [(item["head"], item["tail"], item["label"]) for item in whole["relations"]]
+    assert pairs == [(item["head"], item["tail"], item["label"]) for item in relations]
+    assert pairs
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
