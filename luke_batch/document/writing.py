@@ -5,6 +5,7 @@ Python lists.
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -152,18 +153,13 @@ def _write_relations(documents: Sequence[Document], failed: NDArray[np.bool_], _
     return _lists(lengths, values, failed)
 
 
-def _write_mention_vectors(
-    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
+def _write_span_vectors(
+    attribute: Literal["mention_vectors", "entity_vectors"],
+    documents: Sequence[Document],
+    failed: NDArray[np.bool_],
+    kind: pa.DataType,
 ) -> pa.Array:
-    found = [(len(document.mentions), document.mention_vectors) for document in documents]
-    values, lengths = _vector_rows(found, failed, kind.value_type)
-    return _lists(lengths, values, failed)
-
-
-def _write_entity_vectors(
-    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
-) -> pa.Array:
-    found = [(len(document.mentions), document.entity_vectors) for document in documents]
+    found = [(len(document.mentions), getattr(document, attribute)) for document in documents]
     values, lengths = _vector_rows(found, failed, kind.value_type)
     return _lists(lengths, values, failed)
 
@@ -239,8 +235,8 @@ _WRITERS: dict[str, _Writer] = {
     "sentences": _write_sentences,
     "mentions": _write_mentions,
     "relations": _write_relations,
-    "mention_embeddings": _write_mention_vectors,
-    "entity_embeddings": _write_entity_vectors,
+    "mention_embeddings": partial(_write_span_vectors, "mention_vectors"),
+    "entity_embeddings": partial(_write_span_vectors, "entity_vectors"),
     "text_embedding": _write_text_vectors,
     "word_embeddings": _write_word_vectors,
     **{name: partial(_write_result, name) for name in RESULTS},
