@@ -22,7 +22,7 @@ from benchmarks.index_corpus import SyntheticSource
 BUCKETS = 128
 _CONTEXT_CHARACTERS = 60
 _CONTEXTS = 3
-_SAMPLE = 200
+_SAMPLE = 100
 
 
 def build(source: SyntheticSource, folder: Path, cells: int, probes: int) -> dict[str, Any]:

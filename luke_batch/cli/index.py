@@ -84,7 +84,7 @@ def build(
         float | None, typer.Option("--recall-floor", help="Warn where recall@10 is below (default 0.9).")
     ] = None,
     recall_sample: Annotated[
-        int | None, typer.Option("--recall-sample", help="Entities it is measured on (default 200; 0: none).")
+        int | None, typer.Option("--recall-sample", help="Entities it is measured on (default 100; 0: none).")
     ] = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")

@@ -127,5 +127,8 @@ def _rows(path: Path, ids: Ints, columns: list[str]) -> pa.Table:
             bounds = file.metadata.row_group(group).column(place).statistics
             if np.searchsorted(ids, bounds.min) < np.searchsorted(ids, bounds.max, side="right"):
                 groups.append(group)
-        table = file.read_row_groups(groups, columns=columns, use_threads=False).select(columns)
+        batches = list(file.iter_batches(_BATCH_ROWS, groups, columns=columns, use_threads=False))
+        if not batches:
+            return file.schema_arrow.empty_table().select(columns)
+        table = pa.Table.from_batches(batches).select(columns)
     return table.filter(pa.array(np.isin(table["id"].to_numpy(), ids)))

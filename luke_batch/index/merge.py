@@ -38,7 +38,7 @@ def affected_ids(folder: Path, packs: Sequence[PackUse], first: int, end: int) -
     for use in packs:
         if not use.changed.any():
             continue
-        pack = open_pack(folder / use.name)
+        pack = open_pack(folder / use.name, mapped=True)
         for number in pack.batches(first, end):
             ids, fragments = _light(pack, number)
             found.append(ids[use.changed[fragments] & (ids >= first) & (ids < end)])
@@ -53,7 +53,7 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
     for use in packs:
         if (use.ranks < 0).all():
             continue
-        pack = open_pack(folder / use.name)
+        pack = open_pack(folder / use.name, mapped=ids is not None)
         for number in pack.batches(first, end):
             found, fragments = _light(pack, number)
             ranks = use.ranks[fragments]

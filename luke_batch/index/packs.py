@@ -143,17 +143,17 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
 class Pack:
     """A pack that is open for reading; OutputError where it is missing or damaged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mapped: bool = False) -> None:
         try:
-            self._open(path)
+            self._open(path, mapped)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise OutputError(
                 f"partial aggregates {path} cannot be read: {cause}; build the index into an empty folder"
             ) from error
 
-    def _open(self, path: Path) -> None:
-        self._source = pa.OSFile(str(path), "rb")
+    def _open(self, path: Path, mapped: bool) -> None:
+        self._source = pa.memory_map(str(path)) if mapped else pa.OSFile(str(path), "rb")
         self._whole = pa.ipc.open_file(self._source)
         schema = self._whole.schema
         wanted = sorted(schema.get_field_index(name) for name in LIGHT)
@@ -179,14 +179,17 @@ class Pack:
         self._source.close()
 
 
-def open_pack(path: Path) -> Pack:
-    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again."""
-    return _opened(path, threading.get_ident())
+def open_pack(path: Path, *, mapped: bool = False) -> Pack:
+    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again.
+
+    mapped: few rows of many batches are wanted. Else whole batches are read, into memory that is freed again.
+    """
+    return _opened(path, mapped, threading.get_ident())
 
 
 @lru_cache(maxsize=256)
-def _opened(path: Path, _thread: int) -> Pack:
-    return Pack(path)
+def _opened(path: Path, mapped: bool, _thread: int) -> Pack:
+    return Pack(path, mapped)
 
 
 def rows_of(batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int) -> Rows:

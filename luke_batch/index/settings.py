@@ -66,7 +66,7 @@ class SearchSettings(Section):
     """Cells that a query looks into; null: 16, or a 64th of the cells where that is more."""
     recall_floor: float = Field(default=0.9, ge=0, le=1)
     """A build warns where recall@10 falls below."""
-    recall_sample: int = Field(default=200, ge=0)
+    recall_sample: int = Field(default=100, ge=0)
     """Entities that recall is measured on; 0: it is not measured."""
     aliases: int = Field(default=100, ge=1)
     """Most aliases of an entity in the table, those that occur most. Partial aggregates keep all."""

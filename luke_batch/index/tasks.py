@@ -29,7 +29,7 @@ from luke_batch.index.sources import Fragment, Sources
 from luke_batch.index.vectors import SEARCHED, Update, vector_index
 from luke_batch.index.versions import link_file, write_whole
 
-_ROW_GROUP = 1024
+_ROW_GROUP = 2048
 """Rows of a row group of the entity table: one is read to find the vector of a name."""
 _REPEATED = ("label", "language")
 """Strings of which there are few."""
@@ -170,13 +170,16 @@ def _without(table: pa.Table | None, ids: np.ndarray[Any, Any]) -> pa.Table | No
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    """Write `table` as a whole: vectors uncompressed, dictionaries where strings repeat."""
+    """Write `table` as a whole: vectors uncompressed, dictionaries where strings repeat, and statistics by
+    which ids are found.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     leaves = leaf_columns(table.schema)
     # pyarrow's annotations know less than its documentation.
     options: Any = {
-        "compression": {leaf: "none" if leaf.startswith("vector.") else "zstd" for leaf in leaves},
+        "compression": {leaf: "none" if leaf.startswith("vector.") else "snappy" for leaf in leaves},
+        "write_statistics": [leaf for leaf in leaves if leaf in ("id", "name_id")],
         "use_dictionary": [leaf for leaf in leaves if leaf.rpartition(".")[2] in _REPEATED],
     }
     pq.write_table(table, temporary, row_group_size=_ROW_GROUP, **options)
