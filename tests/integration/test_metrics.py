@@ -141,8 +141,8 @@ def test_dashboards_and_rules_ask_for_what_is_exported(run: tuple[Samples, pa.Ta
 
 
 def _not_seen(names: set[str]) -> set[str]:
-    """Those of `names` that no scrape of some seconds has: Ray reports on its nodes now and then, and drops in
-    between what is older than two reports of its workers.
+    """Those of `names` that no scrape of some seconds has: Ray reports on its nodes now and then, and drops
+    in between what is older than two reports of its workers.
     """
     deadline = time.monotonic() + 20
     left = names - set(scrape())
