@@ -6,8 +6,7 @@ to its cores; the memory of all its descendants is sampled on the way (proportio
 store counts, and pages that processes share count once). Printed are
 
     build     seconds on one core and on two, beside the plain script's, and seconds of CPU time, which depend
-    less on
-              what else the machine does; entities and vectors are compared bit for bit
+              less on what else the machine does; entities and vectors are compared bit for bit
     memory    the highest sum over all processes
     recall    recall@10 against exact search, as the build stores it
     search    latency of single queries by vector and by name, in this process

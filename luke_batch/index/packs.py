@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
+from luke_batch.errors import OutputError
 from luke_batch.index.counts import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
@@ -140,9 +141,18 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
 
 
 class Pack:
-    """A pack that is open for reading."""
+    """A pack that is open for reading; OutputError where it is missing or damaged."""
 
     def __init__(self, path: Path) -> None:
+        try:
+            self._open(path)
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            cause = " ".join(str(error).split())
+            raise OutputError(
+                f"partial aggregates {path} cannot be read: {cause}; build the index into an empty folder"
+            ) from error
+
+    def _open(self, path: Path) -> None:
         self._source = pa.OSFile(str(path), "rb")
         self._whole = pa.ipc.open_file(self._source)
         schema = self._whole.schema

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from luke_batch.corpus.keys import Key
-from luke_batch.errors import ConfigError
+from luke_batch.errors import ConfigError, OutputError
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.manifest import Held, Version
 from luke_batch.index.merge import PackUse
@@ -34,7 +33,7 @@ class Plan:
     number: int
     """Of the version that is built."""
     base: Version | None
-    """The version before; None where there is none, or it has another policy."""
+    """The version before; None where there is none."""
     kept: tuple[Held, ...]
     """Live fragments whose partial aggregates exist."""
     packs: tuple[tuple[Fragment, ...], ...]
@@ -153,7 +152,7 @@ def _left_over(folder: IndexFolder, config: IndexConfig, used: set[str]) -> dict
 def _facts(path: Path) -> PackFacts | None:
     try:
         return open_pack(path).facts
-    except (OSError, pa.ArrowException):
+    except OutputError:
         return None
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from luke_batch.errors import InputError, LeaseError, OutputError, UsageError
+from luke_batch.index import packs
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, SearchSettings
@@ -203,6 +204,21 @@ def test_a_version_that_is_damaged(index: Path) -> None:
     (index / "current" / "manifest.json").write_text("{")
     with pytest.raises(OutputError, match="version 000001 cannot be read"):
         EntityIndex.open(str(index))
+
+
+def test_partial_aggregates_that_are_damaged(output: Path, index: Path) -> None:
+    """The file is named, and the version stays; one that an unfinished build has left is passed over."""
+    (index / "packs" / "left.arrow").write_bytes(b"half")
+    put_output(output, "t", _ADA)
+    run(output, index)
+    before = state(index)
+    for pack in (index / "packs").iterdir():
+        pack.write_bytes(pack.read_bytes()[:-100])
+    packs._opened.cache_clear()
+    put_output(output, "u", _ADA)
+    with pytest.raises(OutputError, match=r"partial aggregates .*\.arrow cannot be read"):
+        run(output, index)
+    assert state(index) == before
 
 
 def test_other_settings_than_those_of_the_index(output: Path, index: Path) -> None:
