@@ -11,7 +11,7 @@ import yaml
 
 INFRA = Path(__file__).parents[1] / "infra"
 
-_SELECTOR = re.compile(r"\b((?:ray|luke_batch)[a-z_:]*)(\{[^}]*\})?")
+_SELECTOR = re.compile(r"\b((?:ray|luke_batch)[a-z0-9_:]*)(\{[^}]*\})?")
 _GROUPS = re.compile(r"\b(?:by|on|without)\s*\(([^)]*)\)")
 
 
