@@ -73,8 +73,6 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
 def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
     checkpoint = resolve_model(spec.model)
     heads = [config.heads[number] for number in spec.heads]
-    for head in heads:
-        checkpoint.require(head.head)
     problems = Problems()
     for head in heads:
         with problems.noted():
