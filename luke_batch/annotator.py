@@ -18,7 +18,7 @@ from luke_batch.document.reading import read_documents
 from luke_batch.document.source import rename_collisions
 from luke_batch.document.writing import write_documents
 from luke_batch.errors import FragmentError, InputError
-from luke_batch.heads.build import build_head, check_head, tasks_of
+from luke_batch.heads.build import build_head, check_head, require_head, tasks_of
 from luke_batch.heads.run import run_head
 from luke_batch.model.checkpoint import Checkpoint, resolve, resolve_model
 from luke_batch.model.device import pick_device
@@ -73,6 +73,8 @@ def check_models(config: JobConfig) -> dict[str, Checkpoint]:
 def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
     checkpoint = resolve_model(spec.model)
     heads = [config.heads[number] for number in spec.heads]
+    for head in heads:
+        require_head(head, checkpoint)
     problems = Problems()
     for head in heads:
         with problems.noted():

@@ -24,7 +24,7 @@ from luke_batch.heads.links import LinksHead
 from luke_batch.heads.ner import NerHead
 from luke_batch.heads.relations import RelationsHead
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head
+from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head, require_word_head
 from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.checkpoint import Checkpoint
@@ -64,10 +64,15 @@ def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
     return [_TASKS[type(head)]]
 
 
-def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
-    """CheckpointError where the checkpoint has no such head, ConfigError where it has no such label."""
-    check_text_head(head, checkpoint)
+def require_head(head: AnyHead, checkpoint: Checkpoint) -> None:
+    """CheckpointError where the checkpoint has no such head."""
+    require_word_head(head, checkpoint)
     checkpoint.require(head.head)
+
+
+def check_head(head: AnyHead, checkpoint: Checkpoint) -> None:
+    """ConfigError where the checkpoint, which has such a head, has no such label."""
+    check_text_head(head, checkpoint)
     if isinstance(head, (NerConfig, TypesConfig, RelationsConfig)):
         labels_of(head, checkpoint)
 

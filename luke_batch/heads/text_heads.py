@@ -28,15 +28,17 @@ _TAG = re.compile(r"[BIESLU]-.+", re.DOTALL)
 _OUTSIDE = "O"
 
 
-def check_text_head(head: HeadConfig, checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError where the checkpoint cannot be asked for it, ConfigError where its labels are
-    not what the job says.
-    """
+def require_word_head(head: HeadConfig, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where gaps are to be filled by a checkpoint that cannot."""
     if isinstance(head, ClozeConfig) and "cloze" not in checkpoint.heads:
         raise CheckpointError(
             f"{checkpoint.path}: has no word head, so it cannot fill gaps (`head: cloze`); choose a "
             "LukeForMaskedLM checkpoint, such as studio-ousia/luke-base or studio-ousia/mluke-base"
         )
+
+
+def check_text_head(head: HeadConfig, checkpoint: Checkpoint) -> None:
+    """Raises ConfigError where the labels of a checkpoint are not what the job says."""
     if isinstance(head, TokensConfig):
         scheme_of(head, token_labels(head, checkpoint), checkpoint.path)
 
