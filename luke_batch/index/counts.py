@@ -85,3 +85,11 @@ def places(ordered: Ints) -> Ints:
     starts = group_starts(ordered)
     lengths = np.diff(np.append(starts, len(ordered)))
     return np.arange(len(ordered)) - np.repeat(starts, lengths)
+
+
+def among(values: Ints, ascending: Ints) -> NDArray[np.bool_]:
+    """Which of `values` are in `ascending`."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[place] == values

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
-from luke_batch.index.counts import Ints
+from luke_batch.index.counts import Ints, among
 from luke_batch.index.keys import ID_BITS, ids_of, name_ids
 from luke_batch.index.manifest import Version
 from luke_batch.index.merge import entity_schema
@@ -63,16 +63,17 @@ class EntityTable:
         """`named` for each of `names`."""
         found: list[list[int]] = []
         for name, hashed in zip(names, name_ids(names).tolist(), strict=True):
-            exact = ids_of([name, f"qid:{name}", f"title:{name}"]).tolist()
-            keyed = self.rows(exact, ["key"])["id"].to_pylist()
+            exact = ids_of([name, f"qid:{name}", f"title:{name}"])
+            keyed = exact[among(exact, self.ids)].tolist()
             begin, end = np.searchsorted(self._index[0], [hashed, hashed + 1])
             order = np.argsort(-self._index[2][begin:end], kind="stable")
             aliased = self._index[1][begin:end][order].tolist()
             found.append(list(dict.fromkeys([*keyed, *aliased])))
         return found
 
+    @cached_property
     def ids(self) -> Ints:
-        """Ids of all entities, ascending."""
+        """Ids of all entities, ascending; 8 bytes each."""
         parts = [read_whole(path, ["id"])["id"].to_numpy() for path in self._files.values()]
         return np.concatenate([np.empty(0, np.int64), *parts])
 

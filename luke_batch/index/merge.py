@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.index.counts import Counts, Ints, group_starts, places
+from luke_batch.arrays import FloatArray
+from luke_batch.index.counts import Counts, Ints, among, group_starts, places
 from luke_batch.index.keys import name_ids
-from luke_batch.index.packs import Pack, Rows, in_order, open_pack, rows_of
+from luke_batch.index.packs import Pack, Rows, in_order, open_pack, plain_columns, vectors_in
 from luke_batch.index.settings import Policy
 from luke_batch.index.sums import segment_sums
 from luke_batch.schemas import load_contract
@@ -38,7 +39,7 @@ def affected_ids(folder: Path, packs: Sequence[PackUse], first: int, end: int) -
     for use in packs:
         if not use.changed.any():
             continue
-        pack = open_pack(folder / use.name, mapped=True)
+        pack = open_pack(folder / use.name)
         for number in pack.batches(first, end):
             ids, fragments = _light(pack, number)
             found.append(ids[use.changed[fragments] & (ids >= first) & (ids < end)])
@@ -49,28 +50,35 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
     """Live rows of [first, end), of the entities `ids` alone unless it is None; column `fragment` holds the
     rank of the fragment. None where there is no row.
     """
-    parts: list[Rows] = []
+    parts: list[pa.Table] = []
+    masks: list[NDArray[np.bool_]] = []
+    order: list[Ints] = []
+    vectors: list[tuple[FloatArray, NDArray[np.float64]]] = []
     for use in packs:
         if (use.ranks < 0).all():
             continue
-        pack = open_pack(folder / use.name, mapped=ids is not None)
+        pack = open_pack(folder / use.name)
         for number in pack.batches(first, end):
             found, fragments = _light(pack, number)
             ranks = use.ranks[fragments]
             kept = (ranks >= 0) & (found >= first) & (found < end)
             if ids is not None:
-                kept &= _among(found, ids)
+                kept &= among(found, ids)
             if kept.any():
-                rows = rows_of(pack.read(number), kept, pack.facts.dimension)
-                place = rows.table.schema.get_field_index("fragment")
-                table = rows.table.set_column(place, "fragment", pa.array(ranks[kept]))
-                parts.append(Rows(table, rows.singles, rows.sums))
+                batch = pack.read(number)
+                parts.append(plain_columns(batch))
+                masks.append(kept)
+                order.append(ranks[kept])
+                vectors.append(vectors_in(batch, kept, pack.facts.dimension))
     if not parts:
         return None
+    # Filtered at once: nested columns of many small batches cost most of a night.
+    table = pa.concat_tables(parts).filter(pa.array(np.concatenate(masks))).combine_chunks()
+    place = table.schema.get_field_index("fragment")
     return Rows(
-        pa.concat_tables([part.table for part in parts]).combine_chunks(),
-        np.concatenate([part.singles for part in parts]),
-        np.concatenate([part.sums for part in parts]),
+        table.set_column(place, "fragment", pa.array(np.concatenate(order))),
+        np.concatenate([each[0] for each in vectors]),
+        np.concatenate([each[1] for each in vectors]),
     )
 
 
@@ -144,14 +152,6 @@ def _items(keys: pa.StringArray) -> pa.StringArray:
 def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
     batch = pack.light(number)
     return batch.column("id").to_numpy(), batch.column("fragment").to_numpy()
-
-
-def _among(values: Ints, ascending: Ints) -> NDArray[np.bool_]:
-    """Which of `values` are in `ascending`."""
-    if not len(ascending):
-        return np.zeros(len(values), bool)
-    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return ascending[place] == values
 
 
 def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:

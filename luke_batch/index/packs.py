@@ -143,17 +143,18 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
 class Pack:
     """A pack that is open for reading; OutputError where it is missing or damaged."""
 
-    def __init__(self, path: Path, mapped: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         try:
-            self._open(path, mapped)
+            self._open(path)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise OutputError(
                 f"partial aggregates {path} cannot be read: {cause}; build the index into an empty folder"
             ) from error
 
-    def _open(self, path: Path, mapped: bool) -> None:
-        self._source = pa.memory_map(str(path)) if mapped else pa.OSFile(str(path), "rb")
+    def _open(self, path: Path) -> None:
+        # Not mapped: mapped pages of many gigabytes would count as memory of this process.
+        self._source = pa.OSFile(str(path), "rb")
         self._whole = pa.ipc.open_file(self._source)
         schema = self._whole.schema
         wanted = sorted(schema.get_field_index(name) for name in LIGHT)
@@ -179,29 +180,29 @@ class Pack:
         self._source.close()
 
 
-def open_pack(path: Path, *, mapped: bool = False) -> Pack:
-    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again.
-
-    mapped: few rows of many batches are wanted. Else whole batches are read, into memory that is freed again.
-    """
-    return _opened(path, mapped, threading.get_ident())
+def open_pack(path: Path) -> Pack:
+    """The pack at `path`, which a thread opens once: its tasks read the same packs again and again."""
+    return _opened(path, threading.get_ident())
 
 
 @lru_cache(maxsize=256)
-def _opened(path: Path, mapped: bool, _thread: int) -> Pack:
-    return Pack(path, mapped)
+def _opened(path: Path, _thread: int) -> Pack:
+    return Pack(path)
 
 
-def rows_of(batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int) -> Rows:
-    """The `kept` rows of a batch of a pack."""
-    single = pc.call_function("equal", [batch.column("count"), 1]).to_numpy(zero_copy_only=False)
+def plain_columns(batch: pa.RecordBatch) -> pa.Table:
+    """A batch of a pack without its vectors."""
+    return pa.Table.from_batches([batch.drop_columns(["single", "sum"])])
+
+
+def vectors_in(
+    batch: pa.RecordBatch, kept: NDArray[np.bool_], dimension: int
+) -> tuple[FloatArray, NDArray[np.float64]]:
+    """Vectors of the `kept` rows of a batch: those of one mention, and the sums of the others."""
+    single = batch.column("count").to_numpy() == 1
     singles = _vectors(batch.column("single"), np.float32, dimension)
     sums = _vectors(batch.column("sum"), np.float64, dimension)
-    columns = [name for name in batch.schema.names if name not in ("single", "sum")]
-    table = pa.Table.from_batches([batch.select(columns)])
-    if kept.all():
-        return Rows(table, singles, sums)
-    return Rows(table.filter(pa.array(kept)), singles[kept[single]], sums[kept[~single]])
+    return singles[kept[single]], sums[kept[~single]]
 
 
 def _binary(matrix: NDArray[Any], here: NDArray[np.bool_], at: Ints) -> pa.BinaryArray:

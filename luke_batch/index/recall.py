@@ -48,7 +48,7 @@ def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample
 def _sample(table: EntityTable, entities: int, sample: int) -> tuple[Ints, FloatArray]:
     """Ids and unit vectors of the queries."""
     wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
-    rows = table.rows(table.ids()[wanted].tolist(), ["vector"])
+    rows = table.rows(table.ids[wanted].tolist(), ["vector"])
     return rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
 
 

@@ -5,14 +5,14 @@ Rows are copied as they are, so sums stay the same.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from luke_batch.index.manifest import Held
-from luke_batch.index.packs import PackFacts, Rows, open_pack, rows_of, write_rows
+from luke_batch.index.packs import PackFacts, Rows, open_pack, plain_columns, vectors_in, write_rows
 
 _SMALL_BYTES = 16 * 2**20
 """Live vectors below which a pack is small."""
@@ -65,10 +65,10 @@ class Repacking:
         for batch in range(len(pack.facts.firsts)):
             content = pack.read(batch)
             own = numbers[content.column("fragment").to_numpy()]
-            rows = rows_of(content, own >= 0, pack.facts.dimension)
-            column = rows.table.schema.get_field_index("fragment")
-            table = rows.table.set_column(column, "fragment", pa.array(own[own >= 0]))
-            found.append(replace(rows, table=table))
+            table = plain_columns(content).filter(pa.array(own >= 0))
+            column = table.schema.get_field_index("fragment")
+            table = table.set_column(column, "fragment", pa.array(own[own >= 0]))
+            found.append(Rows(table, *vectors_in(content, own >= 0, pack.facts.dimension)))
         return found
 
 

@@ -29,7 +29,7 @@ from luke_batch.index.sources import Fragment, Sources
 from luke_batch.index.vectors import SEARCHED, Update, vector_index
 from luke_batch.index.versions import link_file, write_whole
 
-_ROW_GROUP = 2048
+_ROW_GROUP = 1024
 """Rows of a row group of the entity table: one is read to find the vector of a name."""
 _REPEATED = ("label", "language")
 """Strings of which there are few."""
