@@ -154,7 +154,7 @@ def _histograms(structs: pa.StructArray) -> Histograms:
 def _bins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """Number of each score's bin; BINS where there is none (null arrives as NaN)."""
     missing = np.isnan(scores)
-    numbers = np.floor(np.where(missing, 0, scores) * BINS).astype(np.int64)
+    numbers = np.floor(np.where(missing, 0, scores).astype(np.float64) * BINS).astype(np.int64)
     return np.where(missing, BINS, np.clip(numbers, 0, BINS - 1))
 
 

@@ -68,7 +68,7 @@ def add_entities(
     checkpoint = resolve(path)
     checkpoint.require("links")
     tokenizer = Tokenizer.load(checkpoint.folder)
-    check_fit(checkpoint, tokenizer, {"links"})
+    check_fit(checkpoint, tokenizer, {"links"}, titles=True)
     known = Titles.of(tokenizer, title_language)
     skipped: Counter[str] = Counter()
     new, existing = _new_titles(
