@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from luke_batch.corpus import statistics
@@ -28,6 +29,9 @@ _COVERAGE = st.fixed_dictionaries(
         ),
     }
 )
+_NO_COVERAGE: dict[str, Any] = {"characters": 0, "windows": 0, "dropped": []}
+_UNDER_AN_EDGE = float(np.float32(0.45))
+"""In single precision twenty times as much is 9."""
 _ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -56,6 +60,10 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     return table
 
 
+def _row(**columns: Any) -> dict[str, Any]:
+    return {"state": "good", "mentions": [], "relations": [], "coverage": None, **columns}
+
+
 def _expected(entries: list[dict[str, Any]]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for entry in entries:
@@ -66,6 +74,7 @@ def _expected(entries: list[dict[str, Any]]) -> dict[str, list[int]]:
     return found
 
 
+@example([_row(relations=[{"label": "born", "score": _UNDER_AN_EDGE}], coverage=_NO_COVERAGE)])
 @given(_ROWS)
 def test_counts_equal_those_by_hand(rows: list[dict[str, Any]]) -> None:
     """Failed documents and carrier rows count nothing; the others with every label, score and reason."""
@@ -98,10 +107,6 @@ def test_parts_add_up(first: list[dict[str, Any]], second: list[dict[str, Any]])
         +together.coverage,
         together.dropped,
     )
-
-
-def _row(**columns: Any) -> dict[str, Any]:
-    return {"state": "good", "mentions": [], "relations": [], "coverage": None, **columns}
 
 
 def test_a_table_without_annotations_counts_documents_alone() -> None:
