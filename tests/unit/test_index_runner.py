@@ -1,5 +1,6 @@
 """Which builds start Ray."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ class StartedError(Exception):
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray is not started; no address comes from outside."""
+    """Ray is not started, nor there from an earlier test; no address comes from outside."""
 
     def start(*_: Any) -> None:
         raise StartedError
 
     monkeypatch.setattr(ray_index, "_RayRunner", start)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
 
 
 def test_little_work_does_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
