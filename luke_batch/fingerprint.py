@@ -23,8 +23,8 @@ from luke_batch.text import aliases, breaks, gazetteer, segmenter, spans, words
 
 HEAD_VERSIONS = {
     "inputs": 1,
-    "ner": 2,
-    "types": 1,
+    "ner": 3,
+    "types": 2,
     "relations": 1,
     "links": 1,
     "embeddings": 1,

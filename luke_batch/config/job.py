@@ -82,7 +82,10 @@ class JobConfig(Section):
     def _consistent(self) -> Self:
         mentions_exist = False
         for number, head in enumerate(self.heads):
-            self._check_spans(head, f"heads.{number} ({head.head})", mentions_exist)
+            where = f"heads.{number} ({head.head})"
+            self._check_spans(head, where, mentions_exist)
+            if isinstance(head, EmbeddingsConfig) and head.needs_titles:
+                self._check_titles(number, where)
             mentions_exist = mentions_exist or bool(head.proposers)
         names = [head.head for head in self.heads]
         for name in dict.fromkeys(names):
@@ -90,6 +93,18 @@ class JobConfig(Section):
             if name not in ("ner", "types") and names.count(name) > 1:
                 raise ConfigError(f"heads: {name} is configured twice, and both would write the same columns")
         return self
+
+    def _check_titles(self, number: int, where: str) -> None:
+        linked = [place for place, head in enumerate(self.heads) if isinstance(head, LinksConfig)]
+        if not linked and self.input.mentions_column is None:
+            raise ConfigError(
+                f"{where}: it reads the titles of mentions, and nothing finds them; put a `links` head before"
+                " it, or give mentions with titles (`input.mentions_column`)"
+            )
+        if linked and linked[0] > number:
+            raise ConfigError(
+                f"{where}: it reads the titles of mentions; put it after `links`, which finds them"
+            )
 
     def _check_spans(self, head: HeadConfig, where: str, mentions_exist: bool) -> None:
         spans = head.proposers

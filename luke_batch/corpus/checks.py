@@ -69,11 +69,18 @@ def _check_kind(
     if index < 0:
         raise FragmentError(f"{path} has no column {column!r} ({_found(schema)}); {_cure(key)}")
     kind = schema.field(index).type
-    if fits(kind) or pa.types.is_null(kind):  # pandas writes a column without a value so
+    if fits(kind) or _has_no_value(kind):
         return
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     cure = "store it as a string column (in pyarrow: column.cast('string'))" if binary else _cure(key)
     raise FragmentError(f"{path}: column {column!r} is {kind}, not {wanted}; {cure}")
+
+
+def _has_no_value(kind: pa.DataType) -> bool:
+    """A type that pandas and pyarrow give to a column without a value, or of empty lists."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_null(kind))
 
 
 def _cure(key: str) -> str:

@@ -131,5 +131,7 @@ def _new_titles(
     listed: list[str] = sorted(distinct.to_pylist())
     special = [title for title in listed if title in SPECIAL_ENTRIES]
     skipped["name of a special entity"] += len(special)
-    new = [title for title in listed if title not in SPECIAL_ENTRIES and known.find(title) is None]
-    return pa.array(new, TEXT), len(listed) - len(new) - len(special)
+    unknown = [title for title in listed if title not in SPECIAL_ENTRIES and known.find(title) is None]
+    new = list({known.key(title): title for title in reversed(unknown)}.values())[::-1]
+    skipped["another form of a new title"] += len(unknown) - len(new)
+    return pa.array(new, TEXT), len(listed) - len(unknown) - len(special)

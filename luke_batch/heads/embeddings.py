@@ -55,9 +55,21 @@ class EmbeddingsHead:
             document.coverage.drop("mention_without_vector", int(missing))
         known, entities = self._entities(document, spans)
         if "entities" in self._config.of:
-            document.entity_vectors = yield from self._embed_spans(document, known, entities)
+            document.entity_vectors = yield from self._embed_entities(document, known, entities)
         if "text" in self._config.of or "words" in self._config.of:
             yield from self._embed_text(document, known, entities)
+
+    def _embed_entities(
+        self, document: Document, spans: IntArray, entities: IntArray
+    ) -> Generator[Ask, Answer, FloatArray]:
+        """`_embed_spans`, which counts what the mentions' pass has not counted already."""
+        counted = document.coverage.dropped.copy()
+        vectors = yield from self._embed_spans(document, spans, entities)
+        if "mentions" in self._config.of:
+            document.coverage.dropped = counted
+        missing = np.isnan(vectors[document.mentions.find(spans), 0]).sum()
+        document.coverage.drop("entity_without_vector", int(missing))
+        return vectors
 
     def _entities(self, document: Document, spans: IntArray) -> tuple[IntArray, IntArray]:
         """Those of `spans` whose titles the model knows, and their (n,) entities."""
@@ -130,7 +142,8 @@ class EmbeddingsHead:
             own = states[1:-1]
             text.add(np.zeros(len(own), np.intp), own)
             if by_word:
-                words.add(_words_of(parts[number], document.words), own)
+                tokens, places = _words_of(parts[number], document.words)
+                words.add(places, own[tokens])
 
         yield from ask_each(document, Task.TEXT, len(parts), windows, take, _WINDOWS_AT_ONCE)
         if "text" in self._config.of and parts:
@@ -155,10 +168,9 @@ class _Mean:
         self._counts = np.zeros(count, np.int64)
 
     def add(self, places: NDArray[np.intp], states: FloatArray) -> None:
-        """(n, dimension) states to the sums at their (n,) places; -1: to none."""
-        kept = places >= 0
-        np.add.at(self._sums, places[kept], states[kept])
-        np.add.at(self._counts, places[kept], 1)
+        """(n, dimension) states to the sums at their (n,) places."""
+        np.add.at(self._sums, places, states)
+        np.add.at(self._counts, places, 1)
 
     def vectors(self) -> FloatArray:
         """(count, dimension) means; NaN where there was nothing."""
@@ -168,13 +180,20 @@ class _Mean:
         return means
 
 
-def _words_of(window: SentenceWindow, words: IntArray) -> NDArray[np.intp]:
-    """(t,) the word in which each token of the window begins; -1 for one that is no part of a word. White
-    space counts with the word after it, as in the input builder.
+def _words_of(window: SentenceWindow, words: IntArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which tokens of a window belong to which words, as pairs: (n,) tokens and (n,) words.
+
+    A token belongs to the word in which it begins; white space to the word after it, as in the input builder.
+    A word in which none begins has the token that it lies in.
     """
     characters = window.tokens.characters
     assert characters is not None, "asked for"
-    found = np.searchsorted(words[:, 0], characters[:, 0], side="right") - 1
-    if not len(words):
-        return found
-    return np.where((found >= 0) & (characters[:, 0] < words[np.maximum(found, 0), 1]), found, -1)
+    if not len(words) or not len(characters):
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    starts, ends = characters.T
+    word = np.searchsorted(words[:, 0], starts, side="right") - 1
+    tokens = np.flatnonzero((word >= 0) & (starts < words[np.maximum(word, 0), 1]))
+    others = np.setdiff1d(np.arange(len(words)), word[tokens])
+    around = np.searchsorted(starts, words[others, 0], side="right") - 1
+    covered = (around >= 0) & (ends[np.maximum(around, 0)] > words[others, 0])
+    return np.concatenate([tokens, around[covered]]), np.concatenate([word[tokens], others[covered]])

@@ -2,6 +2,7 @@
 head of LukeForMaskedLM (Yamada et al. 2020, section 3.2; candidates and order as in Yamada et al. 2022).
 """
 
+import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
@@ -114,8 +115,11 @@ class LinksHead:
         else:
             regions = group_by_sentence(document, spans)
         boards: list[_Board] = []
+        limit = builder.tokenizer.max_mention_length
         for frame in self._framer.split(document, regions):
-            usable = np.flatnonzero(frame.tokens.spans[:, 1] > frame.tokens.spans[:, 0])
+            lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
+            document.coverage.drop("clipped_mention", int((lengths > limit).sum()))
+            usable = np.flatnonzero(lengths > 0)
             for part in chunks(len(usable)):
                 chosen = usable[part]
                 which = frame.which[chosen]
@@ -141,41 +145,44 @@ class LinksHead:
         least = self._setup.proposers.aliases.min_prior
         options: list[Options | None] = []
         for start, end in spans.tolist():
-            # More than are scored: some may be unknown to the model.
-            found = self._aliases.candidates(document.text[start:end], 4 * self._config.max_candidates)
-            likely = found.priors >= least
-            titles = [title for title, kept in zip(found.titles, likely, strict=True) if kept]
-            qids = [qid for qid, kept in zip(found.qids, likely, strict=True) if kept]
-            options.append(self._known(document, titles, qids, found.priors[likely]))
+            # All of them: the model may know none of the likeliest.
+            found = self._aliases.candidates(document.text[start:end], sys.maxsize)
+            count = int((found.priors >= least).sum())  # they descend
+            options.append(
+                self._known(document, found.titles[:count], found.qids[:count], found.priors[:count])
+            )
         return options
 
     def _given(self, document: Document, spans: IntArray) -> list[Options | None]:
-        named = {
-            (start, end): titles or []
-            for (start, end), titles in zip(document.given.tolist(), document.given_candidates, strict=True)
-        }
-        options: list[Options | None] = []
-        for start, end in spans.tolist():
-            titles = named.get((start, end), [])
-            equal = np.ones(len(titles), np.float32)
-            options.append(self._known(document, titles, [None] * len(titles), equal))
-        return options
+        named: dict[tuple[int, int], list[str]] = {}
+        for (start, end), titles in zip(document.given.tolist(), document.given_candidates, strict=True):
+            named.setdefault((start, end), []).extend(titles or [])
+        listed = [named.get((start, end), []) for start, end in spans.tolist()]
+        return [self._known(document, titles, [None] * len(titles), None) for titles in listed]
 
     def _known(
-        self, document: Document, titles: list[str], qids: list[str | None], priors: FloatArray
+        self, document: Document, titles: list[str], qids: list[str | None], priors: FloatArray | None
     ) -> Options | None:
-        ids = [self._titles.find(title) for title in titles]
-        kept = [place for place, entity in enumerate(ids) if entity is not None]
-        document.coverage.drop("candidate_without_entity", len(ids) - len(kept))
-        document.coverage.drop(
-            "candidate_over_max_candidates", max(0, len(kept) - self._config.max_candidates)
-        )
-        kept = kept[: self._config.max_candidates]
+        """Titles of one entity are one candidate, by the first of them and with the sum of their priors."""
+        first: dict[int, int] = {}
+        shares: dict[int, float] = {}
+        items: dict[int, str | None] = {}
+        for place, title in enumerate(titles):
+            entity = self._titles.find(title)
+            if entity is None:
+                document.coverage.drop("candidate_without_entity")
+                continue
+            first.setdefault(entity, place)
+            shares[entity] = 1.0 if priors is None else shares.get(entity, 0.0) + float(priors[place])
+            items[entity] = items.get(entity) or qids[place]
+        ids = sorted(first, key=lambda entity: -shares[entity])
+        kept = ids[: self._config.max_candidates]
+        document.coverage.drop("candidate_over_max_candidates", len(ids) - len(kept))
         if not kept:
             return None
         return Options(
-            titles=[titles[place] for place in kept],
-            qids=[qids[place] for place in kept],
-            ids=[entity for place in kept if (entity := ids[place]) is not None],
-            priors=priors[kept],
+            titles=[titles[first[entity]] for entity in kept],
+            qids=[items[entity] for entity in kept],
+            ids=kept,
+            priors=np.array([shares[entity] for entity in kept], np.float32),
         )

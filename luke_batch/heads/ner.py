@@ -13,7 +13,7 @@ from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.config import NerConfig, Proposer
 from luke_batch.document.state import Document, Mentions
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
-from luke_batch.heads.candidates import always_kept, candidates, is_among
+from luke_batch.heads.candidates import always_kept, as_mentions, candidates, is_among
 from luke_batch.heads.frames import Frame, Framer, group_by_sentence
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
@@ -58,7 +58,7 @@ class NerHead:
         if len(which):
             logits[which] = np.concatenate(answer)
         accepted = choose(spans, logits, self._labels.none, kept, nested=self._config.decode == "nested")
-        document.merge_mentions(self._mentions(spans[accepted], logits[accepted]))
+        document.merge_mentions(self._mentions(document, spans[accepted], logits[accepted]))
 
     def _likely(
         self, document: Document, spans: IntArray, frames: Sequence[Frame]
@@ -108,9 +108,11 @@ class NerHead:
                 scored.append(frame.which[usable[part]])
         return windows, np.concatenate(scored)
 
-    def _mentions(self, spans: IntArray, logits: FloatArray) -> Mentions:
-        """Mentions in the order of `spans`, which are sorted; only kept ones may be without a label."""
-        mentions = Mentions.unlabelled(spans)
+    def _mentions(self, document: Document, spans: IntArray, logits: FloatArray) -> Mentions:
+        """Mentions in the order of `spans`, which are sorted; only kept ones may be without a label. Given
+        ones bear the title they came with.
+        """
+        mentions = as_mentions(document, spans, self._config.spans)
         best = logits.argmax(axis=1)
         scores = self._labels.probabilities(logits)
         for index, label in enumerate(best.tolist()):

@@ -22,6 +22,10 @@ class Titles:
         """Those of a checkpoint."""
         return cls(tokenizer.entity_vocab, language)
 
+    def key(self, title: str) -> str:
+        """One form for all that name the same entity."""
+        return title.replace("_", " ").removeprefix(self._prefix)
+
     def find(self, title: str | None) -> int | None:
         """The entity's id; None for a title that the vocabulary lacks. Special entries are no titles."""
         if title is None:

@@ -28,7 +28,9 @@ class TypesHead:
         self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
-        """Write the types of every mention; a mention that cannot be read has none (null)."""
+        """Write the types of every mention, beside those of an earlier head; a mention that cannot be read
+        has none (null).
+        """
         spans = candidates(document, self._config.spans, self._setup.max_words)
         document.merge_mentions(as_mentions(document, spans, self._config.spans))
         document.coverage.spans_proposed += len(spans)
@@ -48,4 +50,7 @@ class TypesHead:
         document.coverage.drop("untyped_mention", len(spans) - len(typed))
         places = document.mentions.find(spans[np.array(typed, np.intp)])
         for place, logits in zip(places.tolist(), answer, strict=True):
-            document.mentions.types[place] = self._labels.decode(logits)
+            found = self._labels.decode(logits)
+            labels = {label for label, _ in found}
+            earlier = [entry for entry in document.mentions.types[place] or [] if entry[0] not in labels]
+            document.mentions.types[place] = sorted([*found, *earlier], key=lambda entry: -entry[1])

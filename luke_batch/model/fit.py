@@ -46,6 +46,8 @@ def check_fit(
             " table), so it can neither link, read nor predict entities; choose a full one, such as"
             " studio-ousia/luke-base"
         )
+    if titles:
+        _check_entities(checkpoint, tokenizer)
     _check_ids(checkpoint, tokenizer, heads)
 
 
@@ -129,6 +131,17 @@ def word_head_names(checkpoint: Checkpoint) -> Names:
     _check(checkpoint, names, shapes)
     _check_scales(checkpoint, names)
     return names
+
+
+def _check_entities(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    title, largest = max(tokenizer.entity_vocab.items(), key=lambda entry: entry[1])
+    rows = checkpoint.setting("entity_vocab_size")
+    if largest >= rows:
+        raise CheckpointError(
+            f"{checkpoint.path}: its entity vocabulary gives {title!r} the id {largest}, but the weights have"
+            f" {rows} rows (entity_vocab_size); vocabulary and weights do not belong together, download both"
+            " again"
+        )
 
 
 def _check_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, heads: Collection[str]) -> None:

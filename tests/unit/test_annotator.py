@@ -468,3 +468,25 @@ def test_workers_load_what_was_planned(
         file.write(" ")
     with pytest.raises(CheckpointError, match=r"have the content hash \w{64}, not \w{64} as planned"):
         ModelStage(fixed, spec, "cpu")
+
+
+def test_types_of_two_heads_unite(multi_head_folder: Path) -> None:
+    """Labels of both, each once, the likeliest first; a head that finds none takes none away."""
+    everything: dict[str, Any] = {"head": "types", "spans": "given", "threshold": 0.001}
+    nothing = {**everything, "threshold": 0.999}
+    table_of_one = table(TEXT, given=[spans(*GIVEN)])
+    alone, both = (
+        Annotator.from_config(config(multi_head_folder, heads)).annotate(table_of_one)["mentions"][0].as_py()
+        for heads in ([everything], [everything, nothing])
+    )
+    assert [mention["types"] for mention in both] == [mention["types"] for mention in alone]
+    assert any(mention["types"] for mention in both)
+
+
+def test_empty_lists_of_no_type_are_no_mentions(multi_head_folder: Path) -> None:
+    """Pyarrow makes list<null> of a column whose lists are all empty."""
+    rows = pa.table({"text": [TEXT], "given": pa.array([[]]), "pairs": pa.array([[]])})
+    job = config(multi_head_folder, [{"head": "types", "spans": "given"}])
+    (row,) = Annotator.from_config(job).annotate(rows).to_pylist()
+    assert row["error"] is None
+    assert row["mentions"] == []

@@ -115,3 +115,10 @@ def test_doubled_and_reserved_names() -> None:
         pa.schema([("id", pa.string()), ("text", pa.string()), ("id", pa.int8())])
     )
     assert "rename" in complaint(pa.schema([("_luke_batch_row", pa.int8())]))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.null()), pa.large_list(pa.null()), pa.null()], ids=str)
+def test_a_column_without_a_value_fits_everything(kind: pa.DataType) -> None:
+    """What pandas and pyarrow make of nulls and empty lists alone."""
+    schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("m", kind)])
+    check_source(schema, _job(mentions_column="m"), "x.parquet")

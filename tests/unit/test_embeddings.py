@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from luke_batch.annotator import Annotator
 from luke_batch.arrays import FloatArray
 from luke_batch.config import JobConfig
-from luke_batch.errors import CheckpointError
+from luke_batch.errors import CheckpointError, ConfigError
+from luke_batch.heads.embeddings import _words_of
 from luke_batch.heads.placed_text import shown
+from luke_batch.heads.sentence_windows import SentenceWindow
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine import Task
 from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
-from tests.checkpoints import HIDDEN, TOKENIZERS, Recipe
+from luke_batch.model.windows import InputBuilder, Tokens
+from tests.checkpoints import HIDDEN, TOKENIZERS, Recipe, with_head
 from tests.references import reference
 
 Folders = Callable[[Recipe], Path]
@@ -189,3 +191,52 @@ def test_placed_tokens_are_those_of_the_text(text: str, data: st.DataObject) -> 
         assert len(characters) == len(tokens.ids)
         assert (characters >= 0).all()
         assert (characters <= len(text)).all()
+
+
+def test_a_word_inside_of_a_token_has_its_vector(checkpoint_folder: Folders) -> None:
+    """Where one token covers two words, the second has the state of that token, too."""
+    window = SentenceWindow(
+        Tokens(
+            np.arange(3, dtype=np.int32),
+            np.empty((0, 2), np.int32),
+            np.array([[0, 4], [4, 5], [6, 9]], np.int32),
+        ),
+        np.empty(0, np.intp),
+    )
+    words = np.array([[0, 2], [2, 4], [4, 5], [6, 9], [9, 11]], np.int32)
+    tokens, places = _words_of(window, words)
+    assert sorted(zip(tokens.tolist(), places.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 2), (2, 3)]
+    (row,) = embed(checkpoint_folder(VARIANTS[1]), ["東京に行く。私は学生です。"], [[]], of="words")
+    assert None not in [word["vector"] for word in row["word_embeddings"]]
+
+
+def test_given_titles_pass_through_ner(checkpoint_folder: Folders) -> None:
+    """The head `ner` labels given mentions, and leaves their titles to the heads after it."""
+    folder = checkpoint_folder(VARIANTS[0])
+    ner = {"head": "ner", "model": str(checkpoint_folder(with_head("ner", VARIANTS[0]))), "spans": "given"}
+    rows = [[{"start": a, "end": b, "title": title} for a, b, title in BOTH]]
+    after = {"head": "embeddings", "model": str(folder), "of": "entities"}
+    config = {"input": {"mentions_column": "given"}, "heads": [ner, after]}
+    table = pa.table({"text": [TEXT], "given": pa.array(rows, pa.list_(MENTION))})
+    (row,) = Annotator.from_config(JobConfig.model_validate(config)).annotate(table).to_pylist()
+    assert [mention["title"] for mention in row["mentions"]] == ["Beyoncé", "Los Angeles"]
+    assert None not in row["entity_embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (
+            [{"head": "ner"}, {"head": "embeddings", "of": "entities"}],
+            "nothing finds them; put a `links` head",
+        ),
+        (
+            [{"head": "ner"}, {"head": "embeddings", "of": "entities"}, {"head": "links"}],
+            "put it after `links`",
+        ),
+    ],
+)
+def test_titles_must_come_from_somewhere(heads: list[dict[str, Any]], message: str) -> None:
+    """A job whose entity vectors would all be null is refused."""
+    with pytest.raises(ConfigError, match=message):
+        JobConfig.model_validate({"heads": heads})

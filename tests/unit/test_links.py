@@ -356,3 +356,44 @@ def test_no_row_of_a_large_vocabulary_is_built(
     assert growth[0] < 96 * 2**20
     assert np.isfinite(logits).all()
     assert logits[:, 0] == pytest.approx(logits[:, 1], abs=1e-5)
+
+
+def test_titles_of_one_entity_are_one_candidate(checkpoint_folder: Folders) -> None:
+    """Repeated, with a language, or in two lists of one mention: the probabilities are those of one."""
+    folder = checkpoint_folder(with_head("links", Recipe(seed=3)))
+    once = [(0, 7, ["Beyoncé", "Los Angeles"])]
+    other = [[(0, 7, ["Beyoncé", "en:Beyoncé", "Beyoncé", "Los Angeles"])]]
+    other += [[(0, 7, ["Beyoncé"]), (0, 7, ["Los Angeles"]), (0, 7, None)]]
+    rows = (
+        Annotator.from_config(job(folder, {})).annotate(given_table([TEXT] * 3, [once, *other])).to_pylist()
+    )
+    (wanted,) = rows[0]["mentions"]
+    assert [row["mentions"] for row in rows[1:]] == [
+        [{**wanted, "title_score": pytest.approx(wanted["title_score"], abs=1e-6)}]
+    ] * 2
+
+
+def test_a_known_title_behind_many_unknown_ones_is_found(checkpoint_folder: Folders, tmp_path: Path) -> None:
+    """Titles that the model lacks take no place among the candidates, however many there are."""
+    names = [*(f"A{n}" for n in range(50)), "Beyoncé", "en:Beyoncé"]
+    counts = [1000] * 50 + [1, 3]
+    table = {"name": ["Beyoncé"] * 52, "title": names, "count": counts, "qid": [*[None] * 51, "Q36153"]}
+    pq.write_table(pa.table(table), tmp_path / "aliases.parquet")
+    config = job(
+        checkpoint_folder(with_head("links", Recipe(seed=3))),
+        {"spans": "alias", "candidates": "aliases", "max_candidates": 1},
+        proposers={"aliases": {"path": str(tmp_path / "aliases.parquet")}},
+    )
+    row = Annotator.from_config(config).annotate(given_table([TEXT], [[]])).to_pylist()[0]
+    (mention,) = row["mentions"]
+    assert (mention["title"], mention["qid"]) == ("en:Beyoncé", "Q36153")
+    assert row["coverage"]["dropped"] == [{"reason": "candidate_without_entity", "count": 50}]
+
+
+def test_a_title_beyond_the_entity_table_is_refused(checkpoint_folder: Folders, tmp_path: Path) -> None:
+    """At planning, where a vocabulary belongs to other weights."""
+    folder = shutil.copytree(checkpoint_folder(with_head("links", Recipe())), tmp_path / "model")
+    vocabulary = json.loads((folder / "entity_vocab.json").read_text())
+    (folder / "entity_vocab.json").write_text(json.dumps(vocabulary | {"Zzz": 9999}))
+    with pytest.raises(CheckpointError, match="gives 'Zzz' the id 9999, but the weights have"):
+        check_models(job(folder, {}))
