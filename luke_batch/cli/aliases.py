@@ -16,45 +16,52 @@ def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a singl
     """Alias tables: which names link to which titles, and how often."""
 
 
+Out = Annotated[str, typer.Argument(metavar="OUT", help="Parquet file to write, or s3://…")]
+Mentions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mentions",
+        metavar="PATH",
+        help="Documents with linked mentions: `text`, and `links` or `mentions` with titles. A Parquet "
+        "file, a folder, a glob or an OUTPUT of `annotate`; may be repeated.",
+    ),
+]
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchors", metavar="PATH", help="Parquet with name, title, count, qid; may be repeated."),
+]
+Redirects = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--redirects", metavar="PATH", help="Parquet with source and target, titles; may be repeated."
+    ),
+]
+Qids = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--qids",
+        metavar="PATH",
+        help="Parquet with title and qid: Wikidata ids, which go before others; may be repeated.",
+    ),
+]
+MinCount = Annotated[
+    int,
+    typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this."),
+]
+TextColumn = Annotated[
+    str, typer.Option("--text-column", metavar="NAME", help="Column with the text of --mentions.")
+]
+
+
 @app.command()
 def build(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Parquet file to write, or s3://…")],
-    mentions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mentions",
-            metavar="PATH",
-            help="Documents with linked mentions: `text`, and `links` or `mentions` with titles. A Parquet "
-            "file, a folder, a glob or an OUTPUT of `annotate`; may be repeated.",
-        ),
-    ] = None,
-    anchors: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--anchors", metavar="PATH", help="Parquet with name, title, count, qid; may be repeated."
-        ),
-    ] = None,
-    redirects: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--redirects", metavar="PATH", help="Parquet with source and target, titles; may be repeated."
-        ),
-    ] = None,
-    qids: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--qids",
-            metavar="PATH",
-            help="Parquet with title and qid: Wikidata ids, which go before others; may be repeated.",
-        ),
-    ] = None,
-    min_count: Annotated[
-        int,
-        typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this."),
-    ] = 1,
-    text_column: Annotated[
-        str, typer.Option("--text-column", metavar="NAME", help="Column with the text of --mentions.")
-    ] = "text",
+    out: Out,
+    mentions: Mentions = None,
+    anchors: Anchors = None,
+    redirects: Redirects = None,
+    qids: Qids = None,
+    min_count: MinCount = 1,
+    text_column: TextColumn = "text",
     json: Json = False,
 ) -> None:
     """Count links into an alias table.

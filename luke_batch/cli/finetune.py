@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luke_batch.cli.options import Address, Json, Quiet
+from luke_batch.cli.options import Address, Json, Quiet, Shared
 
 if TYPE_CHECKING:
     from luke_batch.distributed.finetune import Finetuned
@@ -20,102 +20,122 @@ class Head(StrEnum):
     RELATIONS = "relations"
 
 
+Train = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRAIN", help="Parquet file, folder or glob with text, entities[, relations], or s3://…"
+    ),
+]
+Output = Annotated[str, typer.Argument(metavar="OUTPUT_MODEL", help="Folder of the model.")]
+Heads = Annotated[list[Head], typer.Option("--head", help="Head to train; may be repeated.")]
+Dev = Annotated[
+    str | None,
+    typer.Option("--dev", metavar="DEV", help="As TRAIN: chooses the best state and calibrates the scores."),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="MODEL",
+        help="`embedded` (default), a folder, hub id or s3:// folder: LUKE, mLUKE, RoBERTa, XLM-R.",
+    ),
+]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the data (default 3).")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps, instead of epochs.")]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option("--batch-tokens", help="Padded positions of a worker's batch (default 1024)."),
+]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", help="Of the encoder (default by its size).")
+]
+HeadLearningRate = Annotated[
+    float | None, typer.Option("--head-learning-rate", help="Of the heads (default ten times that).")
+]
+WarmUp = Annotated[
+    float | None, typer.Option("--warm-up", help="Share of the steps in which rates rise (default 0.06).")
+]
+WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Default 0.01.")]
+Dropout = Annotated[float | None, typer.Option("--dropout", help="Before the heads (default 0.1).")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Default 0.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes that train together (default 1).")]
+NumCpus = Annotated[float, typer.Option("--num-cpus", min=0, help="CPUs of each worker.")]
+NumGpus = Annotated[float, typer.Option("--num-gpus", min=0, help="GPUs of each worker.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", metavar="auto|float32|bfloat16", help="Of the products.")
+]
+GradientCheckpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more work.")
+]
+FreezeWords = Annotated[bool, typer.Option("--freeze-words", help="Leave the word embeddings as they are.")]
+MultiLabel = Annotated[
+    str | None,
+    typer.Option("--multi-label", metavar="auto|yes|no", help="Several types or relations at once."),
+]
+ClassWeights = Annotated[
+    str | None, typer.Option("--class-weights", metavar="none|balanced", help="Rare labels count more.")
+]
+Negatives = Annotated[
+    int | None, typer.Option("--negatives", help="Spans without label of a sentence (default 26).")
+]
+Unrelated = Annotated[
+    str | None,
+    typer.Option("--unrelated", metavar="auto|all|given", help="Which pairs have no relation."),
+]
+UnrelatedWeight = Annotated[
+    float | None,
+    typer.Option("--unrelated-weight", help="How often such a pair is shown (default 0.5)."),
+]
+MaxWords = Annotated[
+    int | None, typer.Option("--max-words", help="Longest mention (default: 99% of those in TRAIN).")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="Longer examples are left out (default 256).")
+]
+PrecisionFloor = Annotated[
+    float | None,
+    typer.Option("--precision-floor", help="Least precision of the threshold of several labels."),
+]
+Evaluations = Annotated[
+    int | None, typer.Option("--evaluations", help="How often dev is scored (default 10).")
+]
+CheckpointSeconds = Annotated[
+    float | None, typer.Option("--checkpoint-seconds", help="Between two checkpoints (default 300).")
+]
+
+
 def finetune(
-    train: Annotated[
-        str,
-        typer.Argument(
-            metavar="TRAIN", help="Parquet file, folder or glob with text, entities[, relations], or s3://…"
-        ),
-    ],
-    output: Annotated[str, typer.Argument(metavar="OUTPUT_MODEL", help="Folder of the model.")],
-    heads: Annotated[list[Head], typer.Option("--head", help="Head to train; may be repeated.")],
-    dev: Annotated[
-        str | None,
-        typer.Option(
-            "--dev", metavar="DEV", help="As TRAIN: chooses the best state and calibrates the scores."
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            metavar="MODEL",
-            help="`embedded` (default), a folder, hub id or s3:// folder: LUKE, mLUKE, RoBERTa, XLM-R.",
-        ),
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option("--epochs", help="Passes over the data (default 3).")
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps, instead of epochs.")] = None,
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option("--batch-tokens", help="Padded positions of a worker's batch (default 1024)."),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Of the encoder (default by its size).")
-    ] = None,
-    head_learning_rate: Annotated[
-        float | None, typer.Option("--head-learning-rate", help="Of the heads (default ten times that).")
-    ] = None,
-    warm_up: Annotated[
-        float | None, typer.Option("--warm-up", help="Share of the steps in which rates rise (default 0.06).")
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Default 0.01.")] = None,
-    dropout: Annotated[
-        float | None, typer.Option("--dropout", help="Before the heads (default 0.1).")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Default 0.")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that train together (default 1).")
-    ] = None,
-    num_cpus: Annotated[float, typer.Option("--num-cpus", min=0, help="CPUs of each worker.")] = 1,
-    num_gpus: Annotated[float, typer.Option("--num-gpus", min=0, help="GPUs of each worker.")] = 0,
-    precision: Annotated[
-        str | None, typer.Option("--precision", metavar="auto|float32|bfloat16", help="Of the products.")
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more work.")
-    ] = False,
-    freeze_words: Annotated[
-        bool, typer.Option("--freeze-words", help="Leave the word embeddings as they are.")
-    ] = False,
-    multi_label: Annotated[
-        str | None,
-        typer.Option("--multi-label", metavar="auto|yes|no", help="Several types or relations at once."),
-    ] = None,
-    class_weights: Annotated[
-        str | None, typer.Option("--class-weights", metavar="none|balanced", help="Rare labels count more.")
-    ] = None,
-    negatives: Annotated[
-        int | None, typer.Option("--negatives", help="Spans without label of a sentence (default 26).")
-    ] = None,
-    unrelated: Annotated[
-        str | None,
-        typer.Option("--unrelated", metavar="auto|all|given", help="Which pairs have no relation."),
-    ] = None,
-    unrelated_weight: Annotated[
-        float | None,
-        typer.Option("--unrelated-weight", help="How often such a pair is shown (default 0.5)."),
-    ] = None,
-    max_words: Annotated[
-        int | None, typer.Option("--max-words", help="Longest mention (default: 99% of those in TRAIN).")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="Longer examples are left out (default 256).")
-    ] = None,
-    precision_floor: Annotated[
-        float | None,
-        typer.Option("--precision-floor", help="Least precision of the threshold of several labels."),
-    ] = None,
-    evaluations: Annotated[
-        int | None, typer.Option("--evaluations", help="How often dev is scored (default 10).")
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float | None, typer.Option("--checkpoint-seconds", help="Between two checkpoints (default 300).")
-    ] = None,
-    shared: Annotated[
-        bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")
-    ] = False,
+    train: Train,
+    output: Output,
+    heads: Heads,
+    dev: Dev = None,
+    base: Base = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_tokens: BatchTokens = None,
+    learning_rate: LearningRate = None,
+    head_learning_rate: HeadLearningRate = None,
+    warm_up: WarmUp = None,
+    weight_decay: WeightDecay = None,
+    dropout: Dropout = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    num_cpus: NumCpus = 1,
+    num_gpus: NumGpus = 0,
+    precision: Precision = None,
+    gradient_checkpointing: GradientCheckpointing = False,
+    freeze_words: FreezeWords = False,
+    multi_label: MultiLabel = None,
+    class_weights: ClassWeights = None,
+    negatives: Negatives = None,
+    unrelated: Unrelated = None,
+    unrelated_weight: UnrelatedWeight = None,
+    max_words: MaxWords = None,
+    max_tokens: MaxTokens = None,
+    precision_floor: PrecisionFloor = None,
+    evaluations: Evaluations = None,
+    checkpoint_seconds: CheckpointSeconds = None,
+    shared: Shared = False,
     address: Address = None,
     quiet: Quiet = False,
     json: Json = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luke_batch.cli.options import Address, Json, Quiet
+from luke_batch.cli.options import Address, Json, Quiet, Shared
 
 if TYPE_CHECKING:
     from luke_batch.index.build import Built
@@ -20,75 +20,84 @@ Index = Annotated[str, typer.Argument(metavar="INDEX", help="Folder of the index
 _NONE = "none"
 
 
+AnnotatedOption = Annotated[
+    list[str],
+    typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, local or s3://…; one or several."),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="mention_embeddings|entity_embeddings",
+        help="Column with the vectors (default mention_embeddings).",
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="qid|title|surface",
+        help="What names an entity, first choice first; may be repeated (default all three).",
+    ),
+]
+Case = Annotated[str | None, typer.Option("--case", metavar="fold|keep", help="Of surfaces (default fold).")]
+Normalise = Annotated[
+    bool | None,
+    typer.Option("--normalise/--no-normalise", help="Scale mention vectors to length 1 first."),
+]
+IdColumn = Annotated[
+    str | None, typer.Option("--id-column", metavar="NAME", help="Names a document (default id).")
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", metavar="NAME", help="Text of a document (default text).")
+]
+LangColumn = Annotated[
+    str | None,
+    typer.Option("--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`."),
+]
+Contexts = Annotated[int | None, typer.Option("--contexts", help="Sample contexts of an entity (default 3).")]
+Kind = Annotated[
+    str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."
+    ),
+]
+Partitions = Annotated[
+    int | None, typer.Option("--partitions", help="Cells of the vector index (default by its size).")
+]
+Probes = Annotated[
+    int | None, typer.Option("--probes", help="Cells that a query looks into (default 16 or more).")
+]
+RecallFloor = Annotated[
+    float | None, typer.Option("--recall-floor", help="Warn where recall@10 is below (default 0.9).")
+]
+RecallSample = Annotated[
+    int | None, typer.Option("--recall-sample", help="Entities it is measured on (default 100; 0: none).")
+]
+
+
 @app.command("build")
 def build(
-    annotated: Annotated[
-        list[str],
-        typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, local or s3://…; one or several."),
-    ],
+    annotated: AnnotatedOption,
     index: Index,
-    column: Annotated[
-        str | None,
-        typer.Option(
-            "--column",
-            metavar="mention_embeddings|entity_embeddings",
-            help="Column with the vectors (default mention_embeddings).",
-        ),
-    ] = None,
-    keys: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key",
-            metavar="qid|title|surface",
-            help="What names an entity, first choice first; may be repeated (default all three).",
-        ),
-    ] = None,
-    case: Annotated[
-        str | None, typer.Option("--case", metavar="fold|keep", help="Of surfaces (default fold).")
-    ] = None,
-    normalise: Annotated[
-        bool | None,
-        typer.Option("--normalise/--no-normalise", help="Scale mention vectors to length 1 first."),
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id-column", metavar="NAME", help="Names a document (default id).")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="Text of a document (default text).")
-    ] = None,
-    lang_column: Annotated[
-        str | None,
-        typer.Option(
-            "--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`."
-        ),
-    ] = None,
-    contexts: Annotated[
-        int | None, typer.Option("--contexts", help="Sample contexts of an entity (default 3).")
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(
-            "--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."
-        ),
-    ] = None,
-    partitions: Annotated[
-        int | None, typer.Option("--partitions", help="Cells of the vector index (default by its size).")
-    ] = None,
-    probes: Annotated[
-        int | None, typer.Option("--probes", help="Cells that a query looks into (default 16 or more).")
-    ] = None,
-    recall_floor: Annotated[
-        float | None, typer.Option("--recall-floor", help="Warn where recall@10 is below (default 0.9).")
-    ] = None,
-    recall_sample: Annotated[
-        int | None, typer.Option("--recall-sample", help="Entities it is measured on (default 100; 0: none).")
-    ] = None,
-    shared: Annotated[
-        bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")
-    ] = False,
+    column: Column = None,
+    keys: Keys = None,
+    case: Case = None,
+    normalise: Normalise = None,
+    id_column: IdColumn = None,
+    text_column: TextColumn = None,
+    lang_column: LangColumn = None,
+    contexts: Contexts = None,
+    kind: Kind = None,
+    variant: Variant = None,
+    partitions: Partitions = None,
+    probes: Probes = None,
+    recall_floor: RecallFloor = None,
+    recall_sample: RecallSample = None,
+    shared: Shared = False,
     address: Address = None,
     quiet: Quiet = False,
     json: Json = False,

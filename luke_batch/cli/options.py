@@ -36,3 +36,6 @@ Address = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Shared = Annotated[
+    bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")
+]

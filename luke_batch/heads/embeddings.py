@@ -88,12 +88,11 @@ class EmbeddingsHead:
         """(mentions, dimension) last states of the `entities` at `spans`; NaN for every other mention."""
         windows: list[Window] = []
         embedded: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
-        limit = self._builder.tokenizer.max_mention_length
         for frame in self._frames(document, spans):
             lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
             usable = np.flatnonzero(lengths > 0)
-            if self._config.joint:
-                document.coverage.drop("clipped_mention", int((lengths > limit).sum()))
+            if self._config.joint:  # alone they are counted where they are framed
+                document.coverage.drop("clipped_mention", self._clipped(frame.tokens))
             for part in chunks(len(usable)):
                 which = frame.which[usable[part]]
                 tokens = Tokens(frame.tokens.ids, frame.tokens.spans[usable[part]])
@@ -129,6 +128,8 @@ class EmbeddingsHead:
         parts = sentence_windows(document, spans, self._builder, placed=by_word)
         read = sum(len(part.entities) for part in parts)
         document.coverage.drop("entity_across_windows", len(spans) - read)
+        if not {"mentions", "entities"} & set(self._config.of):  # their passes count it otherwise
+            document.coverage.drop("clipped_mention", sum(self._clipped(part.tokens) for part in parts))
         text = _Mean(1, self._dimension)
         words = _Mean(len(document.words) if by_word else 0, self._dimension)
 
@@ -151,6 +152,11 @@ class EmbeddingsHead:
         if by_word:
             document.word_vectors = self._finished(words.vectors())
             document.coverage.drop("word_without_vector", int(np.isnan(document.word_vectors[:, 0]).sum()))
+
+    def _clipped(self, tokens: Tokens) -> int:
+        """How many entities are longer than what counts for their positions."""
+        lengths = tokens.spans[:, 1] - tokens.spans[:, 0]
+        return int((lengths > self._builder.tokenizer.max_mention_length).sum())
 
     def _finished(self, vectors: FloatArray) -> FloatArray:
         """(n, dimension) as they are written: of length 1 where that is asked for."""

@@ -9,12 +9,12 @@ import pytest
 import luke_batch
 from luke_batch import Annotator, cli
 from luke_batch.settings import load_config
-from tests.doc_blocks import commands, run_python, write_files
+from tests.documentation import commands, run_python, write_files
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-@pytest.mark.parametrize("page", ["examples.md"])
+@pytest.mark.parametrize("page", ["docs/examples.md"])
 def test_commands_give_what_python_gives(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command ends with 0, and its OUTPUT holds the annotations of its configuration."""
     monkeypatch.chdir(tmp_path)

@@ -240,3 +240,12 @@ def test_titles_must_come_from_somewhere(heads: list[dict[str, Any]], message: s
     """A job whose entity vectors would all be null is refused."""
     with pytest.raises(ConfigError, match=message):
         JobConfig.model_validate({"heads": heads})
+
+
+@pytest.mark.parametrize("of", ["mentions", "entities", "text", ["mentions", "entities", "text"]])
+def test_a_long_mention_is_counted_once(folder: Path, of: object) -> None:
+    """Beyond 30 tokens it does not count for its position, whichever vectors are asked for."""
+    name = "Beyoncé" * 60
+    settings = {"of": of, "with_entities": True}
+    (row,) = embed(folder, [f"{name} left."], [[(0, len(name), "Beyoncé")]], **settings)
+    assert row["coverage"]["dropped"] == [{"reason": "clipped_mention", "count": 1}]

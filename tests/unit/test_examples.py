@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from luke_batch.settings import load_config
-from tests.doc_blocks import commands, run_python, write_files
+from tests.documentation import commands, run_python, write_files
 
 
-@pytest.mark.parametrize("page", ["examples.md", "links.md"])
+@pytest.mark.parametrize("page", ["docs/examples.md", "docs/links.md"])
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after another, in an empty folder; their own assertions hold."""
     monkeypatch.chdir(tmp_path)
     run_python(page)
 
 
-@pytest.mark.parametrize("page", ["examples.md", "links.md"])
+@pytest.mark.parametrize("page", ["docs/examples.md", "docs/links.md"])
 def test_configurations_are_valid(page: str, tmp_path: Path) -> None:
     """Of every file that a page shows; commands name no other."""
     write_files(page, tmp_path)
