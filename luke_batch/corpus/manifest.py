@@ -92,12 +92,6 @@ def write_manifest(output: Storage, manifest: RunManifest) -> None:
 
 
 def read_manifests(output: Storage) -> list[RunManifest]:
-    """All runs of OUTPUT, oldest first."""
-    files = output.list(".json", under=RUNS)
-    return [RunManifest(**json.loads(output.read_bytes(file.path))) for file in files]
-
-
-def read_known_manifests(output: Storage) -> list[RunManifest]:
     """All runs of OUTPUT that can be read, oldest first; those of other versions are passed over."""
     found = (_read(output, file.path) for file in output.list(".json", under=RUNS))
     return [manifest for manifest in found if manifest is not None]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.corpus.committed import CommittedFile, list_output
 from luke_batch.corpus.footers import inspect
-from luke_batch.corpus.manifest import RunManifest, read_known_manifests
+from luke_batch.corpus.manifest import RunManifest, read_manifests
 from luke_batch.corpus.sources import source_at
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import FragmentError, InputError, LukeBatchError, OutputError
@@ -65,7 +65,7 @@ def explain(output: Storage, wanted: str) -> list[Explanation]:
     """
     try:
         listed = list_output(output)
-        manifests = {run.run_id: run for run in read_known_manifests(output)}
+        manifests = {run.run_id: run for run in read_manifests(output)}
     except OSError as error:
         raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
     if not listed.data.committed and not listed.letters:

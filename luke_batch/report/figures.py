@@ -12,7 +12,7 @@ from luke_batch.corpus.committed import list_data, list_dead_letters
 from luke_batch.corpus.drift import Drift
 from luke_batch.corpus.generations import shown
 from luke_batch.corpus.layout import RUNS
-from luke_batch.corpus.manifest import RunManifest, read_known_manifests, without_secrets
+from luke_batch.corpus.manifest import RunManifest, read_manifests, without_secrets
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import FragmentError, InputError, OutputError
@@ -88,7 +88,7 @@ def collect(output: Storage, run_id: str | None = None, *, samples: bool = True)
     """
     notes: list[str] = []
     try:
-        manifests = read_known_manifests(output)
+        manifests = read_manifests(output)
         unreadable = len(output.list(".json", under=RUNS)) - len(manifests)
         if unreadable > 0:
             notes.append(f"Manifests of {unreadable:,} runs cannot be read: damaged, or of another version.")

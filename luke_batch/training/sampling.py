@@ -197,7 +197,7 @@ class PassSource:
         numbers = order[part * self._pool : (part + 1) * self._pool].tolist()
         examples = [self.task.at(number, rng, self._share) for number in numbers]
         batches = cut_into_batches([item for item in examples if item is not None], self._tokens)
-        rng.shuffle(batches)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
+        rng.shuffle(batches)
         return iter(batches)
 
     def state(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class BatchSource:
             message = f"{self.task.name}: no row of the training data can be used"
             raise ValueError(message)
         batches = cut_into_batches(found, self._tokens)
-        self._rng.shuffle(batches)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
+        self._rng.shuffle(batches)
         self._batches = iter(batches)
 
     def state(self) -> dict[str, Any]:
