@@ -54,13 +54,14 @@ def windows_of_corpus(documents: int) -> dict[Task, list[Window]]:
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
     checkpoint = resolve("embedded")
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
-    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, TASKS, "cpu"))
+    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, (Task.BOUNDS, *TASKS), "cpu"))
     found: dict[Task, list[Window]] = {}
     for job in (config, everything):
         recorder.seen.clear()
         texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
         for number in model_stages(job)[0].heads:
             run_head(build_head(job, number, checkpoint, builder), texts, recorder)
+        assert not any(text.failure for text in texts)
         found |= recorder.seen
     return found
 

@@ -10,6 +10,13 @@ from transformers import LukeConfig, LukeModel
 
 from luke_batch.model.checkpoint import Checkpoint, resolve
 
+_SHARED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "entity_vocab.json",
+    "luke_batch.json",
+    "span_scorer.safetensors",
+)
 BASE_SIZE = {
     "hidden_size": 768,
     "entity_emb_size": 256,
@@ -22,7 +29,7 @@ BASE_SIZE = {
 def base_sized(folder: Path) -> Checkpoint:
     """Write a checkpoint with the tokenizer and the labels of the embedded model and random weights."""
     embedded = resolve("embedded").folder
-    for name in ("tokenizer.json", "tokenizer_config.json", "entity_vocab.json", "luke_batch.json"):
+    for name in _SHARED:
         shutil.copy(embedded / name, folder)
     settings = json.loads((embedded / "config.json").read_text(encoding="utf-8")) | BASE_SIZE
     (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -6,8 +6,6 @@ difference of prefix sums over the position table. The last layer computes the r
 and values are those of all rows.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,12 +14,11 @@ from torch.nn import functional
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.linear import LayerNorm, Linear
-from luke_batch.model.packed_attention import Asking, PackedAttention
+from luke_batch.model.packed_attention import Asking, PackedAttention, State
+from luke_batch.model.packed_linear import PackedLinear
 from luke_batch.model.packing import Indices, PackedWindows
 from luke_batch.model.parameters import entity_aware, norm_epsilon
 from luke_batch.model.weights import Table, encoder_tables, layer_state
-
-State = Mapping[str, Tensor]
 
 
 class PackedEncoder:
@@ -121,7 +118,7 @@ class _Layer:
             state, f"{name}.attention.self", heads, entity_aware(checkpoint), device, dtype
         )
         self._context, self._inner, self._outer = (
-            Linear.read(state, f"{name}.{part}.dense").to(device, dtype)
+            PackedLinear(Linear.read(state, f"{name}.{part}.dense"), device, dtype)
             for part in ("attention.output", "intermediate", "output")
         )
         self._context_norm, self._outer_norm = (
