@@ -22,7 +22,7 @@ from luke_batch.heads.build import build_head, check_head, require_head, tasks_o
 from luke_batch.heads.run import run_head
 from luke_batch.model.checkpoint import Checkpoint, resolve, resolve_model
 from luke_batch.model.device import pick_device
-from luke_batch.model.engine import load_engine
+from luke_batch.model.engine import LoadEngine, load_engine
 from luke_batch.model.fit import check_fit
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder
@@ -112,7 +112,9 @@ def vector_type(config: JobConfig) -> pa.DataType | None:
 class ModelStage:
     """One loaded checkpoint with its heads; CheckpointError where it is not the one that was pinned."""
 
-    def __init__(self, config: JobConfig, spec: StageSpec, device: str) -> None:
+    def __init__(
+        self, config: JobConfig, spec: StageSpec, device: str, load: LoadEngine = load_engine
+    ) -> None:
         checkpoint = resolve_model(spec.model)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
         # Word positions count from pad + 1.
@@ -120,7 +122,7 @@ class ModelStage:
         builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
         tasks = {task for number in spec.heads for task in tasks_of(config.heads[number], checkpoint)}
         self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
-        self._engine = load_engine(spec.model, checkpoint, tasks, device)
+        self._engine = load(spec.model, checkpoint, tasks, device)
         self._text_column = config.input.text_column
         self._columns = output_columns(config)
         numbers = {f"heads.{number}" for number in spec.heads}

@@ -31,7 +31,7 @@ class RunManifest:
     output: str
     fingerprint: str
     config: dict[str, Any]
-    """As given, without secrets."""
+    """As given but for `precision: auto`, which is decided here; without secrets."""
     planned: dict[str, dict[str, int]]
     """State -> files, fragments, rows, bytes."""
     outcome: dict[str, Any] | None = None
@@ -42,7 +42,7 @@ class RunManifest:
     models: dict[str, dict[str, str | None]] = field(
         default_factory=lambda: dict[str, dict[str, str | None]]()
     )
-    """Path of each checkpoint -> `weights`, its content hash, and `revision`, the hub's commit."""
+    """Path of each checkpoint -> `weights`, its content hash, `revision`, the hub's commit, `precision`."""
     renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     """Source columns that bore a name we write: old name -> new name."""
     figures: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())

@@ -20,6 +20,7 @@ from luke_batch.corpus.sample import Census, SampleSize, count, draw
 from luke_batch.distributed.local_node import this_node
 from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.measurement import Measurement, measure
+from luke_batch.distributed.precision import resolve_precision
 from luke_batch.distributed.resources import Demand, Node, plan_pools
 from luke_batch.distributed.stage_names import TEXT_STAGE, named
 from luke_batch.errors import InputError
@@ -91,6 +92,7 @@ def estimate(
     restriction = Restriction.parse(where)
     check_absolute(input, input, config, os.environ)
     check_models(config)
+    config = resolve_precision(input, None, config, {}, restriction).config
     census = count(input, config, restriction)
     if not census.documents:
         raise InputError(f"INPUT {input} has no documents to take a sample of")

@@ -1,5 +1,5 @@
-"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Neither torch nor
-Ray is loaded.
+"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Ray is not
+loaded, and torch only where a precision has to be tried.
 """
 
 import os
@@ -17,6 +17,7 @@ from luke_batch.corpus.sample import count as count_documents
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import check_absolute
+from luke_batch.distributed.precision import resolve_precision
 from luke_batch.errors import ConfigError, OutputError
 from luke_batch.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.model.checkpoint import Checkpoint
@@ -29,6 +30,10 @@ class Prepared:
     """A job that may run."""
 
     plan: Plan
+    config: JobConfig
+    """Without `precision: auto`."""
+    agreements: Mapping[str, str]
+    """What was tried for it, by the paths of checkpoints."""
     checkpoints: Mapping[str, Checkpoint]
     """By their paths in the configuration."""
 
@@ -75,12 +80,14 @@ def examine(
     with problems.noted():
         gazetteer = _table_facts(config)
         found = check_models(config)
-        computed = fingerprint(config, {**gazetteer, **_weights(found)})
-        _check_same_fingerprint(computed, same_as)
         if storage is not None and not problems:
-            plan = make_plan(input, storage, config, computed, restriction)
+            facts = {**gazetteer, **_weights(found)}
+            resolved = resolve_precision(input, storage, config, facts, restriction)
+            computed = fingerprint(resolved.config, facts)
+            _check_same_fingerprint(computed, same_as)
+            plan = make_plan(input, storage, resolved.config, computed, restriction)
             _check_same_corpus(input, plan)
-            return Prepared(plan, found)
+            return Prepared(plan, resolved.config, resolved.agreements, found)
     if found is None:
         with problems.noted():  # where the names table was the reason
             check_models(config)

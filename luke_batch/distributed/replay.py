@@ -1,6 +1,7 @@
 """The dead letters of OUTPUT, run again: with the INPUT and the settings of its last finished run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from luke_batch.config import JobConfig
@@ -53,7 +54,7 @@ def replay(
         def judge(run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
             return judge_replay(found, run_id, listed)
 
-        return carry_out(Prepared(found.plan, prepared.checkpoints), start, lease, judge, found.notes)
+        return carry_out(replace(prepared, plan=found.plan), start, lease, judge, found.notes)
 
 
 def _last_run(storage: Storage) -> RunManifest:

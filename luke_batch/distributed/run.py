@@ -7,14 +7,14 @@ starts nor imports Ray.
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
 
-from luke_batch.annotator import pinned
+from luke_batch.annotator import model_stages, pinned
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
@@ -36,7 +36,6 @@ from luke_batch.distributed.preflight import check_broken, check_cluster, check_
 from luke_batch.distributed.tally import Tally
 from luke_batch.distributed.tasks import Job
 from luke_batch.errors import IncompleteError
-from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.preparation import Preparation
 from luke_batch.problems import Problems
 from luke_batch.text.aliases import load_aliases
@@ -176,7 +175,7 @@ def carry_out(
         prepared: the plan. start, notes: for the report. lease: entered; it is taken once there is something
         to write. judge: see there.
     """
-    plan, config = prepared.plan, start.config
+    plan, config = prepared.plan, prepared.config
     planned = time.monotonic()
     expected = forecast(plan) if plan.items and start.command == "annotate" else None
     manifest = _manifest(start, prepared)
@@ -208,7 +207,7 @@ def carry_out(
                 "finish": time.monotonic() - worked,
             }
             measured = drift.figures() if drift is not None and _has_own_drift(manifest, tally) else None
-            figures = {**tally.figures(), "drift": measured}
+            figures = {**tally.figures(), "drift": measured, "agreements": dict(prepared.agreements)}
             manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
                 manifest = replace(manifest, forecast=compared.figures())
@@ -230,10 +229,10 @@ def _reachable(output: Storage) -> Generator[None]:
 
 
 def _manifest(start: Start, prepared: Prepared) -> RunManifest:
-    settings = start.config.model_dump(mode="json")
+    settings = prepared.config.model_dump(mode="json")
     manifest = RunManifest.start(start.run_id, start.input, prepared.plan, settings, start.now)
     versions = {name: version(name) for name in _LIBRARIES}
-    models = _provenance(prepared.checkpoints)
+    models = _provenance(prepared)
     return replace(manifest, command=start.command, models=models, versions=versions)
 
 
@@ -333,9 +332,14 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease)
     )
 
 
-def _provenance(found: Mapping[str, Checkpoint]) -> dict[str, dict[str, str | None]]:
-    """What the manifest and every output file say of each checkpoint: content hash and commit."""
+def _provenance(prepared: Prepared) -> dict[str, dict[str, str | None]]:
+    """What the manifest and every output file say of each checkpoint: content hash, commit, precision."""
+    precisions = {spec.model.path: spec.model.precision for spec in model_stages(prepared.config)}
     return {
-        path: {"weights": checkpoint.weights_hash, "revision": checkpoint.revision}
-        for path, checkpoint in found.items()
+        path: {
+            "weights": checkpoint.weights_hash,
+            "revision": checkpoint.revision,
+            "precision": precisions[path],
+        }
+        for path, checkpoint in prepared.checkpoints.items()
     }

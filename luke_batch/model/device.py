@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from luke_batch.config import ModelConfig, Precision
 from luke_batch.errors import ResourceError
 
 _CPU_FACTS = Path("/proc/cpuinfo")
@@ -13,6 +14,23 @@ _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16; without them it is slower than float32."""
     return _CPU_FACTS.exists() and not _BFLOAT16_FLAGS.isdisjoint(_CPU_FACTS.read_text().split())
+
+
+def faster_precision(model: ModelConfig) -> Precision | None:
+    """The one that is faster than float32 where `model` will run, as far as this machine tells; None: none.
+
+    A GPU that is not in this machine cannot be tried from here.
+    """
+    if model.engine != "fast":
+        return None
+    if model.device == "cpu" or not (model.num_gpus or model.device == "cuda"):
+        return "bfloat16" if multiplies_bfloat16() else None
+    # Here, not above: as below.
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
 def pick_device(setting: Literal["auto", "cpu", "cuda"], gpu_assigned: bool) -> str:

@@ -1,6 +1,6 @@
 """The seam between heads and forward passes: what every engine takes and gives. Imports no torch."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -58,20 +58,26 @@ class Engine(Protocol):
         ...
 
 
+LoadEngine = Callable[[ModelConfig, Checkpoint, Collection[Task], str], Engine]
+"""`load_engine`, or what stands for it."""
+
+
 def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str) -> Engine:
     """Load `checkpoint` for `tasks` on `device` ("cpu", "cuda"; see `pick_device`).
 
+    `precision: auto` that nothing has decided is float32.
     Raises CheckpointError where the checkpoint has no head for a task or its weights cannot be used.
     """
     for task in tasks:
         checkpoint.require(task.head)
+    precision = "float32" if config.precision == "auto" else config.precision
     # Here, not above: a plan that finds nothing to do must not pay for torch.
     match config.engine:
         case "fast":
             from luke_batch.model.fast_engine import FastEngine
 
-            return FastEngine(checkpoint, tasks, device, config.max_tokens, config.precision)
+            return FastEngine(checkpoint, tasks, device, config.max_tokens, precision)
         case "transformers":
             from luke_batch.model.transformers_engine import TransformersEngine
 
-            return TransformersEngine(checkpoint, tasks, device, config.max_tokens, config.precision)
+            return TransformersEngine(checkpoint, tasks, device, config.max_tokens, precision)

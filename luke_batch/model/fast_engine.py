@@ -22,7 +22,7 @@ from luke_batch.model.packing import Indices, PackedWindows, pack
 from luke_batch.model.weights import head_state, pooler_state
 from luke_batch.model.windows import Window
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class FastEngine(BatchedEngine):

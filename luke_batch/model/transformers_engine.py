@@ -63,7 +63,7 @@ class TransformersEngine(BatchedEngine):
         config = LukeConfig.from_dict(dict(checkpoint.config))
         encoder = _encoder(config, checkpoint, pooled=any(task.head in POOLED for task in tasks))
         super().__init__(checkpoint, tasks, device, max_tokens)
-        self._bfloat16 = precision == "bfloat16"
+        self._half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
         self._encoder: Any = encoder.to(device).eval()
         self._heads: dict[Task, Any] = {
             task: _head(task, config, checkpoint, encoder).to(device).eval()
@@ -88,7 +88,7 @@ class TransformersEngine(BatchedEngine):
         if task in ENTITY_TASKS and not any(counts):
             return [self._no_entities(task, window) for window in windows]
         inputs = self._inputs(task, batch)
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
+        with torch.autocast(self._device, self._half, enabled=self._half is not None):
             outputs = self._heads.get(task, self._encoder)(**inputs)
         if task is Task.LINKS:
             return self._entity_head(_rows(outputs.entity_last_hidden_state, counts), windows)

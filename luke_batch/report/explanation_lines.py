@@ -22,7 +22,8 @@ def lines(found: Explanation) -> Iterator[tuple[str, str]]:
     yield "fingerprint", found.fingerprint
     for path, model in found.models.items():
         revision = f", revision {model['revision']}" if model.get("revision") else ""
-        yield "model", f"{path}{revision}, weights {model.get('weights')}"
+        precision = f", {model['precision']}" if model.get("precision") else ""
+        yield "model", f"{path}{revision}{precision}, weights {model.get('weights')}"
     for run in found.runs:
         if "started" in run:
             yield "run", f"{run['run_id']} ({run['command']}), {run['started']} to {run['finished']}"

@@ -43,7 +43,8 @@ def _facts(figures: Figures) -> Iterator[tuple[str, str]]:
     yield "fingerprint", run.fingerprint
     for path, model in run.models.items():
         revision = f", revision {model['revision']}" if model.get("revision") else ""
-        yield "model", f"{path}{revision}, weights {model.get('weights')}"
+        precision = f", {model['precision']}" if model.get("precision") else ""
+        yield "model", f"{path}{revision}{precision}, weights {model.get('weights')}"
     yield "versions", ", ".join(f"{name} {number}" for name, number in run.versions.items())
     yield "documents", f"{figures.committed:,} committed by this run"
     outcome = wording.outcome(run)

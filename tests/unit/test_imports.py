@@ -35,6 +35,7 @@ _ALLOWED: dict[str, set[str]] = {
     "corpus": {"columns", "document", "fingerprint"},
     "preparation": {"columns", "corpus", "document", "text"},
     "annotator": {"columns", "corpus", "document", "heads", "model", "preparation", "text"},
+    "agreement": {"model"},
     "isolation": {"annotator", "columns", "document", "model", "preparation"},
     "published": {"model", "yaml_text"},
     "report": {"corpus", "document"},
@@ -44,6 +45,7 @@ _ALLOWED: dict[str, set[str]] = {
     "index": {"annotator", "corpus"},
     "training": {"corpus", "document", "evaluation", "heads", "model", "text"},
     "distributed": {
+        "agreement",
         "annotator",
         "columns",
         "corpus",

@@ -1,0 +1,185 @@
+"""What `precision: auto` stands for in a job. Loads torch where it has to be tried, and Ray never.
+
+A faster precision is tried beside float32 on documents of INPUT, in this process: `auto` is the faster one
+where both give the same labels, and float32 otherwise. A small corpus is not worth the trial. What an earlier
+run of OUTPUT had decided stays decided: a night tries nothing, and its fingerprint is the one of last night.
+"""
+
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import pyarrow as pa
+
+from luke_batch.agreement import ComparedEngine, Tally
+from luke_batch.annotator import ModelStage, StageSpec, model_stages
+from luke_batch.columns import output_columns
+from luke_batch.config import JobConfig, ModelConfig, Precision
+from luke_batch.corpus.fragments import pack
+from luke_batch.corpus.manifest import latest_manifest
+from luke_batch.corpus.read import read_item
+from luke_batch.corpus.restriction import Restriction
+from luke_batch.corpus.sample import Census, count, draw
+from luke_batch.corpus.storage import Storage
+from luke_batch.document.source import rename_collisions, source_column
+from luke_batch.document.texts import texts_of
+from luke_batch.fingerprint import fingerprint
+from luke_batch.model.checkpoint import Checkpoint
+from luke_batch.model.device import faster_precision, pick_device
+from luke_batch.model.engine import Engine, Task, load_engine
+from luke_batch.preparation import Preparation
+
+_LEAST_BYTES = 2**19
+"""Of a corpus, uncompressed, below which nothing is tried."""
+_DOCUMENTS = 512
+"""That are tried at most."""
+_LABELS = 400
+"""Of every task, after which no further documents are tried."""
+_SECONDS = 20.0
+"""The same by time."""
+_LONGEST = 20_000
+"""Characters of a document beyond which it is left out."""
+_TOGETHER = 4
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A job without `precision: auto`."""
+
+    config: JobConfig
+    agreements: Mapping[str, str]
+    """What the trials of this time found, by the paths of checkpoints: "ner 398 of 400, types 120 of 120"."""
+
+
+def resolve_precision(
+    input: str,
+    output: Storage | None,
+    config: JobConfig,
+    facts: Mapping[str, str],
+    where: Restriction | None = None,
+) -> Resolved:
+    """Decide every `precision: auto` of a job.
+
+    Args:
+        input, config, where: the job. output: its OUTPUT, whose earlier runs are asked; None: there is none.
+        facts: as for `fingerprint`; of no use without OUTPUT.
+
+    Raises:
+        UsageError: INPUT, or a checkpoint, cannot be used.
+    """
+    models = {spec.model.path: spec.model for spec in model_stages(config)}
+    choices: dict[str, list[Precision]] = {}
+    for path, model in models.items():
+        if model.precision == "auto":
+            faster = faster_precision(model)
+            choices[path] = ["float32"] if faster is None else ["float32", faster]
+    if not any(len(choice) > 1 for choice in choices.values()):
+        return Resolved(_with(config, dict.fromkeys(choices, "float32")), {})
+    last = None if output is None else _last_like(output, config, choices, facts)
+    if last is not None:
+        return Resolved(last, {})
+    return _tried(input, config, {path: choice[-1] for path, choice in choices.items()}, where)
+
+
+def _last_like(
+    output: Storage, config: JobConfig, choices: Mapping[str, Sequence[Precision]], facts: Mapping[str, str]
+) -> JobConfig | None:
+    """The job as the last run of OUTPUT decided that had the same but for its choices."""
+    known: dict[str, JobConfig] = {}
+    for chosen in product(*choices.values()):
+        job = _with(config, dict(zip(choices, chosen, strict=True)))
+        known[fingerprint(job, facts)] = job
+    last = latest_manifest(output, lambda run: run.fingerprint in known)
+    return None if last is None else known[last.fingerprint]
+
+
+def _with(config: JobConfig, chosen: Mapping[str, Precision]) -> JobConfig:
+    """The job with these precisions instead of `auto`, by the paths of checkpoints."""
+
+    def change(model: ModelConfig) -> ModelConfig:
+        if model.precision != "auto":
+            return model
+        return model.model_copy(update={"precision": chosen[model.path]})
+
+    return config.with_models(change) if chosen else config
+
+
+def _tried(
+    input: str, config: JobConfig, candidates: Mapping[str, Precision], where: Restriction | None
+) -> Resolved:
+    chosen: dict[str, Precision] = dict.fromkeys(candidates, "float32")
+    exact = _with(config, chosen)
+    census = count(input, config, where)
+    if census.bytes < _LEAST_BYTES:
+        return Resolved(exact, {})
+    trial = _Trial(exact, candidates)
+    begun = time.monotonic()
+    for table in _documents(census, config):
+        trial(table)
+        if trial.over or time.monotonic() - begun > _SECONDS:
+            break
+    found = {path: compared.tallies for path, compared in trial.engines.items()}
+    for path, tallies in found.items():
+        if tallies and all(tally.shown for tally in tallies.values()):
+            chosen[path] = candidates[path]
+    return Resolved(_with(config, chosen), {path: _shown(tallies) for path, tallies in found.items()})
+
+
+def _documents(census: Census, config: JobConfig) -> Iterator[pa.Table]:
+    """Some of INPUT, few at a time."""
+    for item in pack(draw(census, _DOCUMENTS, _SEED), _TOGETHER, config.output.max_bytes):
+        table = read_item(census.storage, item, config.input).table
+        for start in range(0, table.num_rows, _TOGETHER):
+            yield table.slice(start, _TOGETHER)
+
+
+def _shown(tallies: Mapping[Task, Tally]) -> str:
+    return ", ".join(
+        f"{task.value} {tally.agreeing} of {tally.compared}" for task, tally in sorted(tallies.items())
+    )
+
+
+class _Trial:
+    """A job in float32 whose models are asked in their candidates' precision, too."""
+
+    def __init__(self, config: JobConfig, candidates: Mapping[str, Precision]) -> None:
+        self._config = config
+        self._candidates = candidates
+        self.engines: dict[str, ComparedEngine] = {}
+        """By the paths of the candidates' checkpoints."""
+        self._stages = [Preparation(config), *(self._stage(spec) for spec in model_stages(config))]
+
+    def __call__(self, table: pa.Table) -> None:
+        """Annotate documents; what comes out is of no use."""
+        table = rename_collisions(table, output_columns(self._config))
+        texts = texts_of(source_column(table, self._config.input.text_column))
+        table = table.filter([text is None or len(text) <= _LONGEST for text in texts])
+        for stage in self._stages:
+            table = stage(table)
+
+    @property
+    def over(self) -> bool:
+        """Further documents would tell nothing more."""
+        found = [tally for compared in self.engines.values() for tally in compared.tallies.values()]
+        return bool(found) and all(tally.compared >= _LABELS for tally in found)
+
+    def _stage(self, spec: StageSpec) -> ModelStage:
+        # As an actor does, before torch is loaded.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, round(spec.model.num_cpus)))
+        gpu = spec.model.num_gpus > 0
+        return ModelStage(self._config, spec, pick_device(spec.model.device, gpu), self._load)
+
+    def _load(
+        self, model: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str
+    ) -> Engine:
+        engine = load_engine(model, checkpoint, tasks, device)
+        precision = self._candidates.get(model.path)
+        if precision is None:
+            return engine
+        faster = model.model_copy(update={"precision": precision})
+        both = ComparedEngine(engine, load_engine(faster, checkpoint, tasks, device), checkpoint)
+        self.engines.setdefault(model.path, both)
+        return both
