@@ -148,7 +148,7 @@ def test_no_text_gives_a_special_id_of_a_tokenizer_json(
 
 
 def test_a_tokenizer_json_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
-    """Whoever loads a folder again in one process gets the same pieces, and others once the file is another."""
+    """Whoever loads a folder again in one process gets the same pieces, and others once the file changed."""
     first, again = Tokenizer.load(plain_bpe(tmp_path)), Tokenizer.load(tmp_path)
     assert again._pieces is first._pieces
     assert Tokenizer.load(plain_unigram(tmp_path)).kind == "mluke"
