@@ -63,7 +63,7 @@ class AliasConfig(Section):
     min_prior: float = Field(default=0, ge=0, le=1)
     """Titles that fewer of a name's links lead to (as a share) are no candidates."""
     content_hash: str | None = None
-    """As that of the gazetteer."""
+    """SHA-256 that the file must have, as of the gazetteer; null: any."""
 
 
 class ProposerConfig(Section):
