@@ -99,8 +99,9 @@ def _text_versions(config: JobConfig) -> dict[str, int | str]:
 
 
 def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
-    paths = {"gazetteer": {"path"}, "aliases": {"path"}}
-    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude=paths))
+    files = {"path", "content_hash"}  # the content itself counts
+    neutral = {"gazetteer": files, "aliases": files}
+    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude=neutral))
     table = cast("dict[str, object]", settings.pop("aliases"))
     if config.uses_aliases:
         settings["aliases"] = {**table, "content": facts[ALIASES_FACT]}

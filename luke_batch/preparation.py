@@ -41,10 +41,13 @@ class Preparation:
         self._gazetteer: Gazetteer | None = None
         settings = config.proposers.gazetteer
         if "gazetteer" in proposers and settings is not None:
-            self._gazetteer = load_gazetteer(settings.path, settings.column, settings.case)
+            self._gazetteer = load_gazetteer(
+                settings.path, settings.column, settings.case, settings.content_hash
+            )
         self._aliases: AliasTable | None = None
         if "alias" in proposers:
-            self._aliases = load_aliases(config.proposers.aliases.path)
+            table = config.proposers.aliases
+            self._aliases = load_aliases(table.path, content_hash=table.content_hash)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add sentences and the internal columns; a document that cannot be read carries its failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import cache
 from typing import TYPE_CHECKING
@@ -21,6 +22,22 @@ settings.load_profile("suite")
 
 # Before anything imports torch: two threads that share busy cores are many times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure() -> None:
+    """Until the tests run, no garbage is looked for: the imports leave none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: a full collection would walk the million objects of the imported modules."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Native libraries count what is left of theirs when the interpreter ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,10 @@ class GazetteerConfig(Section):
     """exact; fold: case is ignored; smart: ignored except for names of at most three characters or all
     upper case.
     """
+    content_hash: str | None = None
+    """SHA-256 that the file must have, as 64 hexadecimal digits; null: any. A run tells it to its workers, so
+    that all of them read what was planned.
+    """
 
 
 class AliasConfig(Section):
@@ -58,6 +62,8 @@ class AliasConfig(Section):
     """
     min_prior: float = Field(default=0, ge=0, le=1)
     """Titles that fewer of a name's links lead to (as a share) are no candidates."""
+    content_hash: str | None = None
+    """SHA-256 that the file must have, as of the gazetteer; null: any."""
 
 
 class ProposerConfig(Section):

@@ -14,9 +14,10 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, nodes
-from luke_batch.distributed.locations import with_absolute_tables
+from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.metrics import export
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
+from luke_batch.distributed.planning import table_hashes
 from luke_batch.distributed.resources import Node, demands, plan_pools
 from luke_batch.distributed.tasks import prepare
 from luke_batch.document.source import rename_collisions
@@ -38,7 +39,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
 
     Raises a UsageError where the configuration, a checkpoint or the cluster cannot be used.
     """
-    config = pinned(with_absolute_tables(config), check_models(config))
+    config = pinned(with_pinned_tables(config, table_hashes(config)), check_models(config))
     _check_schema(ds, config)
     if not ray.is_initialized():
         ray.init()

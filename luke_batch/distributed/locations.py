@@ -53,12 +53,16 @@ def refuse_relative(
     problems.raise_any()
 
 
-def with_absolute_tables(config: JobConfig) -> JobConfig:
-    """The same job with tables of names that workers find, whose working directory is another."""
+def with_pinned_tables(config: JobConfig, hashes: Mapping[str, str]) -> JobConfig:
+    """The same job for workers, whose working directory is another: the tables of names by absolute paths
+    and by `hashes`, as from `table_hashes`. A worker that finds another content refuses it.
+    """
     tables: dict[str, GazetteerConfig | AliasConfig] = {}
     for key, table in (("gazetteer", config.proposers.gazetteer), ("aliases", config.proposers.aliases)):
-        if table is not None and table.path != EMBEDDED and _is_relative(table.path):
-            tables[key] = table.model_copy(update={"path": str(Path(table.path).absolute())})
+        if table is not None and key in hashes:
+            fixed = table.path == EMBEDDED or not _is_relative(table.path)
+            path = table.path if fixed else str(Path(table.path).absolute())
+            tables[key] = table.model_copy(update={"path": path, "content_hash": hashes[key]})
     proposers = config.proposers.model_copy(update=tables)
     return config.model_copy(update={"proposers": proposers})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from luke_batch.annotator import check_models
-from luke_batch.config import JobConfig
+from luke_batch.config import GazetteerConfig, JobConfig
 from luke_batch.corpus.access import check_listable, check_writable
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan
@@ -23,6 +23,7 @@ from luke_batch.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, we
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.problems import Problems
 from luke_batch.text.aliases import aliases_hash
+from luke_batch.text.content import check_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Prepared:
     """What was tried for it, by the paths of checkpoints."""
     checkpoints: Mapping[str, Checkpoint]
     """By their paths in the configuration."""
+    tables: Mapping[str, str]
+    """See `table_hashes`."""
 
 
 def prepare(
@@ -78,16 +81,16 @@ def examine(
         storage = Storage.at(output)
         check_writable(storage)
     with problems.noted():
-        gazetteer = _table_facts(config)
+        tables = table_hashes(config)
         found = check_models(config)
         if storage is not None and not problems:
-            facts = {**gazetteer, **_weights(found)}
+            facts = {**tables, **_weights(found)}
             resolved = resolve_precision(input, storage, config, facts, restriction)
             computed = fingerprint(resolved.config, facts)
             _check_same_fingerprint(computed, same_as)
             plan = make_plan(input, storage, resolved.config, computed, restriction)
             _check_same_corpus(input, plan)
-            return Prepared(plan, resolved.config, resolved.agreements, found)
+            return Prepared(plan, resolved.config, resolved.agreements, found, tables)
     if found is None:
         with problems.noted():  # where the names table was the reason
             check_models(config)
@@ -138,15 +141,27 @@ def _weights(found: Mapping[str, Checkpoint]) -> dict[str, str]:
     return {weights_fact(path): checkpoint.weights_hash for path, checkpoint in found.items()}
 
 
-def _table_facts(config: JobConfig) -> dict[str, str]:
-    """The hashes of the tables of names in use."""
-    aliases = {ALIASES_FACT: aliases_hash(config.proposers.aliases.path)} if config.uses_aliases else {}
-    gazetteer = config.proposers.gazetteer
-    if gazetteer is None:
-        return aliases
+def table_hashes(config: JobConfig) -> dict[str, str]:
+    """The content hashes of the tables of names in use, by their keys in `proposers`, which are those of the
+    fingerprint's facts.
+
+    Raises ConfigError or InputError where one cannot be read or has another hash than is asked for.
+    """
+    hashes: dict[str, str] = {}
+    aliases, gazetteer = config.proposers.aliases, config.proposers.gazetteer
+    if config.uses_aliases:
+        hashes[ALIASES_FACT] = aliases_hash(aliases.path)
+        check_content(f"alias table {aliases.path}", hashes[ALIASES_FACT], aliases.content_hash)
+    if gazetteer is not None:
+        hashes[GAZETTEER_FACT] = _gazetteer_hash(gazetteer)
+        check_content(f"gazetteer {gazetteer.path}", hashes[GAZETTEER_FACT], gazetteer.content_hash)
+    return hashes
+
+
+def _gazetteer_hash(gazetteer: GazetteerConfig) -> str:
     folder, _, name = gazetteer.path.rpartition("/")
     try:
         content = Storage.at(folder or ("/" if gazetteer.path.startswith("/") else ".")).read_bytes(name)
     except OSError as error:
         raise ConfigError(f"proposers.gazetteer.path {gazetteer.path} cannot be read: {error}") from error
-    return {**aliases, GAZETTEER_FACT: sha256(content).hexdigest()}
+    return sha256(content).hexdigest()

@@ -30,7 +30,7 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import with_absolute_tables
+from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.planning import Prepared, examine
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.tally import Tally
@@ -184,7 +184,7 @@ def carry_out(
     tally = Tally()
     if plan.items:
         # Workers have another working directory, and would resolve a branch or a URL anew.
-        fixed = pinned(with_absolute_tables(config), prepared.checkpoints)
+        fixed = pinned(with_pinned_tables(config, prepared.tables), prepared.checkpoints)
         _annotate_items(plan, fixed, manifest, lease, tally, start.address, quiet=start.quiet)
     worked = time.monotonic()
     with _reachable(plan.output):
@@ -279,7 +279,8 @@ def _annotate_items(
             Preparation(config)
     if config.uses_aliases:
         with problems.noted():
-            load_aliases(config.proposers.aliases.path)
+            table = config.proposers.aliases
+            load_aliases(table.path, content_hash=table.content_hash)
     check_places(plan, config, address, problems)
     if problems:
         check_broken(config, plan.source.url, plan.output.url, address, plan, problems)

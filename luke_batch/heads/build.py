@@ -149,7 +149,9 @@ def _links(head: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
         nil_score=facts.nil_score,
         threshold=facts.threshold or 0.0 if head.threshold is None else head.threshold,
     )
-    aliases = load_aliases(setup.proposers.aliases.path) if head.candidates == "aliases" else None
+    table = setup.proposers.aliases
+    known = head.candidates == "aliases"
+    aliases = load_aliases(table.path, content_hash=table.content_hash) if known else None
     return LinksHead(head, setup, scale, Titles.of(setup.builder.tokenizer, head.title_language), aliases)
 
 

@@ -85,6 +85,7 @@ def _write_safetensors(folder: Path, destination: Path) -> None:
 
 def _write_file(source: Path, destination: Path) -> list[str]:
     """Convert one file; the names of its tensors. ValueError where it holds something else."""
+    source.stat()  # one that is missing is refused before torch is loaded
     import torch
     from safetensors.torch import save_file
 

@@ -7,6 +7,7 @@ any others. Ids come from `encode` as plain lists without special tokens.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self, cast
 
@@ -164,8 +165,15 @@ def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
     """A tokenizer.json: its pieces, its model's type ("BPE" or "Unigram") and its add_prefix_space.
 
     The file's own matching of added tokens in text, its truncation, padding and templates are all left out.
-    Raises CheckpointError where the file is missing or malformed, or holds another type of model.
+    Parsed once a process, since the check of a job and each of its stages ask for the same file. Raises
+    CheckpointError where the file is malformed or holds another type of model.
     """
+    status = path.stat()
+    return _parsed(path, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: Path, state: tuple[int, int]) -> tuple[BackendPieces, str, bool]:  # noqa: ARG001 - it keys the cache
     content = read_object(path)
     try:
         model = cast("dict[str, object]", content["model"])

@@ -46,15 +46,17 @@ class Compiled:
     names: int
     longest: int
     """Characters of the longest normalised name."""
+    source: str
+    """SHA-256 of the file that was compiled."""
 
 
 def compile_file(path: str, folder: Path) -> Compiled:
     """Write the files of the table at `path` into `folder`; raises as `read_aliases` and
     `compile_aliases` do.
     """
-    table = read_aliases(path)
+    table, content_hash = read_aliases(path)
     try:
-        return compile_aliases(table, folder)
+        return compile_aliases(table, content_hash, folder)
     except InputError as error:
         raise InputError(f"alias table {path}: {error}") from error
     finally:
@@ -62,8 +64,8 @@ def compile_file(path: str, folder: Path) -> Compiled:
         _give_back_memory()
 
 
-def compile_aliases(table: pa.Table, folder: Path) -> Compiled:
-    """Write the files of `table` (as from `read_aliases`) into `folder`.
+def compile_aliases(table: pa.Table, content_hash: str, folder: Path) -> Compiled:
+    """Write the files of a table, as from `read_aliases`, into `folder`.
 
     Rows whose names are one when normalised are added up; a title with several Wikidata ids keeps the
     smallest. Raises InputError for a name of white space alone, OSError where `folder` cannot be written.
@@ -83,7 +85,8 @@ def compile_aliases(table: pa.Table, folder: Path) -> Compiled:
     folded_of = _trie(folded.dictionary, folder / "folded.marisa")[folded.indices.to_numpy()]
     np.save(folder / "variants.npy", _firsts(folded_of, len(folded.dictionary)))
     np.save(folder / "variant.npy", ids[np.lexsort((ids, folded_of))].astype(np.int32))
-    return Compiled(len(names), int(pc.call_function("utf8_length", [names]).to_numpy().max()))
+    longest = int(pc.call_function("utf8_length", [names]).to_numpy().max())
+    return Compiled(len(names), longest, content_hash)
 
 
 def _write_titles(table: pa.Table, path: Path) -> Longs:

@@ -49,8 +49,9 @@ def identity(path: str) -> str:
         return f"{path}\n{info['size']}\n{info.get('ETag') or filesystem.checksum(name)}"
 
 
-def read_aliases(path: str) -> pa.Table:
-    """The rows as name, title, qid (large_string) and count (int64), in the order of the file; at least one.
+def read_aliases(path: str) -> tuple[pa.Table, str]:
+    """The rows as name, title, qid (large_string) and count (int64), in the order of the file, at least one;
+    and the SHA-256 of the bytes that they were read from.
 
     `path`: a local file, a URL that fsspec knows, or "embedded" for the table inside the package.
 
@@ -62,7 +63,10 @@ def read_aliases(path: str) -> pa.Table:
     """
     import pyarrow.parquet as pq
 
-    with _readable(path), _opened(path) as file, pq.ParquetFile(file) as parquet:
+    with _readable(path), _opened(path) as file:
+        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        parquet = pq.ParquetFile(file)
         contract = load_contract("aliases")
         found = parquet.schema_arrow
         missing = [name for name in contract.types if name not in found.names and name != _OPTIONAL]
@@ -81,7 +85,7 @@ def read_aliases(path: str) -> pa.Table:
         name: _converted(table[name], name, contract.field(name).type, path) for name in contract.types
     }
     _check_values(columns, path)
-    return pa.table(columns)
+    return pa.table(columns), content_hash
 
 
 def _converted(column: pa.ChunkedArray, name: str, wanted: pa.DataType, path: str) -> pa.ChunkedArray:

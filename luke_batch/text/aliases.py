@@ -19,6 +19,7 @@ from luke_batch.errors import InputError
 from luke_batch.text.alias_compile import Compiled, compile_file
 from luke_batch.text.alias_files import cache_folder, compiled_folder, folder_name
 from luke_batch.text.alias_source import aliases_hash, identity
+from luke_batch.text.content import check_content
 from luke_batch.text.name_forms import NormalisedText, fold, normalise
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
@@ -48,7 +49,7 @@ class Candidates:
 class AliasTable:
     """Finds names in texts, and the candidates of a name. Made by `load_aliases`; pickles as its path."""
 
-    def __init__(self, folder: Path, compiled: Compiled, source: tuple[str, Path | None]) -> None:
+    def __init__(self, folder: Path, compiled: Compiled, source: tuple[str, Path | None, str | None]) -> None:
         self._compiled = compiled
         self._source = source
         self._names = marisa_trie.Trie().mmap(str(folder / "names.marisa"))
@@ -64,7 +65,7 @@ class AliasTable:
         """Names, as normalised."""
         return self._compiled.names
 
-    def __reduce__(self) -> tuple[object, tuple[str, Path | None]]:
+    def __reduce__(self) -> tuple[object, tuple[str, Path | None, str | None]]:
         return load_aliases, self._source
 
     def find(self, text: str, words: IntArray) -> IntArray:
@@ -131,21 +132,24 @@ class AliasTable:
         return titles[order], counts[order]
 
 
-def load_aliases(path: str, cache: Path | None = None) -> AliasTable:
+def load_aliases(path: str, cache: Path | None = None, content_hash: str | None = None) -> AliasTable:
     """The table of a Parquet file with the columns of schemas/aliases.v1.json: name, title, count, qid.
 
     `path` is a local file, a URL that fsspec knows, or "embedded" for the table inside the package. It is
     compiled into a folder below `cache` (`$XDG_CACHE_HOME/luke-batch/aliases` unless given) the first time
-    that a machine sees this content; later only the folder is read, and checked.
+    that a machine sees this content; later only the folder is read, and checked. It also tells the hash of
+    the table, so that no URL is read to compare it with `content_hash` (as from `aliases_hash`; None: any).
 
     Raises ConfigError for a missing column or one of another type, InputError for a file that cannot be read
-    or holds what a table must not (nulls, negative counts, empty names), or a cache that cannot be written.
+    or holds what a table must not (nulls, negative counts, empty names), or a cache that cannot be written,
+    or another content than that of `content_hash`.
     """
     parent = cache_folder() if cache is None else cache
     folder = parent / folder_name(identity(path), VERSION)
     try:
         compiled = compiled_folder(folder, lambda empty: compile_file(path, empty))
-        return AliasTable(folder, compiled, (path, cache))
+        check_content(f"alias table {path}", compiled.source, content_hash)
+        return AliasTable(folder, compiled, (path, cache, content_hash))
     except OSError as error:
         raise InputError(
             f"alias table {path}: cannot be compiled into {parent} ({error}); make it writable, free space "

@@ -4,8 +4,11 @@ Names and text are compared as they are written: no Unicode normalisation, white
 the text and the number of matches.
 """
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from luke_batch.arrays import IntArray
 from luke_batch.errors import ConfigError, InputError
 from luke_batch.text.breaks import without_surrogates
+from luke_batch.text.content import check_content
 
 VERSION = 1
 """Raised by hand whenever the same names would match differently; part of the job's fingerprint."""
@@ -75,11 +79,14 @@ class Gazetteer:
         return np.unique(spans[bounded], axis=0)
 
 
-def load_gazetteer(path: str, column: str = "name", case: Case = "smart") -> Gazetteer:
+def load_gazetteer(
+    path: str, column: str = "name", case: Case = "smart", content_hash: str | None = None
+) -> Gazetteer:
     """The names in `column` of a Parquet or CSV file (.parquet, .csv, .csv.gz); nulls are skipped.
 
     `path` may be a URL that fsspec knows, such as s3://. Raises ConfigError for another kind of file or a
-    column that is missing or no text, InputError for a file that cannot be read.
+    column that is missing or no text, InputError for a file that cannot be read or whose bytes do not have
+    the SHA-256 `content_hash`.
     """
     name = path.lower()
     if not name.endswith((".parquet", ".csv", ".csv.gz")):
@@ -88,10 +95,12 @@ def load_gazetteer(path: str, column: str = "name", case: Case = "smart") -> Gaz
         )
         raise ConfigError(message)
     try:
-        compression = "gzip" if name.endswith(".gz") else None
-        with fsspec.open(path, "rb", compression=compression) as file:
-            table = _read(cast(BinaryIO, file), name.endswith(".parquet"))
-    except (OSError, pa.ArrowException) as error:
+        with fsspec.open(path, "rb") as file:
+            content = cast(BinaryIO, file).read()
+        check_content(f"gazetteer {path}", hashlib.sha256(content).hexdigest(), content_hash)
+        plain = BytesIO(gzip.decompress(content) if name.endswith(".gz") else content)
+        table = _read(plain, name.endswith(".parquet"))
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         message = (
             f"gazetteer {path}: cannot be read ({error}); check the path, the access rights and the file"
         )

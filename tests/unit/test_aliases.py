@@ -254,7 +254,7 @@ def test_the_first_of_two_processes_stays(
 
     def compile(empty: Path) -> Compiled:
         shutil.copytree(ready, folder)
-        return compile_aliases(read_aliases(path), empty)
+        return compile_aliases(*read_aliases(path), empty)
 
     monkeypatch.setattr(Path, "exists", lambda _: False)  # it came after this was asked
     assert alias_files._made(folder, compile).names == 7
@@ -368,7 +368,9 @@ def test_a_url_is_downloaded_once(path: str, tmp_path: Path, monkeypatch: pytest
     assert aliases_hash(url) == aliases_hash(path)
     with monkeypatch.context() as patched:
         patched.setattr(alias_compile, "read_aliases", None)
-        assert len(load_aliases(url, tmp_path)) == 7
+        assert len(load_aliases(url, tmp_path, aliases_hash(path))) == 7
+        with pytest.raises(InputError, match=r"alias table memory://\S+: .* not 0123 as planned"):
+            load_aliases(url, tmp_path, "0123")
     other = write(ROWS[:3], tmp_path / "other.parquet")
     filesystem.pipe_file("/aliases/a.parquet", Path(other).read_bytes())
     assert len(load_aliases(url, tmp_path)) == 2

@@ -51,6 +51,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "SegmenterConfig.name": ("", True),
     "SegmenterConfig.max_characters": ("segmenter.max_characters=500", True),
     "GazetteerConfig.path": ("proposers.gazetteer.path=moved.csv", False),  # the content counts
+    "GazetteerConfig.content_hash": ("proposers.gazetteer.content_hash=abc", False),  # the same
     "GazetteerConfig.column": ("proposers.gazetteer.column=x", True),
     "GazetteerConfig.case": ("proposers.gazetteer.case=fold", True),
     "ProposerConfig.max_words": ("proposers.max_words=3", True),
@@ -142,6 +143,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "ClozeConfig.best": ("heads.9.best=1", True),
     "ClozeConfig.title_language": ("heads.9.title_language=ja", True),
     "AliasConfig.path": ("proposers.aliases.path=moved.parquet", False),  # the content counts
+    "AliasConfig.content_hash": ("proposers.aliases.content_hash=abc", False),  # the same
     "AliasConfig.min_prior": ("proposers.aliases.min_prior=0.1", True),
     "ProposerConfig.aliases": ("proposers.aliases.min_prior=0.1", True),
     "OutputConfig.max_rows": ("output.max_rows=5", False),

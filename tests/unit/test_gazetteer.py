@@ -116,6 +116,10 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         load_gazetteer(str(tmp_path / "missing.csv"))
     with pytest.raises(InputError, match=r"broken\.parquet"):
         load_gazetteer(str(tmp_path / "broken.parquet"))
+    cut = gzip.compress(b"name\nAnna\n")[:-9]
+    (tmp_path / "cut.csv.gz").write_bytes(cut)
+    with pytest.raises(InputError, match=r"cut\.csv\.gz: cannot be read"):
+        load_gazetteer(str(tmp_path / "cut.csv.gz"))
     with pytest.raises(ConfigError, match=r"\.xlsx"):
         load_gazetteer(str(tmp_path / "names.xlsx"))
     with pytest.raises(ConfigError, match=r"'name'.*title, parts"):

@@ -315,7 +315,7 @@ def test_the_vocabulary_of_the_embedded_model_is_the_tables() -> None:
     """Every title of the embedded model is a candidate of some name, save for special entries."""
     from luke_batch.text.alias_source import read_aliases
 
-    known = set(read_aliases("embedded")["title"].to_pylist())
+    known = set(read_aliases("embedded")[0]["title"].to_pylist())
     folder = Path(__file__).parents[2] / "luke_batch/embedded/model"
     vocabulary = set(json.loads((folder / "entity_vocab.json").read_text(encoding="utf-8")))
     assert {title for title in vocabulary if not title.startswith("[")} <= known

@@ -11,7 +11,7 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import (
     check_absolute,
     check_reachable,
-    with_absolute_tables,
+    with_pinned_tables,
 )
 from luke_batch.errors import ConfigError, InputError, OutputError
 
@@ -70,13 +70,16 @@ def test_other_tables_and_models_pass_in_a_submitted_job(settings: dict[str, Any
 def test_a_relative_names_table_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers have another working directory; all else stays as it is."""
     monkeypatch.chdir(tmp_path)
-    fixed = with_absolute_tables(RELATIVE).proposers.gazetteer
+    fixed = with_pinned_tables(RELATIVE, {"gazetteer": "abc"}).proposers.gazetteer
     assert fixed is not None
-    assert fixed.path == str(tmp_path / "names.csv")
+    assert (fixed.path, fixed.content_hash) == (str(tmp_path / "names.csv"), "abc")
     for path in ("/names.csv", "s3://bucket/names.csv"):
-        config = JobConfig.model_validate({"proposers": {"gazetteer": {"path": path}}})
-        assert with_absolute_tables(config) == config
-    assert with_absolute_tables(JobConfig()) == JobConfig()
+        config, pinned = (
+            JobConfig.model_validate({"proposers": {"gazetteer": {"path": path, "content_hash": content}}})
+            for content in (None, "abc")
+        )
+        assert with_pinned_tables(config, {"gazetteer": "abc"}) == pinned
+    assert with_pinned_tables(JobConfig(), {}) == JobConfig()
 
 
 def test_absolute_paths_and_urls_pass_in_a_submitted_job() -> None:

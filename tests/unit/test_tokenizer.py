@@ -147,6 +147,13 @@ def test_no_text_gives_a_special_id_of_a_tokenizer_json(
     assert (unknown[-1] == 3) == (made.kind == "mluke")
 
 
+def test_a_tokenizer_json_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
+    """Whoever loads a folder again in one process gets the same pieces, and others once the file changed."""
+    first, again = Tokenizer.load(plain_bpe(tmp_path)), Tokenizer.load(tmp_path)
+    assert again._pieces is first._pieces
+    assert Tokenizer.load(plain_unigram(tmp_path)).kind == "mluke"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_text_is_encoded_alone(kind: str) -> None:
     """A batch gives what its texts give one by one, empty texts included."""
