@@ -44,7 +44,7 @@ from luke_batch.training.export import (
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.sampling import Batches
-from luke_batch.training.span_scorer import LikelySpans, ScorerConfig, sentences, span_scores, threshold_for
+from luke_batch.training.span_scorer import LikelySpans, ScorerConfig, least_bound, sentences, span_scores
 from luke_batch.training.span_scorer import train as train_scorer
 from luke_batch.training.vocabulary import prune
 from recipes.batches import MAX_WORDS, SHARES, propose, sources
@@ -58,8 +58,7 @@ NAME = "luke-batch-embedded"
 PIECES = 80_000
 CHECKPOINT = "checkpoint.pt"
 SCORER = ScorerConfig()
-SCORER_DECAY = 0.45
-SCORER_RECALL = 0.9895
+SCORER_RECALL = 0.9925
 """Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that at
 least 95% of each set's gold spans are candidates, those that are never proposed counted.
 """
@@ -134,7 +133,7 @@ def train(options: argparse.Namespace) -> None:
     builder = InputBuilder(Tokenizer.load(out / "draft"))
     table, _ = encoder_tables(resolve(str(out / "draft")))
     scorer = _scorer(options, made.rows, builder, table)
-    likely = LikelySpans(scorer.net, table, scorer.facts, builder, propose)
+    likely = LikelySpans(scorer.net, table, scorer.threshold, builder, propose)
     made.model.names = _name_vectors(options, made.rows.names)
     batches = sources(made.rows, made.model.specs, builder, skipped, likely)
     trainer = _trainer(options, made, batches, builder)
@@ -186,9 +185,9 @@ def _scorer(options: argparse.Namespace, rows: TrainingRows, builder: InputBuild
         save_file(net.state_dict(), file)
     net.eval()
     dev = sentences(ner_dev(options.data), NER_LABELS, builder, propose)
-    threshold = threshold_for(span_scores(net, dev, table), dev, SCORER_RECALL, SCORER_DECAY)
-    log.info("span scorer: %.1f%% of the dev mentions reach %.2g", 100 * SCORER_RECALL, threshold)
-    return Scorer(net, threshold, SCORER_DECAY)
+    threshold = least_bound(span_scores(net, dev, table), dev, SCORER_RECALL)
+    log.info("span scorer: %.1f%% of the dev mentions reach %.5f", 100 * SCORER_RECALL, threshold)
+    return Scorer(net, threshold)
 
 
 def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from luke_batch.model.checkpoint import SCORER_FILE, resolve
 from luke_batch.model.encoder import EncoderConfig
-from luke_batch.model.head_facts import MANIFEST, HeadFacts
+from luke_batch.model.head_facts import MANIFEST
 from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.weights import encoder_tables
@@ -62,7 +62,7 @@ def load(folder: Path) -> tuple[MultiTaskModel, InputBuilder, LikelySpans]:
     return (
         model.eval(),
         builder,
-        LikelySpans(net.eval(), table, HeadFacts.model_validate(heads["spans"]), builder, propose),
+        LikelySpans(net.eval(), table, heads["spans"]["threshold"], builder, propose),
     )
 
 

@@ -118,12 +118,12 @@ def make_multi_head(folder: Path, kind: Literal["luke", "mluke"] = "luke", seed:
     return folder
 
 
-def add_span_scorer(folder: Path, threshold: float, decay: float = 1.0) -> Path:
+def add_span_scorer(folder: Path, threshold: float) -> Path:
     """Give a folder of `make_multi_head` a span scorer with random weights."""
     torch.manual_seed(0)
     save_file(SpanScorerNet(HIDDEN, 8).state_dict(), folder / "span_scorer.safetensors")
     manifest = json.loads((folder / "luke_batch.json").read_text())
-    manifest["heads"]["spans"] = {"labels": ["start", "end"], "threshold": threshold, "decay": decay}
+    manifest["heads"]["spans"] = {"labels": ["start", "end"], "threshold": threshold}
     (folder / "luke_batch.json").write_text(json.dumps(manifest))
     return folder
 

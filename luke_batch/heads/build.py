@@ -130,7 +130,9 @@ def build_head(config: JobConfig, number: int, checkpoint: Checkpoint, builder: 
 
 
 def _ner(head: NerConfig, setup: Setup, checkpoint: Checkpoint) -> Head:
-    return NerHead(head, setup, labels_of(head, checkpoint), checkpoint.heads.get("spans"))
+    scorer = checkpoint.heads.get("spans")
+    least = None if scorer is None else scorer.threshold or 0.5
+    return NerHead(head, setup, labels_of(head, checkpoint), least)
 
 
 def _types(head: TypesConfig, setup: Setup, checkpoint: Checkpoint) -> Head:

@@ -17,8 +17,6 @@ from luke_batch.heads.candidates import always_kept, as_mentions, candidates, is
 from luke_batch.heads.frames import Frame, Framer, group_by_sentence
 from luke_batch.heads.scores import Labels
 from luke_batch.model.engine import Task
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.model.span_likelihoods import span_likelihoods
 from luke_batch.model.windows import Window, chunks
 
 
@@ -28,16 +26,16 @@ class NerHead:
     name = "ner"
 
     def __init__(
-        self, config: NerConfig, setup: Setup, labels: Labels, scorer: HeadFacts | None = None
+        self, config: NerConfig, setup: Setup, labels: Labels, least_bound: float | None = None
     ) -> None:
-        """`scorer`: the facts of the checkpoint's span scorer, which leaves out spans of `auto`; None: it has
-        none, and all of them are looked at.
+        """`least_bound`: the probability of beginning and ending there that a span of `auto` needs by the
+        checkpoint's span scorer; None: there is none, and all of them are scored.
         """
         self._config = config
         self._setup = setup
         self._builder = setup.builder
         self._labels = labels
-        self._scorer = scorer
+        self._least_bound = least_bound
         self._framer = Framer(setup.builder, setup.whole_document)
 
     def annotate(self, document: Document) -> Annotation:
@@ -65,21 +63,21 @@ class NerHead:
     def _likely(
         self, document: Document, spans: IntArray, frames: Sequence[Frame]
     ) -> Generator[Ask, Answer, NDArray[np.bool_]]:
-        """(n,) whether each span is to be scored: it may be a mention, or another proposer than `auto` brings
-        it. The scorer sees the tokens of the frames, which are those of all spans.
+        """(n,) whether each span is to be scored: it may begin and end a mention, or another proposer than
+        `auto` brings it. The scorer sees the tokens of the frames, which are those of all spans.
         """
         others: list[Proposer] = [name for name in self._config.spans if name != "auto"]
         likely = np.ones(len(spans), bool)
-        if self._scorer is None or "all" in others or len(others) == len(self._config.spans):
+        if self._least_bound is None or "all" in others or len(others) == len(self._config.spans):
             return likely
         none = np.zeros(0, np.int32)
         windows = [self._builder.mention_window(item.tokens, item.left, item.right, none) for item in frames]
         answer: Answer = (yield Ask(Task.BOUNDS, windows)) if windows else []
         for frame, bounds in zip(frames, answer, strict=True):
             # The window's first token is <s>; a span without tokens is dropped elsewhere.
-            tokens = frame.tokens.spans + np.int32(1 + len(frame.left))
-            found = span_likelihoods(bounds, tokens, self._scorer.decay)
-            likely[frame.which] = found >= (self._scorer.threshold or 0.0)
+            first, last = (frame.tokens.spans + 1 + len(frame.left)).T
+            least = np.minimum(bounds[first, 0], bounds[np.maximum(last - 1, 0), 1])
+            likely[frame.which] = least >= self._least_bound
         return likely | is_among(spans, candidates(document, others, self._setup.max_words))
 
     def _windows(

@@ -51,9 +51,7 @@ class HeadFacts(BaseModel):
     offsets: tuple[float, ...] = ()
     """Multi-label: added to the logits of each label before the division; empty, or one for each label."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
-    """Multi-label: the least probability to write. spans: the least likelihood that is looked at."""
-    decay: float = Field(default=1.0, gt=0, le=1)
-    """spans: what each token beyond the first takes from the likelihood of a span."""
+    """Multi-label: the least probability to write."""
     max_words: int | None = Field(default=None, ge=1)
     """Longest span, in words, that the head was trained with."""
     regression: bool | None = None

@@ -27,7 +27,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luke_batch.model.checkpoint import SCORER_FILE
-from luke_batch.model.head_facts import HeadFacts
 from luke_batch.model.int8 import dequantise, quantise
 from luke_batch.model.span_scorer import SpanScorerNet
 from luke_batch.model.vocabulary_files import write_vocabulary
@@ -66,16 +65,10 @@ TOKENIZER_CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained span scorer, and from which likelihood on a span is looked at."""
+    """A trained span scorer, and from which probability on a span is looked at."""
 
     net: SpanScorerNet
     threshold: float
-    decay: float
-
-    @property
-    def facts(self) -> HeadFacts:
-        """What a checkpoint says of it."""
-        return HeadFacts(labels=("start", "end"), threshold=self.threshold, decay=self.decay)
 
 
 @dataclass(frozen=True)
@@ -174,7 +167,7 @@ def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
             **card.heads.get(name, {}),
         }
     if card.scorer is not None:
-        described["spans"] = card.scorer.facts.model_dump(mode="json", exclude_unset=True)
+        described["spans"] = {"labels": ["start", "end"], "threshold": card.scorer.threshold}
     return described
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.model.span_likelihoods import span_likelihoods
 from luke_batch.model.span_scorer import SpanScorerNet, word_states
 from luke_batch.model.weights import Table
 from luke_batch.model.windows import InputBuilder
@@ -121,12 +119,12 @@ class LikelySpans:
     """The proposed spans of a row that inference looks at: a proposer by itself."""
 
     def __init__(
-        self, net: SpanScorerNet, table: Table, facts: HeadFacts, builder: InputBuilder, propose: Proposer
+        self, net: SpanScorerNet, table: Table, least: float, builder: InputBuilder, propose: Proposer
     ) -> None:
-        """`facts`: of the head `spans`."""
+        """`least`: the threshold on the lower of a span's two probabilities."""
         self._net = net
         self._table = table
-        self._facts = facts
+        self._least = least
         self._builder = builder
         self._propose = propose
 
@@ -143,17 +141,20 @@ class LikelySpans:
         words = word_states(self._table, torch.cat([ends[0], token_ids, ends[1]])[None])
         scores = torch.sigmoid(self._net(words, torch.ones(words.shape[:2], dtype=torch.bool)))[0].numpy()
         covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0])
-        found = span_likelihoods(scores, tokens.spans[covered] + np.int32(1), self._facts.decay)
-        return spans[covered[found >= (self._facts.threshold or 0.0)]]
+        least = span_least(scores, tokens.spans[covered] + 1)
+        return spans[covered[least >= self._least]]
 
 
-def threshold_for(
-    scores: Sequence[FloatArray], data: Sequence[Sentence], recall: float, decay: float
-) -> float:
-    """The likelihood that `recall` of the gold mentions reach; 0.5 where there is none."""
-    found = [span_likelihoods(values, item.gold, decay) for values, item in zip(scores, data, strict=True)]
-    every = np.sort(np.concatenate(found)) if found else np.zeros(0)
+def least_bound(scores: Sequence[FloatArray], data: Sequence[Sentence], recall: float) -> float:
+    """The threshold that leaves `recall` of the gold mentions; 0.5 where there is none."""
+    least = [span_least(values, sentence.gold) for values, sentence in zip(scores, data, strict=True)]
+    every = np.sort(np.concatenate(least)) if least else np.zeros(0)
     return float(every[int((1 - recall) * len(every))]) if len(every) else 0.5
+
+
+def span_least(scores: FloatArray, spans: IntArray) -> FloatArray:
+    """(n,) the lower of the two probabilities of each (n, 2) token range."""
+    return np.minimum(scores[spans[:, 0], 0], scores[spans[:, 1] - 1, 1])
 
 
 def _batches(

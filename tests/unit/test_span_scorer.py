@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch import Annotator, JobConfig
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.arrays import IntArray
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import resolve
-from luke_batch.model.span_likelihoods import span_likelihoods
 from luke_batch.model.span_scorer import SpanScorer, SpanScorerNet, word_states
 from luke_batch.model.weights import Table, encoder_tables
 from luke_batch.model.windows import InputBuilder, Window
@@ -23,10 +22,10 @@ from luke_batch.text.words import words
 from luke_batch.training.data import Entity, Row
 from luke_batch.training.span_scorer import (
     ScorerConfig,
-    Sentence,
+    least_bound,
     sentences,
+    span_least,
     span_scores,
-    threshold_for,
     train,
 )
 from tests.checkpoints import TOKENIZERS, add_span_scorer, make_multi_head
@@ -43,7 +42,7 @@ def window(ids: list[int]) -> Window:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a scorer."""
     made = make_multi_head(tmp_path_factory.mktemp("scorer") / "model")
-    return add_span_scorer(made, 0.2, decay=0.9)
+    return add_span_scorer(made, 0.5)
 
 
 @settings(deadline=None, max_examples=30)
@@ -94,7 +93,7 @@ def test_a_threshold_that_nothing_fails_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_auto_looks_at_the_spans_that_may_be_mentions(folder: Path, tmp_path: Path) -> None:
-    """Exactly those that are likely enough, and coverage counts the others."""
+    """Exactly those whose first and last token pass the threshold, and coverage counts the others."""
     checkpoint = resolve(str(folder))
     builder = InputBuilder(TOKENIZERS["luke"], 512)
     whole = np.array([[0, 43], [44, len(TEXT)]], np.int32)
@@ -104,7 +103,7 @@ def test_auto_looks_at_the_spans_that_may_be_mentions(folder: Path, tmp_path: Pa
         inside = spans[(spans[:, 0] >= start) & (spans[:, 1] <= end)] - start
         tokens = builder.tokenize(TEXT[start:end], inside)
         scores = SpanScorer(checkpoint)([builder.text_window(tokens.ids)])[0]
-        wanted += int((span_likelihoods(scores, tokens.spans + 1, 0.9) >= 0.2).sum())
+        wanted += int((span_least(scores, tokens.spans + 1) >= 0.5).sum())
     _, every, scored_without = mentions(make_multi_head(tmp_path / "plain"), "auto")
     _, dropped, scored = mentions(folder, "auto")
     assert dropped["unlikely_span"] == scored_without - scored > 0
@@ -145,12 +144,12 @@ def test_training_learns_where_mentions_begin_and_end() -> None:
     config = ScorerConfig(width=16, epochs=20, batch_tokens=200)
     net = train(data, table, config)
     for sentence, scores in zip(data, span_scores(net, data, table), strict=True):
-        assert span_likelihoods(scores, sentence.gold, 1.0) > 0.8
-        assert (span_likelihoods(scores, sentence.spans, 1.0) > 0.8).sum() <= 3
+        assert span_least(scores, sentence.gold) > 0.9
+        assert (span_least(scores, sentence.spans) > 0.9).sum() <= 3
     unseen = sentences(corpus(("Eve", "Fay Go")), ["PER"], builder, propose)
     for sentence, scores in zip(unseen, span_scores(net, unseen, table), strict=True):
-        found = span_likelihoods(scores, sentence.spans, 1.0)
-        assert (found >= span_likelihoods(scores, sentence.gold, 1.0)).sum() <= 2
+        least = span_least(scores, sentence.spans)
+        assert (least >= span_least(scores, sentence.gold)).sum() <= 2
     again = train(data, table, config)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
@@ -164,30 +163,20 @@ def test_unknown_mentions_teach_nothing_and_foreign_labels_are_no_mentions() -> 
     assert len(sentence.gold) == 0
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(1, 9)), min_size=1, max_size=50),
-    st.sampled_from((0.5, 0.9, 0.99, 1.0)),
-    st.sampled_from((0.4, 1.0)),
-)
-def test_the_threshold_keeps_the_recall_that_was_asked_for(
-    values: list[tuple[float, int]], recall: float, decay: float
-) -> None:
-    """At least that share of gold mentions reaches it; a longer one is less likely by its length."""
-    data: list[Sentence] = []
-    scores: list[FloatArray] = []
-    for value, tokens in values:
-        span = np.array([[0, tokens]], np.int32)
-        data.append(Sentence(np.zeros(tokens, np.int32), np.zeros((tokens, 2), np.int8), span, span))
-        scores.append(np.full((tokens, 2), 1, np.float32))
-        scores[-1][0, 0] = value
-    threshold = threshold_for(scores, data, recall, decay)
-    reached = [np.float32(value) * np.float32(decay) ** (tokens - 1) >= threshold for value, tokens in values]
-    assert np.mean(reached) >= recall - 1e-9
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50), st.sampled_from((0.5, 0.9, 0.99, 1.0)))
+def test_the_threshold_keeps_the_recall_that_was_asked_for(values: list[float], recall: float) -> None:
+    """At least that share of gold mentions reaches it."""
+    scores = [np.array([[value, 1.0]], np.float32) for value in values]
+    one = np.array([[0, 1]], np.int32)
+    data = sentences(corpus(("Ada",)), ["PER"], InputBuilder(TOKENIZERS["luke"], 512), propose) * len(values)
+    data = [type(item)(item.token_ids, item.bounds, one, one) for item in data]
+    threshold = least_bound(scores, data, recall)
+    assert np.mean([value >= threshold for value in values]) >= recall - 1e-9
 
 
 def test_an_empty_development_set_gives_the_usual_threshold() -> None:
     """Nothing to choose from: one half."""
-    assert threshold_for([], [], 0.99, 0.5) == 0.5
+    assert least_bound([], [], 0.99) == 0.5
 
 
 def test_word_states_have_unit_variance(folder: Path) -> None:
