@@ -13,58 +13,56 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
-from benchmarks.inputs import TASKS, evenly, windows_of_corpus
-from benchmarks.measure import arms, measure
+from benchmarks.inputs import Inputs, inputs_of_corpus
+from benchmarks.measure import Arms, Row
 from benchmarks.models import base_sized
 from benchmarks.report import heading, table, write
 from luke_batch.config import Precision
 from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 ROUNDS = 5
-SPANS_SHARE = 4
-"""NER takes so many times fewer items: each of them costs so many times more."""
+_NAMES = {
+    Task.ENTITY: "entity typing (a mention)",
+    Task.PAIR: "relations (a pair)",
+    Task.MENTIONS: "mention embeddings (a sentence)",
+}
+_NER = "NER (a sentence), all spans up to 16 words"
+_FILTERED = "NER (a sentence), spans: auto"
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="less than two minutes; writes nothing")
-    parser.add_argument("--items", type=int, default=24, help="items of a task (default: 24)")
+    parser.add_argument("--items", type=int, default=48, help="items of a task (default: 48)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     items = 12 if arguments.smoke else arguments.items
-    windows = windows_of_corpus(documents=6 if arguments.smoke else 24)
-    parts = [
-        heading(ROUNDS),
-        timed("The embedded model (hidden size 384)", resolve("embedded"), windows, items),
-    ]
+    # NER takes so many times fewer items: each of them costs so many times more.
+    inputs = inputs_of_corpus(items, items, items // 4)
+    parts = [heading(ROUNDS), timed("The embedded model (hidden size 384)", resolve("embedded"), inputs)]
     if not arguments.smoke:
         with TemporaryDirectory() as folder:
             base = base_sized(Path(folder))
-            parts.append(timed("LUKE-base's size (hidden size 768), random weights", base, windows, items))
+            parts.append(timed("LUKE-base's size (hidden size 768), random weights", base, inputs))
         write(PAGE, "\n\n".join(parts))
 
 
-def timed(title: str, checkpoint: Checkpoint, windows: dict[Task, list[Window]], items: int) -> str:
+def timed(title: str, checkpoint: Checkpoint, inputs: Inputs) -> str:
     """The table of one model, also printed."""
     precisions: list[Precision] = ["float32", *(["bfloat16"] if multiplies_bfloat16() else [])]
-    ways = arms(checkpoint, precisions)
-    rows = [
-        row
-        for task in TASKS
-        for row in measure(
-            checkpoint,
-            task,
-            evenly(windows[task], items // SPANS_SHARE if task is Task.SPANS else items),
-            ways,
-            ROUNDS,
-        )
-    ]
-    content = table(title, rows)
+    arms = Arms(checkpoint, precisions)
+    rows: dict[str, list[Row]] = {}
+    for task, name in _NAMES.items():
+        windows = inputs.windows[task]
+        rows[name] = arms.measure(task, windows, len(windows), ROUNDS)
+    sentences = inputs.sentences
+    rows[_NER] = arms.measure(Task.SPANS, sentences.all, sentences.count, ROUNDS)
+    rows[_FILTERED] = arms.measure_filtered(sentences, ROUNDS)
+    content = table(title, precisions[-1], rows)
     print(content, flush=True)
     return content
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
@@ -20,8 +21,30 @@ from luke_batch.model.windows import InputBuilder, Window
 from luke_batch.preparation import Preparation
 
 TASKS = (Task.ENTITY, Task.PAIR, Task.MENTIONS, Task.SPANS)
-MAX_WORDS = 16
-"""Of a span in NER, as in the published code for CoNLL-2003."""
+_EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}
+"""Up to the words of a span in the published code for CoNLL-2003."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The windows of NER, for the same sentences."""
+
+    count: int
+    all: list[Window]
+    """With every span: at most 128 a window, so a sentence may have several."""
+    scored: list[Window]
+    """What the span scorer reads: one of each sentence."""
+    kept: list[Window]
+    """With the spans that the scorer leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What all tasks are timed on."""
+
+    windows: dict[Task, list[Window]]
+    """Of the tasks but NER."""
+    sentences: Sentences
 
 
 class _Recorder:
@@ -37,36 +60,42 @@ class _Recorder:
         return self._engine.run(task, windows)
 
 
-def windows_of_corpus(documents: int) -> dict[Task, list[Window]]:
-    """The windows of each of `TASKS` over `documents` texts of the embedded corpus, evenly taken from it.
+def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
+    """Windows over `documents` texts of the embedded corpus, evenly taken: `items` of each task, and those of
+    `sentences` sentences for NER.
 
-    The embedded model finds the mentions; spans of NER are all those of up to `MAX_WORDS` words.
+    The embedded model finds the mentions; its own settings and its scorer leave out spans.
     """
-    config = JobConfig(input=InputConfig(lang_column="lang"))
-    everything = JobConfig.model_validate(
-        {
-            **config.model_dump(exclude={"heads", "proposers"}),
-            "proposers": {"max_words": MAX_WORDS},
-            "heads": [{"head": "ner", "spans": "all"}],
-        }
+    usual = _asked(documents, JobConfig())
+    every = _asked(documents, JobConfig.model_validate(_EVERY_SPAN))
+    windows = {task: _evenly(usual[task], items) for task in TASKS if task is not Task.SPANS}
+    scored = _evenly(usual[Task.BOUNDS], sentences)
+    texts = {window.token_ids.tobytes() for window in scored}
+
+    def of_these(found: Sequence[Window]) -> list[Window]:
+        return [window for window in found if window.token_ids.tobytes() in texts]
+
+    return Inputs(
+        windows, Sentences(len(scored), of_these(every[Task.SPANS]), scored, of_these(usual[Task.SPANS]))
     )
+
+
+def _asked(documents: int, job: JobConfig) -> dict[Task, list[Window]]:
+    """All windows that the heads of `job` ask for."""
+    job = job.model_copy(update={"input": InputConfig(lang_column="lang")})
     table = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
     checkpoint = resolve("embedded")
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
     recorder = _Recorder(load_engine(ModelConfig(), checkpoint, (Task.BOUNDS, *TASKS), "cpu"))
-    found: dict[Task, list[Window]] = {}
-    for job in (config, everything):
-        recorder.seen.clear()
-        texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
-        for number in model_stages(job)[0].heads:
-            run_head(build_head(job, number, checkpoint, builder), texts, recorder)
-        assert not any(text.failure for text in texts)
-        found |= recorder.seen
-    return found
+    texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
+    for number in model_stages(job)[0].heads:
+        run_head(build_head(job, number, checkpoint, builder), texts, recorder)
+    assert not any(text.failure for text in texts)
+    return recorder.seen
 
 
-def evenly(windows: Sequence[Window], count: int) -> list[Window]:
+def _evenly(windows: Sequence[Window], count: int) -> list[Window]:
     """`count` windows out of all, or all where there are fewer."""
     places = np.linspace(0, len(windows), min(count, len(windows)), endpoint=False).astype(int)
     return [windows[place] for place in places]

@@ -1,21 +1,15 @@
 """The tables of a run, as Markdown, and their place in docs/benchmarks.md."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.measure import Row
-from luke_batch.model.engine import Task
+from luke_batch.config import Precision
 
 START, END = "<!-- benchmarks: start -->", "<!-- benchmarks: end -->"
-NAMES = {
-    Task.ENTITY: "entity typing (a mention)",
-    Task.PAIR: "relations (a pair)",
-    Task.MENTIONS: "mention embeddings (a sentence)",
-    Task.SPANS: "NER, all spans up to 16 words (a window of at most 128 spans)",
-}
 
 
 def heading(rounds: int) -> str:
@@ -27,17 +21,21 @@ def heading(rounds: int) -> str:
     )
 
 
-def table(title: str, rows: Sequence[Row]) -> str:
-    """One model's rows under its title."""
-    columns = ("task (an item)", "way", "ms an item", "times faster", "max. difference", "agreement")
-    columns = (*columns, "no padding", "rate")
+def table(title: str, half: Precision, rows: Mapping[str, Sequence[Row]]) -> str:
+    """One model's rows, by their tasks, under its title; sorted batches were compared in `half`."""
+    columns = ("task (an item)", "way", "ms an item", "times faster", f"over sorted {half}")
+    columns = (*columns, "max. difference", "agreement", "no padding", "rate")
     lines = [f"### {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for row in rows:
-        agreement = "–" if row.task is Task.MENTIONS else f"{row.agreement:.2%}"
-        lines.append(
-            f"| {NAMES[row.task]} | {row.arm} | {row.milliseconds:.1f} | {row.ratio:.2f} "
-            f"| {row.difference:.0e} | {agreement} | {row.padding:.0%} | {row.rate:.0%} |"
-        )
+    for name, found in rows.items():
+        for row in found:
+            cells = [name, row.arm, f"{row.milliseconds:.1f}", f"{row.ratio:.2f}", f"{row.over_sorted:.2f}"]
+            cells.append("–" if row.difference is None else f"{row.difference:.0e}")
+            shares = (row.agreement, row.padding, row.rate)
+            cells += [
+                "–" if share is None else f"{share:.{digits}%}"
+                for share, digits in zip(shares, (2, 0, 0), strict=True)
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
