@@ -13,6 +13,7 @@ from benchmarks.work import useful_flops
 from luke_batch.arrays import FloatArray
 from luke_batch.config import ModelConfig, Precision
 from luke_batch.model.batching import length_sorted
+from luke_batch.model.budget import ON_CPU
 from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.engine import Engine, Task, load_engine
 from luke_batch.model.linear import Linear
@@ -161,6 +162,6 @@ def _peak(precision: Precision, rounds: int) -> float:
 def _padding(windows: Sequence[Window]) -> float:
     words = np.array([len(window.token_ids) for window in windows], np.int32)
     entities = np.array([len(window.entity_ids) for window in windows], np.int32)
-    batches = length_sorted(words, entities, ModelConfig().max_tokens)
+    batches = length_sorted(words, entities, ON_CPU)
     padded = sum(len(rows) * (words[rows].max() + entities[rows].max()) for rows in batches)
     return float((words + entities).sum() / padded)

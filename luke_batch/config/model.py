@@ -26,8 +26,10 @@ class ModelConfig(Section):
     """
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU that Ray assigned to the actor, else the CPU."""
-    max_tokens: int = Field(default=1024, ge=512)
-    """Budget of a batch: words and entities together (engine transformers: padding too)."""
+    max_tokens: Literal["auto"] | Annotated[int, Field(ge=512)] = "auto"
+    """Budget of a batch: words and entities together (engine transformers: padding too). auto: 1024, and on
+    GPUs as many as half of the free memory holds.
+    """
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Size of the actor pool; auto: as many as the cluster's CPUs (or GPUs) hold."""
     num_cpus: float = Field(default=1, ge=0)

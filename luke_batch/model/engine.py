@@ -6,6 +6,7 @@ from typing import Protocol
 
 from luke_batch.arrays import FloatArray
 from luke_batch.config import ModelConfig
+from luke_batch.model.budget import ON_CPU, default_budget
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.windows import Window
 
@@ -71,13 +72,17 @@ def load_engine(config: ModelConfig, checkpoint: Checkpoint, tasks: Collection[T
     for task in tasks:
         checkpoint.require(task.head)
     precision = "float32" if config.precision == "auto" else config.precision
+    budget = config.max_tokens
+    if budget == "auto":
+        # transformers builds tensors that are many times as large, for which nobody has counted.
+        budget = default_budget(checkpoint, device) if config.engine == "fast" else ON_CPU
     # Here, not above: a plan that finds nothing to do must not pay for torch.
     match config.engine:
         case "fast":
             from luke_batch.model.fast_engine import FastEngine
 
-            return FastEngine(checkpoint, tasks, device, config.max_tokens, precision)
+            return FastEngine(checkpoint, tasks, device, budget, precision)
         case "transformers":
             from luke_batch.model.transformers_engine import TransformersEngine
 
-            return TransformersEngine(checkpoint, tasks, device, config.max_tokens, precision)
+            return TransformersEngine(checkpoint, tasks, device, budget, precision)

@@ -4,13 +4,13 @@ Words have the projections q_w2w, q_w2e and [k | v], entities q_e2w, q_e2e and [
 scores lies in the query weights. Queries that nothing reads are left out. Windows of equal shape are
 neighbours and attend together, without padding and without a mask.
 
-With entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes. Short windows
-use plain products. Long ones (on CPUs) attend to words and to entities apart, each in a fused kernel, and
-merge the two by their log-sum-exp, as flash attention merges its blocks (Dao et al. 2022).
+With entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes as they are. GPUs
+use one for all windows (`varlen_attention.py`). On CPUs short windows use plain products; long ones attend to
+words and to entities apart, each in a fused kernel, and merge the two by their log-sum-exp, as flash
+attention merges its blocks (Dao et al. 2022).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
@@ -20,6 +20,8 @@ from torch.nn import functional
 from luke_batch.model.linear import Linear
 from luke_batch.model.packed_linear import PackedLinear
 from luke_batch.model.packing import Group, PackedWindows
+from luke_batch.model.placing import PlacedWindows
+from luke_batch.model.varlen_attention import Side, attend, kernel_for
 
 State = Mapping[str, Tensor]
 
@@ -48,17 +50,6 @@ class Asking(StrEnum):
         return self is not Asking.WORDS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """The projections of all words, or of all entities: (rows, heads, size) each; queries where these ask."""
-
-    query: Tensor | None
-    """Looks at words, and without entity-aware attention at everything."""
-    entity_query: Tensor | None
-    key: Tensor
-    value: Tensor
-
-
 class _Projections:
     """The maps of words, or of entities, to queries, keys and values."""
 
@@ -74,13 +65,13 @@ class _Projections:
         parts = [Linear.read(state, f"{name}.{part}") for part in ("key", "value")]
         self._key_value = packed(Linear.stacked(parts))
 
-    def __call__(self, states: Tensor, heads: int, asking: bool, aware: bool) -> _Side:
+    def __call__(self, states: Tensor, heads: int, asking: bool, aware: bool) -> Side:
         """Of (n, hidden) `states`; the queries where they are `asking`, and both where `aware`."""
         keys, values = self._key_value(states).unflatten(1, (2, heads, -1)).unbind(1)
         wanted = self._queries[: 1 + aware] if asking else []
         queries = [query(states).unflatten(1, (heads, -1)) for query in wanted]
         query, entity_query, *_ = (*queries, None, None)
-        return _Side(query, entity_query, keys, values)
+        return Side(query, entity_query, keys, values)
 
 
 class PackedAttention:
@@ -93,6 +84,7 @@ class PackedAttention:
         self._heads = heads
         self._aware = aware
         self._hidden = len(state[f"{name}.key.bias"])
+        self._kernel = kernel_for(device, dtype, self._hidden // heads)
         scale = (self._hidden // heads) ** -0.5
         if aware:
             self._words = _Projections(state, name, ("query", "w2e_query"), scale, device, dtype)
@@ -100,11 +92,18 @@ class PackedAttention:
         else:
             self._words = self._entities = _Projections(state, name, ("query",), scale, device, dtype)
 
-    def __call__(self, states: Tensor, batch: PackedWindows, asking: Asking) -> Tensor:
+    def __call__(self, states: Tensor, batch: PlacedWindows, asking: Asking) -> Tensor:
         """(asking rows, hidden) contexts of (w + e, hidden) `states`, words before entities."""
-        aware = self._aware and batch.entities > 0
-        words = self._words(states[: batch.words], self._heads, asking.words, aware)
-        entities = self._entities(states[batch.words :], self._heads, asking.entities, aware)
+        packed = batch.packed
+        aware = self._aware and packed.entities > 0
+        words = self._words(states[: packed.words], self._heads, asking.words, aware)
+        entities = self._entities(states[packed.words :], self._heads, asking.entities, aware)
+        if self._kernel is not None:
+            return attend(self._kernel, words, entities, batch).flatten(1)
+        return self._by_shape(packed, words, entities, asking).flatten(1)
+
+    def _by_shape(self, batch: PackedWindows, words: Side, entities: Side, asking: Asking) -> Tensor:
+        """(asking rows, heads, size): windows of one shape after another."""
         asking_words = batch.words if asking.words else 0
         asking_rows = asking_words + (batch.entities if asking.entities else 0)
         context = words.key.new_empty(asking_rows, self._heads, self._hidden // self._heads)
@@ -117,9 +116,9 @@ class PackedAttention:
             for part, place in zip(found, places, strict=True):
                 if part.shape[1]:
                     place.unflatten(0, part.shape[:2]).copy_(part)
-        return context.flatten(1)
+        return context
 
-    def _attend(self, group: Group, words: _Side, entities: _Side) -> Tensor:
+    def _attend(self, group: Group, words: Side, entities: Side) -> Tensor:
         """(windows, heads, asking rows of a window, size) contexts of a group."""
 
         def of_words(rows: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ difference of prefix sums over the position table. The last layer computes the r
 and values are those of all rows.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +17,7 @@ from luke_batch.model.packed_attention import Asking, PackedAttention, State
 from luke_batch.model.packed_linear import PackedLinear
 from luke_batch.model.packing import Indices, PackedWindows
 from luke_batch.model.parameters import entity_aware, norm_epsilon
+from luke_batch.model.placing import PlacedWindows, place
 from luke_batch.model.weights import Table, encoder_tables, layer_state
 
 
@@ -32,6 +32,8 @@ class PackedEncoder:
                 f"{checkpoint.path}: its hidden_act is {activation!r}, but `engine: fast` computes gelu "
                 "only; set `engine: transformers` for this model"
             )
+        self._device = device
+        self._longest = checkpoint.max_mention_length
         state = layer_state(checkpoint)
         self._embeddings = _Embeddings(checkpoint, state, device)
         self._layers = [
@@ -53,10 +55,11 @@ class PackedEncoder:
         self, batch: PackedWindows, asking: Asking = Asking.ALL, rows: Indices | None = None
     ) -> Tensor:
         """Last hidden states of the rows that are `asking`, or of `rows` among these: (n, hidden) float32."""
-        states = self._embeddings(batch)
+        placed = place(batch, rows, self._longest, self._device)
+        states = self._embeddings(placed)
         for layer in self._layers[:-1]:
-            states = layer(states, batch)
-        return self._layers[-1](states, batch, asking, rows)
+            states = layer(states, placed)
+        return self._layers[-1](states, placed, asking, placed.rows)
 
 
 class _Embeddings:
@@ -72,7 +75,6 @@ class _Embeddings:
         # Prefix sums lose what float32 differences of large sums cannot hold.
         spans = state["entity_embeddings.position_embeddings.weight"].to(torch.float64).cumsum(0)
         self._sums = functional.pad(spans, (0, 0, 1, 0)).to(device)
-        self._longest = checkpoint.max_mention_length
         self._dense = state.get("entity_embeddings.entity_embedding_dense.weight")
         self._type = state["entity_embeddings.token_type_embeddings.weight"][0]
         self._word_norm, self._entity_norm = (
@@ -80,31 +82,24 @@ class _Embeddings:
             for part in ("embeddings", "entity_embeddings")
         )
 
-    def __call__(self, batch: PackedWindows) -> Tensor:
+    def __call__(self, batch: PlacedWindows) -> Tensor:
         """(w + e, hidden) float32."""
-        token_ids, token_positions = self._moved(batch.token_ids), self._moved(batch.token_positions)
-        words = self._word_norm(self.words.rows(token_ids) + self._positions[token_positions])
-        if not batch.entities:
+        words = self._word_norm(self.words.rows(batch.token_ids) + self._positions[batch.token_positions])
+        if not batch.packed.entities:
             return words
-        entities = self._entity_norm(self._entity_rows(batch.entity_ids) + self._mean_positions(batch))
+        entities = self._entity_norm(self._entity_rows(batch) + self._mean_positions(batch))
         return torch.cat([words, entities])
 
-    def _entity_rows(self, ids: Indices) -> Tensor:
+    def _entity_rows(self, batch: PlacedWindows) -> Tensor:
         """(e, hidden): of a table of 500 thousand rows only those are read that occur, each once a batch."""
-        unique, places = np.unique(ids, return_inverse=True)
-        rows = self.entities.rows(torch.from_numpy(unique))
+        rows = self.entities.rows(torch.from_numpy(batch.entity_ids))
         if self._dense is not None:
             rows = functional.linear(rows, self._dense)
-        return (rows + self._type).to(self._device)[self._moved(places)]
+        return (rows + self._type).to(self._device)[batch.entity_places]
 
-    def _mean_positions(self, batch: PackedWindows) -> Tensor:
-        start, end = batch.entity_spans.T
-        end = np.minimum(end, start + self._longest)
-        length = self._moved(np.maximum(end - start, 1)).unsqueeze(1)
-        return ((self._sums[self._moved(end)] - self._sums[self._moved(start)]) / length).to(torch.float32)
-
-    def _moved(self, indices: Indices) -> Tensor:
-        return torch.from_numpy(indices).to(self._device)
+    def _mean_positions(self, batch: PlacedWindows) -> Tensor:
+        length = (batch.ends - batch.starts).clamp_min(1).unsqueeze(1)
+        return ((self._sums[batch.ends] - self._sums[batch.starts]) / length).to(torch.float32)
 
 
 class _Layer:
@@ -129,17 +124,17 @@ class _Layer:
     def __call__(
         self,
         states: Tensor,
-        batch: PackedWindows,
+        batch: PlacedWindows,
         asking: Asking = Asking.ALL,
-        rows: Indices | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """The states after this layer, as `PackedEncoder` says."""
         context = self._attention(states, batch, asking)
         if asking is not Asking.ALL:
-            states = states[batch.words :] if asking is Asking.ENTITIES else states[: batch.words]
+            words = batch.packed.words
+            states = states[words:] if asking is Asking.ENTITIES else states[:words]
         if rows is not None:
-            chosen = torch.from_numpy(rows).to(states.device)
-            context, states = context[chosen], states[chosen]
+            context, states = context[rows], states[rows]
         states = self._context_norm(states + self._context(context))
         # In place: fresh memory of that size costs page faults, 6% of the time of short windows.
         inner = torch.ops.aten.gelu_(self._inner(states))

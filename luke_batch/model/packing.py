@@ -67,6 +67,11 @@ class PackedWindows:
         """How many rows are entities."""
         return len(self.entity_ids)
 
+    @property
+    def longest(self) -> int:
+        """Most words and entities of a window."""
+        return int(np.diff(self.first_words + self.first_entities).max())
+
 
 def pack(windows: Sequence[Window]) -> PackedWindows:
     """Pack `windows`, of which there is at least one, in their order."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
 
 from luke_batch.errors import CheckpointError
+from luke_batch.model import packed_attention
+from luke_batch.model.budget import default_budget, row_bytes
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task
 from luke_batch.model.fast_engine import FastEngine
@@ -63,16 +68,48 @@ def batches(draw: st.DrawFn, task: Task) -> list[Window]:
     return windows
 
 
-@settings(max_examples=60)
-@given(st.data(), st.sampled_from(FORWARD_TASKS), recipes())
+def sequences(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_bounds: Tensor,
+    key_bounds: Tensor,
+    longest_query: int,
+    longest_key: int,
+    scale: float,
+) -> Tensor:
+    """What `varlen_attn` computes on GPUs, one sequence after another."""
+    assert query_bounds.dtype == key_bounds.dtype == torch.int32
+    assert max(int(query_bounds.diff().max()), int(key_bounds.diff().max())) <= min(
+        longest_query, longest_key
+    )
+    assert (len(query), len(key)) == (int(query_bounds[-1]), int(key_bounds[-1]))
+    lengths = (query_bounds.diff().tolist(), key_bounds.diff().tolist())
+    parts = zip(query.split(lengths[0]), key.split(lengths[1]), value.split(lengths[1]), strict=True)
+    found: list[Tensor] = []
+    for own in parts:
+        queries, keys, values = (part.transpose(0, 1) for part in own)
+        found.append(functional.scaled_dot_product_attention(queries, keys, values, scale=scale))
+    return torch.cat([part.transpose(0, 1) for part in found])
+
+
+@settings(max_examples=80)
+@given(st.data(), st.sampled_from(FORWARD_TASKS), recipes(), st.sampled_from([None, sequences]))
 def test_equals_transformers(
-    checkpoint_folder: Folders, data: st.DataObject, task: Task, recipe: Recipe
+    checkpoint_folder: Folders,
+    data: st.DataObject,
+    task: Task,
+    recipe: Recipe,
+    kernel: Callable[..., Tensor] | None,
 ) -> None:
-    """Whatever the model's proportions and the windows' shapes, batched together or not."""
+    """Whatever the model's proportions and the windows' shapes, batched together or not, with the attention
+    of CPUs and that of GPUs.
+    """
     if task.head in HEADS:
         recipe = with_head(task.head, recipe)
     folder = checkpoint_folder(recipe)
-    engine = FastEngine(resolve(str(folder)), [task], "cpu", data.draw(st.sampled_from([512, 4096])))
+    with patch.object(packed_attention, "kernel_for", return_value=kernel):
+        engine = FastEngine(resolve(str(folder)), [task], "cpu", data.draw(st.sampled_from([512, 4096])))
     model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
     windows = data.draw(batches(task))
     for found, window in zip(engine.run(task, windows), windows, strict=True):
@@ -100,6 +137,18 @@ def test_another_activation_is_refused(rewritten: Callable[[dict[str, object]], 
     checkpoint = resolve(str(rewritten({"hidden_act": "relu"})))
     with pytest.raises(CheckpointError, match=r"hidden_act is 'relu'.*set `engine: transformers`"):
         FastEngine(checkpoint, [Task.TEXT], "cpu", 512)
+
+
+def test_a_batch_fills_the_memory_of_a_gpu(
+    checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what is free, within bounds; a CPU's cache is what counts there."""
+    checkpoint = resolve(str(checkpoint_folder(Recipe())))
+    room = row_bytes(checkpoint)
+    for free, budget in ((2 * 5000 * room, 5000), (10, 1024), (2**50, 65_536)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 2 * free))
+        assert default_budget(checkpoint, "cuda") == budget
+    assert default_budget(checkpoint, "cpu") == 1024
 
 
 def memory_of_this_process() -> tuple[int, int]:
