@@ -1,7 +1,6 @@
 """How far a faster precision agrees with float32, told by the labels that both give to the same windows."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,28 +33,29 @@ class Tally:
         return self.compared >= LEAST_LABELS and differing <= max(1, (1 - LEAST_AGREEMENT) * self.compared)
 
 
+Found = dict[Task, Tally]
+
+
 class ComparedEngine:
     """An `Engine` that answers as `reference` does, and asks `candidate` the same."""
 
-    def __init__(self, reference: Engine, candidate: Engine, checkpoint: Checkpoint) -> None:
+    def __init__(self, reference: Engine, candidate: Engine, checkpoint: Checkpoint, found: Found) -> None:
+        """found: what is compared is added here."""
         self._reference = reference
         self._candidate = candidate
         self._facts = checkpoint.heads
-        self._found: defaultdict[Task, list[bool]] = defaultdict(list)
+        self._found = found
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """The outputs of the reference."""
         wanted = self._reference.run(task, windows)
         if task is not Task.BOUNDS:  # the scorer has one precision
-            found = self._candidate.run(task, windows)
-            for one, other in zip(wanted, found, strict=True):
-                self._found[task] += same_labels(task, self._facts[task.head], one, other).tolist()
+            outputs = self._candidate.run(task, windows)
+            for one, other in zip(wanted, outputs, strict=True):
+                same = same_labels(task, self._facts[task.head], one, other)
+                before = self._found.get(task, Tally())
+                self._found[task] = Tally(before.compared + same.size, before.agreeing + int(same.sum()))
         return wanted
-
-    @property
-    def tallies(self) -> Mapping[Task, Tally]:
-        """What was compared so far."""
-        return {task: Tally(len(same), sum(same)) for task, same in self._found.items()}
 
 
 def same_labels(task: Task, facts: HeadFacts, one: FloatArray, other: FloatArray) -> np.ndarray:

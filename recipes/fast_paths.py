@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.agreement import ComparedEngine
+from luke_batch.agreement import ComparedEngine, Found
 from luke_batch.annotator import Annotator, ModelStage, model_stages
 from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.evaluation.evaluate import evaluate
@@ -46,17 +46,15 @@ def job(model: str, spans: str, precision: str) -> JobConfig:
 def agreement(model: str, rows: pa.Table) -> tuple[int, int]:
     """Labels that float32 and bfloat16 give to the same spans, and how many of them are the same."""
     config = job(model, "auto", "float32")
-    compared: list[ComparedEngine] = []
+    found: Found = {}
 
     def both(own: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str) -> Engine:
         half = own.model_copy(update={"precision": "bfloat16"})
         exact, other = (load_engine(one, checkpoint, tasks, device) for one in (own, half))
-        compared.append(ComparedEngine(exact, other, checkpoint))
-        return compared[-1]
+        return ComparedEngine(exact, other, checkpoint, found)
 
     ModelStage(config, model_stages(config)[0], "cpu", both)(Preparation(config)(rows))
-    found = compared[0].tallies[Task.SPANS]
-    return found.compared, found.agreeing
+    return found[Task.SPANS].compared, found[Task.SPANS].agreeing
 
 
 def mentions(annotated: pa.Table) -> Counter[tuple[str, int, int, str]]:

@@ -5,7 +5,6 @@ where both give the same labels, and float32 otherwise. A small corpus is not wo
 run of OUTPUT had decided stays decided: a night tries nothing, and its fingerprint is the one of last night.
 """
 
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from itertools import product
 
 import pyarrow as pa
 
-from luke_batch.agreement import ComparedEngine, Tally
+from luke_batch.agreement import ComparedEngine, Found, Tally
 from luke_batch.annotator import ModelStage, StageSpec, model_stages
 from luke_batch.columns import output_columns
 from luke_batch.config import JobConfig, ModelConfig, Precision
@@ -121,11 +120,10 @@ def _tried(
         trial(table)
         if trial.over or time.monotonic() - begun > _SECONDS:
             break
-    found = {path: compared.tallies for path, compared in trial.engines.items()}
-    for path, tallies in found.items():
-        if tallies and all(tally.shown for tally in tallies.values()):
+    for path, tallies in trial.found.items():
+        if all(tally.shown for tally in tallies.values()):
             chosen[path] = candidates[path]
-    return Resolved(_with(config, chosen), {path: _shown(tallies) for path, tallies in found.items()})
+    return Resolved(_with(config, chosen), {path: _shown(tallies) for path, tallies in trial.found.items()})
 
 
 def _documents(census: Census, config: JobConfig) -> Iterator[pa.Table]:
@@ -148,8 +146,8 @@ class _Trial:
     def __init__(self, config: JobConfig, candidates: Mapping[str, Precision]) -> None:
         self._config = config
         self._candidates = candidates
-        self.engines: dict[str, ComparedEngine] = {}
-        """By the paths of the candidates' checkpoints."""
+        self.found: dict[str, Found] = {}
+        """By the paths of checkpoints: of every task, also one that no document asked for."""
         self._stages = [Preparation(config), *(self._stage(spec) for spec in model_stages(config))]
 
     def __call__(self, table: pa.Table) -> None:
@@ -163,12 +161,13 @@ class _Trial:
     @property
     def over(self) -> bool:
         """Further documents would tell nothing more."""
-        found = [tally for compared in self.engines.values() for tally in compared.tallies.values()]
-        return bool(found) and all(tally.compared >= _LABELS for tally in found)
+        return all(tally.compared >= _LABELS for found in self.found.values() for tally in found.values())
 
     def _stage(self, spec: StageSpec) -> ModelStage:
-        # As an actor does, before torch is loaded.
-        os.environ["OMP_NUM_THREADS"] = str(max(1, round(spec.model.num_cpus)))
+        # Here, not above: most plans do without torch.
+        import torch
+
+        torch.set_num_threads(max(1, round(spec.model.num_cpus)))  # as in an actor
         gpu = spec.model.num_gpus > 0
         return ModelStage(self._config, spec, pick_device(spec.model.device, gpu), self._load)
 
@@ -176,10 +175,10 @@ class _Trial:
         self, model: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str
     ) -> Engine:
         engine = load_engine(model, checkpoint, tasks, device)
-        precision = self._candidates.get(model.path)
-        if precision is None:
+        precision = self._candidates.get(model.path, "float32")
+        if precision == "float32":
             return engine
-        faster = model.model_copy(update={"precision": precision})
-        both = ComparedEngine(engine, load_engine(faster, checkpoint, tasks, device), checkpoint)
-        self.engines.setdefault(model.path, both)
-        return both
+        found = self.found.setdefault(model.path, {})
+        found.update({task: Tally() for task in tasks if task is not Task.BOUNDS and task not in found})
+        faster = load_engine(model.model_copy(update={"precision": precision}), checkpoint, tasks, device)
+        return ComparedEngine(engine, faster, checkpoint, found)
