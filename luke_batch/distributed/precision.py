@@ -26,7 +26,7 @@ from luke_batch.document.source import rename_collisions, source_column
 from luke_batch.document.texts import texts_of
 from luke_batch.fingerprint import fingerprint
 from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.device import faster_precision, pick_device
+from luke_batch.model.device import faster_precision, pick_device, use_threads
 from luke_batch.model.engine import Engine, Task, load_engine
 from luke_batch.preparation import Preparation
 
@@ -164,10 +164,7 @@ class _Trial:
         return all(tally.compared >= _LABELS for found in self.found.values() for tally in found.values())
 
     def _stage(self, spec: StageSpec) -> ModelStage:
-        # Here, not above: most plans do without torch.
-        import torch
-
-        torch.set_num_threads(max(1, round(spec.model.num_cpus)))  # as in an actor
+        use_threads(max(1, round(spec.model.num_cpus)))  # as in an actor
         gpu = spec.model.num_gpus > 0
         return ModelStage(self._config, spec, pick_device(spec.model.device, gpu), self._load)
 

@@ -33,6 +33,14 @@ def faster_precision(model: ModelConfig) -> Precision | None:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
+def use_threads(count: int) -> None:
+    """Compute with so many threads in this process from now on."""
+    # Here, not above: as below.
+    import torch
+
+    torch.set_num_threads(count)
+
+
 def pick_device(setting: Literal["auto", "cpu", "cuda"], gpu_assigned: bool) -> str:
     """Torch's name of the device; `auto` follows whether Ray assigned a GPU to this process.
 
