@@ -28,7 +28,7 @@ from benchmarks.page import PAGE, circumstances, markdown, put
 from luke_batch.config import JobConfig
 from luke_batch.model.single_head import extract_head
 
-_ROWS = 8
+_ROWS, _SMOKE_ROWS = 8, 2
 """Documents of a fragment: a run of two minutes on a core has some forty."""
 _SAMPLE = 24
 """Documents that the rate is guessed from."""
@@ -47,11 +47,12 @@ def main() -> None:
     arguments = parser.parse_args()
     embedded = Path(str(files("luke_batch.embedded") / "corpus.parquet"))
     table = pq.read_table(arguments.corpus or embedded)
-    config = job(_ROWS, "lang" in table.column_names)
+    rows = _SMOKE_ROWS if arguments.smoke else _ROWS
+    config = job(rows, "lang" in table.column_names)
     with TemporaryDirectory(prefix="luke-batch-job-") as folder:
-        count = 2 * _ROWS if arguments.smoke else arguments.documents
+        count = 8 * rows if arguments.smoke else arguments.documents
         count = count or _enough(table, Path(folder), config, arguments.seconds)
-        content = compare(repeated(table, rounded(count)), Path(folder), config)
+        content = compare(repeated(table, rounded(count, rows)), Path(folder), config)
     if not arguments.smoke:
         put(PAGE, "job", content)
 
@@ -64,6 +65,7 @@ def compare(table: pa.Table, folder: Path, config: JobConfig) -> str:
     for number, half in enumerate(halves):
         part = table.slice(number * len(table) // 2, len(table) // 2)
         pq.write_table(part, half, row_group_size=config.output.max_rows)
+    rows = config.output.max_rows
     sample = folder / "sample.parquet"
     pq.write_table(_evenly(table.slice(0, len(table) // 2), _PLAIN), sample)
     for head in _HEADS:
@@ -79,7 +81,7 @@ def compare(table: pa.Table, folder: Path, config: JobConfig) -> str:
     if len(os.sched_getaffinity(0)) > 1:
         two = _noted("Ray, 2 actors", loads, partial(on_ray, corpus, folder / "ray-2", config, 2))
         runs["Ray, 2 actors"] = (2, two)
-    script = _noted("plain", loads, partial(plain, sample, folder / "plain", folder / "models", _ROWS))
+    script = _noted("plain", loads, partial(plain, sample, folder / "plain", folder / "models", rows))
     for name, (_, run) in runs.items():
         if (run.documents, run.mentions) != (len(table), one.mentions):
             sys.exit(f"{name}: {run.documents} documents with {run.mentions} mentions: not the same work")
@@ -158,9 +160,9 @@ def repeated(table: pa.Table, documents: int) -> pa.Table:
     return mixed.set_column(mixed.schema.get_field_index("id"), "id", ids)
 
 
-def rounded(documents: int) -> int:
-    """Up to whole fragments of two equal halves."""
-    return -(-documents // (2 * _ROWS)) * 2 * _ROWS
+def rounded(documents: int, rows: int) -> int:
+    """Up to whole fragments of `rows` documents in two equal halves."""
+    return -(-documents // (2 * rows)) * 2 * rows
 
 
 def _enough(table: pa.Table, folder: Path, config: JobConfig, seconds: float) -> int:

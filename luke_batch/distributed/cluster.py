@@ -13,6 +13,7 @@ from ray.exceptions import RayTaskError
 
 from luke_batch.annotator import StageSpec
 from luke_batch.distributed.actors import gpu_assigned
+from luke_batch.distributed.local_node import usable_cores
 from luke_batch.distributed.resources import Node
 from luke_batch.errors import ResourceError, UsageError
 from luke_batch.model.device import pick_device
@@ -50,6 +51,10 @@ def connected(address: str | None) -> Generator[None]:
         settings["include_dashboard"] = False
         # Ray runs its workers below everything else, its own bookkeeping included; here they are the work.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        if usable_cores() < (
+            os.cpu_count() or 1
+        ):  # else what Ray finds, which knows the limits of containers
+            settings["num_cpus"] = usable_cores()
     elif address != "auto":
         _check_listening(address)
     _init(address, settings)
