@@ -22,6 +22,8 @@ from luke_batch.problems import Problems
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
 
+_IDLE_WORKER_MS = str(3600 * 1000)
+
 _ANOTHER = "start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local"
 _START_ATTEMPTS = 2
 """A local Ray gives its own processes 30 seconds, which a busy machine may not keep."""
@@ -51,6 +53,9 @@ def connected(address: str | None) -> Generator[None]:
         settings["include_dashboard"] = False
         # Ray runs its workers below everything else, its own bookkeeping included; here they are the work.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # It ends workers that were idle for a second, as those that read and commit are between two items:
+        # each item would pay for new ones, two seconds of imports apiece.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", _IDLE_WORKER_MS)
         if usable_cores() < (
             os.cpu_count() or 1
         ):  # else what Ray finds, which knows the limits of containers
