@@ -1,7 +1,8 @@
 """The whole job: `make bench-job`, or `python -m benchmarks.job [--seconds S | --documents N] [--smoke]`.
 
 The same documents through the in-process `Annotator`, through `luke-batch annotate` on a local Ray with one
-actor on one core and with two on two cores, and some of them through a plain script around transformers.
+actor (on one core for everything, and on two) and with two, and some of them through a plain script around
+transformers.
 Every way reads Parquet and writes Parquet, and is a process of its own, pinned to its cores with everything
 that it starts. The `Annotator` runs in two halves, one before and one after Ray, so that what else happens
 on the machine meanwhile disturbs both alike.
@@ -72,18 +73,22 @@ def compare(table: pa.Table, folder: Path, config: JobConfig) -> str:
         extract_head("embedded", head, folder / "models" / head)
     loads: list[float] = []
     first = _noted("Annotator, first half", loads, partial(in_process, halves[0], folder / "a", config))
-    one = _noted("Ray, 1 actor", loads, partial(on_ray, corpus, folder / "ray-1", config, 1))
-    second = _noted("Annotator, second half", loads, partial(in_process, halves[1], folder / "b", config))
-    runs = {
-        "in-process `Annotator`": (1, first.and_then(second)),
-        "Ray, 1 actor": (1, one),
-    }
-    if len(os.sched_getaffinity(0)) > 1:
-        two = _noted("Ray, 2 actors", loads, partial(on_ray, corpus, folder / "ray-2", config, 2))
-        runs["Ray, 2 actors"] = (2, two)
+    rays: dict[str, tuple[int, Run]] = {}
+    cores = min(2, len(os.sched_getaffinity(0)))
+    for number, (actors, used) in enumerate([(1, 1), (1, 2), (2, 2)][: 3 if cores > 1 else 1]):
+        name = f"Ray, {actors} actor{'s' * (actors > 1)}"
+        way = partial(on_ray, corpus, folder / f"ray-{number}", config, actors, used)
+        rays[f"{name}, {used} core{'s' * (used > 1)}"] = (used, _noted(name, loads, way))
+        if not number:
+            second = _noted(
+                "Annotator, second half", loads, partial(in_process, halves[1], folder / "b", config)
+            )
+            rays = {"in-process `Annotator`": (1, first.and_then(second)), **rays}
+    runs = rays
     script = _noted("plain", loads, partial(plain, sample, folder / "plain", folder / "models", rows))
+    alone = runs["in-process `Annotator`"][1]
     for name, (_, run) in runs.items():
-        if (run.documents, run.mentions) != (len(table), one.mentions):
+        if (run.documents, run.mentions) != (len(table), alone.mentions):
             sys.exit(f"{name}: {run.documents} documents with {run.mentions} mentions: not the same work")
     runs[f"plain transformers script ({script.documents} documents, extrapolated)"] = (
         1,
@@ -94,7 +99,9 @@ def compare(table: pa.Table, folder: Path, config: JobConfig) -> str:
         f" {sum(map(len, table['text'].to_pylist())) / len(table):.0f} characters in fragments of"
         f" {config.output.max_rows}. Load of the machine before each run: {', '.join(map(_figure, loads))}."
     )
-    content = "\n\n".join([heading, times(runs), "\n".join(f"* {line}" for line in findings(runs, one))])
+    content = "\n\n".join(
+        [heading, times(runs), "\n".join(f"* {line}" for line in findings([run for _, run in runs.values()]))]
+    )
     print(f"\n{content}", flush=True)
     return content
 
@@ -103,7 +110,8 @@ def extrapolated(run: Run, documents: int) -> Run:
     """The same way over more documents at its steady rate, with its start."""
     share = documents / run.documents
     seconds = documents / run.steady + run.around
-    return replace(run, documents=documents, seconds=seconds, cpu=run.cpu * share)
+    cpu = (run.cpu - run.around) * share + run.around
+    return replace(run, documents=documents, seconds=seconds, cpu=cpu)
 
 
 def times(runs: dict[str, tuple[int, Run]]) -> str:
@@ -125,27 +133,33 @@ def times(runs: dict[str, tuple[int, Run]]) -> str:
     return markdown([*columns, "CPU seconds", "MB at most"], rows)
 
 
-def findings(runs: dict[str, tuple[int, Run]], one: Run) -> list[str]:
-    """What the requirements ask of the figures, in a line each."""
-    (_, alone), *others, (_, script) = runs.values()
-    overhead = (
-        f"Ray with one actor takes {one.seconds / alone.seconds - 1:+.1%} of the in-process time in all,"
-        f" {alone.steady / one.steady - 1:+.1%} in the steady state, {one.cpu / alone.cpu - 1:+.1%} CPU time."
-    )
-    lines = [overhead]
-    for cores, run in others[1:]:
+def findings(runs: list[Run]) -> list[str]:
+    """What the figures say, in lines. `runs`: the Annotator, those on Ray, the plain script."""
+    alone, one, *others, script = runs
+    lines = [f"{_over(one, alone)} with one actor and one core for everything."]
+    if others:
+        beside, two = others
+        lines.append(f"{_over(beside, alone)} with one actor where its own processes have a second core.")
         lines.append(
-            f"{cores} actors on {cores} cores do {one.seconds / run.seconds:.2f} times one actor in all,"
-            f" {run.steady / one.steady:.2f} times in the steady state, with"
-            f" {run.cpu / one.cpu - 1:+.1%} CPU time."
+            f"Two actors on two cores do {one.seconds / two.seconds:.2f} times one actor on one core in all,"
+            f" {two.steady / one.steady:.2f} times in the steady state; {beside.seconds / two.seconds:.2f}"
+            f" and {two.steady / beside.steady:.2f} times one actor on two cores."
         )
     lines.append(
         f"The plain script does {script.steady:.2f} documents/s: the `Annotator` is"
-        f" {alone.steady / script.steady:.2f} times as fast, Ray with one actor"
+        f" {alone.steady / script.steady:.2f} times as fast, Ray with one actor on one core"
         f" {one.steady / script.steady:.2f} times."
     )
-    lines.append(f"A model actor and its child process hold {one.actor / 1e6:.0f} MB (RssAnon) at most.")
+    held = max(run.actor for run in (one, *others))
+    lines.append(f"A model actor and its child process hold {held / 1e6:.0f} MB (RssAnon) at most.")
     return lines
+
+
+def _over(run: Run, alone: Run) -> str:
+    return (
+        f"Ray takes {run.seconds / alone.seconds - 1:+.1%} of the in-process time in all,"
+        f" {alone.steady / run.steady - 1:+.1%} in the steady state, {run.cpu / alone.cpu - 1:+.1%} CPU time,"
+    )
 
 
 def repeated(table: pa.Table, documents: int) -> pa.Table:

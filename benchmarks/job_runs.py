@@ -72,14 +72,14 @@ def in_process(input: Path, output: Path, config: JobConfig) -> Run:
     return measured(command, output, cores=1)
 
 
-def on_ray(input: Path, output: Path, config: JobConfig, actors: int) -> Run:
-    """`luke-batch annotate` on a local Ray, all of whose processes share `actors` cores."""
+def on_ray(input: Path, output: Path, config: JobConfig, actors: int, cores: int) -> Run:
+    """`luke-batch annotate` on a local Ray, all of whose processes share `cores` cores."""
     settings = [f"models.main.actors={actors}", f"output.max_rows={config.output.max_rows}"]
     if config.input.lang_column is not None:
         settings.append(f"input.lang_column={config.input.lang_column}")
     assignments = [part for setting in settings for part in ("--set", setting)]
     places = [str(input), str(output), "--address", "local", "--quiet"]
-    return measured([*_LUKE_BATCH, "annotate", *places, *assignments], output / "data", cores=actors)
+    return measured([*_LUKE_BATCH, "annotate", *places, *assignments], output / "data", cores, actors)
 
 
 def plain(input: Path, output: Path, models: Path, rows: int) -> Run:
@@ -88,7 +88,7 @@ def plain(input: Path, output: Path, models: Path, rows: int) -> Run:
     return measured(["-m", "benchmarks.plain_annotation", *places, "--rows", str(rows)], output, cores=1)
 
 
-def measured(command: Sequence[str], output: Path, cores: int) -> Run:
+def measured(command: Sequence[str], output: Path, cores: int, workers: int = 1) -> Run:
     """Run a Python command on the first `cores` cores that this process may use."""
     allowed = sorted(os.sched_getaffinity(0))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -108,7 +108,7 @@ def measured(command: Sequence[str], output: Path, cores: int) -> Run:
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}: {said}")
-    documents, mentions, steady = _found(output, workers=cores)
+    documents, mentions, steady = _found(output, workers)
     return Run(documents, mentions, seconds, steady, watch.cpu_seconds, watch.peak, watch.actor)
 
 
