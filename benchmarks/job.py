@@ -33,8 +33,14 @@ _ROWS, _SMOKE_ROWS = 8, 2
 """Documents of a fragment: a run of two minutes on a core has some forty."""
 _SAMPLE = 24
 """Documents that the rate is guessed from."""
-_PLAIN = 48
+_PLAIN = 32
 """Documents of the plain script."""
+_ON_RAY = (
+    ("Ray, 1 actor, 1 core", 1, 1),
+    ("Ray, 1 actor, 2 cores", 1, 2),
+    ("Ray, 2 actors, 2 cores", 2, 2),
+)
+"""Names, actors, and cores for everything."""
 _HEADS = ("ner", "types", "relations")
 
 
@@ -74,22 +80,16 @@ def compare(table: pa.Table, folder: Path, config: JobConfig) -> str:
     loads: list[float] = []
     first = _noted("Annotator, first half", loads, partial(in_process, halves[0], folder / "a", config))
     rays: dict[str, tuple[int, Run]] = {}
-    cores = min(2, len(os.sched_getaffinity(0)))
-    for number, (actors, used) in enumerate([(1, 1), (1, 2), (2, 2)][: 3 if cores > 1 else 1]):
-        name = f"Ray, {actors} actor{'s' * (actors > 1)}"
-        way = partial(on_ray, corpus, folder / f"ray-{number}", config, actors, used)
-        rays[f"{name}, {used} core{'s' * (used > 1)}"] = (used, _noted(name, loads, way))
-        if not number:
-            second = _noted(
-                "Annotator, second half", loads, partial(in_process, halves[1], folder / "b", config)
-            )
-            rays = {"in-process `Annotator`": (1, first.and_then(second)), **rays}
-    runs = rays
-    script = _noted("plain", loads, partial(plain, sample, folder / "plain", folder / "models", rows))
-    alone = runs["in-process `Annotator`"][1]
+    for name, actors, cores in _ON_RAY if len(os.sched_getaffinity(0)) > 1 else _ON_RAY[:1]:
+        way = partial(on_ray, corpus, folder / f"ray-{actors}-{cores}", config, actors, cores)
+        rays[name] = (cores, _noted(name, loads, way))
+    second = _noted("Annotator, second half", loads, partial(in_process, halves[1], folder / "b", config))
+    alone = first.and_then(second)
+    runs = {"in-process `Annotator`": (1, alone), **rays}
     for name, (_, run) in runs.items():
         if (run.documents, run.mentions) != (len(table), alone.mentions):
             sys.exit(f"{name}: {run.documents} documents with {run.mentions} mentions: not the same work")
+    script = _noted("plain", loads, partial(plain, sample, folder / "plain", folder / "models", rows))
     runs[f"plain transformers script ({script.documents} documents, extrapolated)"] = (
         1,
         extrapolated(script, len(table)),

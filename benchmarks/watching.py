@@ -49,7 +49,7 @@ class Watch:
                 with suppress(psutil.Error):
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system
-                    if "ItemActor" in process.cmdline()[0]:
+                    if "ItemActor" in "".join(process.cmdline()[:1]):
                         actor = [process, *process.children(recursive=True)]
                         self.actor = max(self.actor, sum(memory("RssAnon", each.pid) for each in actor))
             time.sleep(SAMPLE_SECONDS)
