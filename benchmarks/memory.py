@@ -37,7 +37,7 @@ from luke_batch.model.single_head import write_single_head
 from luke_batch.preparation import Preparation
 
 _ENTITIES = 500_000
-_DOCUMENTS, _SMOKE_DOCUMENTS = 96, 4
+_DOCUMENTS, _SMOKE_DOCUMENTS = 48, 4
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PRESENT = np.uint64(1 << 63)
 _TABLE = "luke.entity_embeddings.entity_embeddings.weight"
