@@ -48,8 +48,10 @@ chaos: $(STAMP) ## the same ten times with other seeds: an hour or more
 	$(BIN)/pytest tests/chaos --timeout=1800
 
 .PHONY: bench
-bench: $(STAMP) ## time the engines and write docs/benchmarks.md
+bench: $(STAMP) ## time engines and the whole job, measure memory: writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.job
+	$(BIN)/python -m benchmarks.memory
 
 .PHONY: bench-smoke
 bench-smoke: $(STAMP) ## time the embedded model on few items
