@@ -48,12 +48,22 @@ chaos: $(STAMP) ## the same ten times with other seeds: an hour or more
 	$(BIN)/pytest tests/chaos --timeout=1800
 
 .PHONY: bench
-bench: $(STAMP) ## time the engines and write docs/benchmarks.md
+bench: $(STAMP) ## time engines and the whole job, measure memory: writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.job
+	$(BIN)/python -m benchmarks.memory
 
 .PHONY: bench-smoke
 bench-smoke: $(STAMP) ## time the embedded model on few items
 	$(BIN)/python -m benchmarks --smoke
+
+.PHONY: bench-job
+bench-job: $(STAMP) ## time the whole job: in process, on Ray, as a plain script
+	$(BIN)/python -m benchmarks.job
+
+.PHONY: bench-memory
+bench-memory: $(STAMP) ## measure the memory of an actor and of a large entity table
+	$(BIN)/python -m benchmarks.memory
 
 .PHONY: bench-plan
 bench-plan: $(STAMP) ## time planning over 10,000 files

@@ -21,26 +21,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 
 from benchmarks.index_corpus import SyntheticSource
+from benchmarks.watching import Watch
 
 _DIMENSION, _MENTIONS, _OF_A_CENTRE = 384, 5, 100
 _NIGHT_SHARE = 100
 """One fragment of so many is another on the second night."""
 _QUERIES = 300
 _WARM_UP = 20
-_SAMPLE_SECONDS = 1.0
 
 
 def main() -> None:
@@ -175,49 +172,13 @@ def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int) -> d
         "--fragments", str(source.fragments_count),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watched = _Watched()
-    watcher = threading.Thread(target=watched.watch, args=(process.pid,), daemon=True)
-    watcher.start()
+    watch = Watch()
+    watcher = watch.start(process.pid)
     said = process.communicate()[0]
     watcher.join()
     if process.returncode:
         sys.exit(f"{kind} failed with exit code {process.returncode}")
-    return {**json.loads(said.splitlines()[-1]), "peak": watched.peak, "cpu": sum(watched.cpu.values())}
-
-
-@dataclass
-class _Watched:
-    """What a process and everything below it take."""
-
-    peak: int = 0
-    """Highest sum of the proportional set sizes, bytes."""
-    cpu: dict[int, float] = field(default_factory=lambda: dict[int, float]())
-    """Seconds of each process, as of the last look."""
-
-    def watch(self, pid: int) -> None:
-        """Look until the process ends."""
-        while psutil.pid_exists(pid):
-            try:
-                root = psutil.Process(pid)
-                if root.status() == psutil.STATUS_ZOMBIE:
-                    return
-                processes = [root, *root.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            self.peak = max(self.peak, sum(_proportional(process.pid) for process in processes))
-            for process in processes:
-                with suppress(psutil.Error):
-                    times = process.cpu_times()
-                    self.cpu[process.pid] = times.user + times.system
-            time.sleep(_SAMPLE_SECONDS)
-
-
-def _proportional(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return {**json.loads(said.splitlines()[-1]), "peak": watch.peak, "cpu": watch.cpu_seconds}
 
 
 def _show(name: str, figures: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from ray.exceptions import RayTaskError
 
 from luke_batch.annotator import StageSpec
 from luke_batch.distributed.actors import gpu_assigned
+from luke_batch.distributed.local_node import usable_cores
 from luke_batch.distributed.resources import Node
 from luke_batch.errors import ResourceError, UsageError
 from luke_batch.model.device import pick_device
@@ -20,6 +21,8 @@ from luke_batch.problems import Problems
 
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
+
+_IDLE_WORKER_MS = str(3600 * 1000)
 
 _ANOTHER = "start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local"
 _START_ATTEMPTS = 2
@@ -50,6 +53,13 @@ def connected(address: str | None) -> Generator[None]:
         settings["include_dashboard"] = False
         # Ray runs its workers below everything else, its own bookkeeping included; here they are the work.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # It ends workers that were idle for a second, as those that read and commit are between two items:
+        # each item would pay for new ones, two seconds of imports apiece.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", _IDLE_WORKER_MS)
+        if usable_cores() < (
+            os.cpu_count() or 1
+        ):  # else what Ray finds, which knows the limits of containers
+            settings["num_cpus"] = usable_cores()
     elif address != "auto":
         _check_listening(address)
     _init(address, settings)

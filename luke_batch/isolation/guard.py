@@ -58,6 +58,9 @@ class Guard:
         self._memory = memory_limit(settings.memory_gb)
         self._order = StageOrder(config.model_dump_json(), stage, gpu_assigned, self._memory)
         self._environment = {
+            # One thread does the work; glibc's further heaps would each keep free memory of their own (39 MB
+            # with the embedded model).
+            "MALLOC_ARENA_MAX": "1",
             **os.environ,
             # Ray puts the folders of a submitted job into sys.path alone.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

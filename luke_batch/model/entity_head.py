@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.activations import ACT2FN
+from torch.nn import functional
 
 from luke_batch.arrays import FloatArray, IntArray
 from luke_batch.model.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ class EntityHead:
         """(entities,) float32, on the CPU."""
         self._dense = Linear.read(state, "transform.dense").to(device, torch.float32)
         self._norm = LayerNorm.read(state, "transform.LayerNorm", norm_epsilon(checkpoint), device)
-        self._activation: Activation = ACT2FN[str(checkpoint.config.get("hidden_act", "gelu"))]
+        self._activation = _activation(str(checkpoint.config.get("hidden_act", "gelu")))
 
     def transform(self, states: Tensor) -> Tensor:
         """(n, width) float32 of the (n, hidden) last states of entities."""
@@ -62,3 +62,12 @@ class EntityHead:
         chosen = torch.from_numpy(places.reshape(candidates.shape)).to(transformed.device)
         logits = torch.bmm(rows[chosen], transformed.unsqueeze(2)).squeeze(2) + bias[chosen]
         return np.where(candidates >= 0, logits.cpu().numpy(), np.float32(-np.inf))
+
+
+def _activation(name: str) -> Activation:
+    """As transformers has it; the package is imported for others than gelu alone, as it takes 90 MB."""
+    if name == "gelu":
+        return functional.gelu
+    from transformers.activations import ACT2FN
+
+    return ACT2FN[name]

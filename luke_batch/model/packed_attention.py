@@ -7,7 +7,8 @@ neighbours and attend together, without padding and without a mask.
 With entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes as they are. GPUs
 use one for all windows (`varlen_attention.py`). On CPUs short windows use plain products; long ones attend to
 words and to entities apart, each in a fused kernel, and merge the two by their log-sum-exp, as flash
-attention merges its blocks (Dao et al. 2022).
+attention merges its blocks (Dao et al. 2022). All this is in float32 on CPUs: products of half precision that
+are so small are no faster, and each of their many shapes would have a kernel of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,15 +62,16 @@ class _Projections:
         def packed(linear: Linear) -> PackedLinear:
             return PackedLinear(linear, device, dtype)
 
+        self._dtype = torch.float32 if device == "cpu" else dtype
         self._queries = [packed(Linear.read(state, f"{name}.{query}").scaled(scale)) for query in queries]
         parts = [Linear.read(state, f"{name}.{part}") for part in ("key", "value")]
         self._key_value = packed(Linear.stacked(parts))
 
     def __call__(self, states: Tensor, heads: int, asking: bool, aware: bool) -> Side:
         """Of (n, hidden) `states`; the queries where they are `asking`, and both where `aware`."""
-        keys, values = self._key_value(states).unflatten(1, (2, heads, -1)).unbind(1)
+        keys, values = self._key_value(states).to(self._dtype).unflatten(1, (2, heads, -1)).unbind(1)
         wanted = self._queries[: 1 + aware] if asking else []
-        queries = [query(states).unflatten(1, (heads, -1)) for query in wanted]
+        queries = [query(states).to(self._dtype).unflatten(1, (heads, -1)) for query in wanted]
         query, entity_query, *_ = (*queries, None, None)
         return Side(query, entity_query, keys, values)
 

@@ -5,6 +5,7 @@ makers than Intel, leaves half of the vector units idle. oneDNN's kernels take a
 already; torch reaches them by the operators that its compiler emits for frozen weights.
 """
 
+import os
 from functools import cache
 
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from luke_batch.model.linear import Linear
+
+# torch keeps a kernel for each number of rows that it has seen, of about a megabyte, and a thousand of them. A
+# batch asks for a dozen, and the next batch for others: 64 cost no time, and an actor's memory does not grow.
+for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "64")
 
 _ROWS = 1024
 """Rows that a layout is asked for; any other number runs with it equally fast."""

@@ -1,6 +1,7 @@
 """Addresses that lead to no cluster are refused in one line that says what to do, and soon."""
 
 import socket
+from typing import Any
 
 import pytest
 import ray
@@ -48,3 +49,17 @@ def test_environment_names_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """RAY_ADDRESS counts where no address is given."""
     monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
     assert "ray://host:10001" in refusal(None)
+
+
+@pytest.mark.parametrize(("usable", "told"), [({1}, 1), ({0, 1, 2, 3}, None)])
+def test_a_local_ray_has_the_cores_that_it_may_use(
+    monkeypatch: pytest.MonkeyPatch, usable: set[int], told: int | None
+) -> None:
+    """Ray counts all cores of the machine, also under `taskset`: more tasks at once than can run."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: usable, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr(ray, "init", lambda **settings: asked.update(settings))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connected("local"):
+        assert asked.get("num_cpus") == told
