@@ -149,8 +149,8 @@ def _search(folder: Path, source: SyntheticSource) -> dict[str, Any]:
     index = EntityIndex.open(str(folder))
     rng = np.random.default_rng(5)
     names = [f"Entity {number}" for number in rng.integers(0, source.entities, _QUERIES + _WARM_UP).tolist()]
-    rows = index.entities().head(_QUERIES + _WARM_UP, columns=["vector"])
-    vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, source.dimension)
+    rows = index.entities(["vector"]).read_next_batch().slice(0, _QUERIES + _WARM_UP)
+    vectors = rows["vector"].flatten().to_numpy().reshape(-1, source.dimension)
     by_vector = [_timed(partial(index.nearest, vector[None])) for vector in vectors]
     by_name = [_timed(partial(index.search, [name])) for name in names]
     return {"seconds": 0.0, "vector": _percentiles(by_vector), "name": _percentiles(by_name)}

@@ -6,12 +6,10 @@ vectors are held in memory. An update writes the file anew: FAISS has no way to 
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from luke_batch.arrays import FloatArray
@@ -39,7 +37,7 @@ class FaissVectors:
         layout = Layout.of(update.settings, update.entities)
         if layout.variant not in ("exact", "IVF_FLAT"):
             raise ConfigError(f"--kind faiss has no {layout.variant}; use exact or IVF_FLAT, or --kind lance")
-        table = EntityTable(update.folder, update.bits, update.dimension)
+        table = update.table
         if layout.variant == "exact":
             index = faiss.IndexIDMap2(faiss.IndexFlatIP(update.dimension))
         else:
@@ -51,17 +49,17 @@ class FaissVectors:
         faiss.write_index(index, str(update.folder / FILE))
         return {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
 
-    def open(self, folder: Path, facts: Mapping[str, Any]) -> "FaissSearcher":
+    def open(self, table: EntityTable, facts: Mapping[str, Any]) -> "FaissSearcher":
         """See `VectorIndex`."""
-        return FaissSearcher(folder, facts)
+        return FaissSearcher(table, facts)
 
 
 class FaissSearcher:
     """An open FAISS file with the entity table beside it."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._index = faiss.read_index(str(folder / FILE))
+    def __init__(self, table: EntityTable, facts: Mapping[str, Any]) -> None:
+        self._table = table
+        self._index = faiss.read_index(str(table.folder / FILE))
         self._probes = None if facts["variant"] == "exact" else int(facts["probes"])
 
     def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
@@ -84,8 +82,7 @@ class FaissSearcher:
     @cached_property
     def _columns(self) -> pa.Table:
         """The columns that are shown, by id."""
-        files = sorted((self._folder / "entities").glob("*.parquet"))
-        return pa.concat_tables([searched(pq.read_table(path, columns=list(SHOWN))) for path in files])
+        return searched(self._table.reader(SHOWN).read_all().sort_by("id"))
 
     def _allowed(self, filter: Filter) -> NDArray[np.bool_]:
         table = self._columns

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from luke_batch.arrays import FloatArray
+from luke_batch.index.entities import EntityTable
 from luke_batch.index.settings import SearchSettings
 
 FOUND = pa.schema(
@@ -60,9 +61,9 @@ class Update:
     """Of the last version, whose vector index may be carried on; None: start anew."""
     facts: Mapping[str, Any]
     """What the vector index of the base says of itself."""
-    changes: Path | None
-    """Folder of the changes against the base: `*.parquet` with rows that are new or another, and
-    `*.removed.parquet` with ids that are gone. None without a base."""
+    changes: Sequence[Path]
+    """Files of the entity table with the rows that are new or another than in the base, and with count 0
+    those that are gone. Empty without a base."""
     bits: int
     """Of the entity table."""
     entities: int
@@ -72,9 +73,9 @@ class Update:
     settings: SearchSettings
 
     @property
-    def files(self) -> list[Path]:
+    def table(self) -> EntityTable:
         """The entity table."""
-        return sorted((self.folder / "entities").glob("*.parquet"))
+        return EntityTable(self.folder, self.bits, self.dimension)
 
 
 class Searcher(Protocol):
@@ -94,8 +95,8 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def open(self, folder: Path, facts: Mapping[str, Any]) -> Searcher:
-        """Open the index of a version."""
+    def open(self, table: EntityTable, facts: Mapping[str, Any]) -> Searcher:
+        """Open the index of a version, which lies beside its entity table."""
         ...
 
 

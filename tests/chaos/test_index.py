@@ -98,7 +98,7 @@ def options(address: str) -> list[str]:
 def answers(index: Path) -> list[object]:
     """What searches find, and the entity table."""
     opened = EntityIndex.open(str(index))
-    table = opened.entities().to_table().sort_by("id")
+    table = opened.entities().read_all().sort_by("id")
     names = [f"Name {number}" for number in (0, 30, 60, 89)]
     found = opened.search(names, 5)
     vectors = table["vector"].combine_chunks().flatten().to_numpy().tobytes()

@@ -39,7 +39,7 @@ def test_ray_builds_what_one_process_does(index: Path, annotated: Annotated, tmp
     """The same entities, counts and vectors."""
     alone = tmp_path / "alone"
     build(Sources.at([str(annotated.output)]), IndexFolder(str(alone)), IndexConfig())
-    tables = [EntityIndex.open(str(path)).entities().to_table().sort_by("id") for path in (index, alone)]
+    tables = [EntityIndex.open(str(path)).entities().read_all().sort_by("id") for path in (index, alone)]
     assert tables[0].num_rows > 10
     assert tables[0].equals(tables[1])
     mentions = sum(
@@ -62,7 +62,7 @@ def test_a_marked_mention_is_embedded_like_the_annotated_ones(index: Path, check
     table = pa.table({"text": [text], "given": [[{"start": start, "end": start + len("Paris")}]]})
     (vector,) = Annotator.from_config(config).annotate(table)["mention_embeddings"].to_pylist()[0]
     marked = f"{text[:start]}[[Paris]]{text[start + len('Paris') :]}"
-    name = opened.entities().head(1)["key"][0].as_py()
+    name = opened.entities().read_all()["key"][0].as_py()
     found = opened.search([name, marked], 3)
     expected = opened.nearest(np.array([vector], np.float32), 3)
     assert found.filter(found["query"].to_numpy() == 1)["key"].to_pylist() == expected["key"].to_pylist()
@@ -76,7 +76,7 @@ def test_the_command_line(
     assert command(["index", "build", str(annotated.output), str(index), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["nothing_to_do"]
-    name = EntityIndex.open(str(index)).entities().head(1)["name"][0].as_py()
+    name = EntityIndex.open(str(index)).entities().read_all()["name"][0].as_py()
     queries = tmp_path / "queries"
     queries.write_text(f"{name}\n\n", encoding="utf-8")
     assert (

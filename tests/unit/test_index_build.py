@@ -29,7 +29,7 @@ def run(output: Path, index: Path, **settings: Any) -> Built:
 
 def rows(index: Path) -> list[dict[str, Any]]:
     """The entity table, by key, vectors as bytes."""
-    table = EntityIndex.open(str(index)).entities().to_table().sort_by("key")
+    table = EntityIndex.open(str(index)).entities().read_all().sort_by("key")
     vectors = table["vector"].combine_chunks()
     matrix = vectors.flatten().to_numpy().reshape(len(table), -1)
     plain = table.drop_columns(["vector"]).to_pylist()
@@ -309,7 +309,7 @@ def test_both_kinds_find_the_same(kind: str, variant: str, tmp_path: Path) -> No
     put_output(output, "t", documents[30:], dimension=8, seed=1)
     run(output, index, **settings)
     opened = EntityIndex.open(str(index))
-    table = opened.entities().to_table()
+    table = opened.entities().read_all()
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     query = vectors[:1]
     cosines = vectors @ query[0] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
