@@ -4,7 +4,7 @@ FAISS keeps no columns, so what is shown and filtered comes from the entity tabl
 vectors are held in memory. An update writes the file anew: FAISS has no way to share what stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -78,6 +78,10 @@ class FaissSearcher:
         table = table.append_column("score", pa.array(scores[found]))
         order = [("query", "ascending"), ("score", "descending"), ("key", "ascending")]
         return table.sort_by(order).select(FOUND.names).cast(FOUND)
+
+    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
+        """See `Searcher`. FAISS gives no vectors back, but holds those of the entity table."""
+        return self._table.reader(columns)
 
     @cached_property
     def _columns(self) -> pa.Table:

@@ -7,7 +7,7 @@ many entities have changed as were there, after 16 updates, or where the setting
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ except ImportError as error:
     ) from error
 
 TABLE = "entities.lance"
+_BATCH_ROWS = 4096
 _TRAIN_SHARE = 1.0
 _MOST_UPDATES = 16
 """Each update adds a segment that every query looks into."""
@@ -116,6 +117,10 @@ class LanceSearcher:
         # Equal scores by key, so that the same index always answers alike.
         table = table.sort_by([("query", "ascending"), ("score", "descending"), ("key", "ascending")])
         return table.select(FOUND.names).cast(FOUND)
+
+    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
+        """See `Searcher`."""
+        return self._table.to_batches(columns=list(columns), batch_size=_BATCH_ROWS)
 
 
 def _carries_on(update: Update, layout: Layout, since: int) -> bool:

@@ -55,13 +55,16 @@ def layers_of(folder: Path, bucket: int | None = None) -> dict[int, list[Path]]:
 
 def open_layers(paths: Sequence[Path]) -> list[Layer]:
     """The files of one bucket, oldest first, and which of their rows count."""
-    newer = np.empty(0, np.int64)
+    newer: list[Ints] = []
     found: list[Layer] = []
     for path in reversed(paths):
         table = read_whole(path, ["id", "count"])
         ids, counts = table["id"].to_numpy(), table["count"].to_numpy()
-        found.append(Layer(path, ids, counts, (counts > 0) & ~among(ids, newer)))
-        newer = np.union1d(newer, ids)
+        live = counts > 0
+        for others in newer:
+            live &= ~among(ids, others)
+        found.append(Layer(path, ids, counts, live))
+        newer.append(ids)
     return found[::-1]
 
 

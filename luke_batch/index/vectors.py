@@ -1,6 +1,6 @@
 """What an index over the vectors of entities must do. `lance_vectors` and `faiss_vectors` do it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,10 @@ class Searcher(Protocol):
 
     def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
         """The `k` nearest entities of each vector, (n, dimension), as a table of schema FOUND."""
+        ...
+
+    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
+        """Some of the columns `id` and `vector` of all entities that it finds, in any order."""
         ...
 
 
