@@ -79,9 +79,9 @@ class FaissSearcher:
         order = [("query", "ascending"), ("score", "descending"), ("key", "ascending")]
         return table.sort_by(order).select(FOUND.names).cast(FOUND)
 
-    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
-        """See `Searcher`. FAISS gives no vectors back, but holds those of the entity table."""
-        return self._table.reader(columns)
+    def scan(self, columns: Sequence[str], ids: Sequence[int] | None = None) -> Iterable[pa.RecordBatch]:
+        """See `Searcher`. Vectors are those of the entity table, which FAISS has scaled."""
+        return self._table.reader(columns) if ids is None else self._table.rows(ids, columns).to_batches()
 
     @cached_property
     def _columns(self) -> pa.Table:

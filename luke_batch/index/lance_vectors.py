@@ -118,9 +118,10 @@ class LanceSearcher:
         table = table.sort_by([("query", "ascending"), ("score", "descending"), ("key", "ascending")])
         return table.select(FOUND.names).cast(FOUND)
 
-    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
+    def scan(self, columns: Sequence[str], ids: Sequence[int] | None = None) -> Iterable[pa.RecordBatch]:
         """See `Searcher`."""
-        return self._table.to_batches(columns=list(columns), batch_size=_BATCH_ROWS)
+        only = None if ids is None else f"id IN ({','.join(map(str, ids))})"
+        return self._table.to_batches(columns=list(columns), filter=only, batch_size=_BATCH_ROWS)
 
 
 def _carries_on(update: Update, layout: Layout, since: int) -> bool:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from luke_batch.arrays import FloatArray
 from luke_batch.errors import ContractError
 from luke_batch.index.counts import Ints, among
-from luke_batch.index.entities import EntityTable, unit, vectors_of
+from luke_batch.index.entities import unit, vectors_of
 from luke_batch.index.vectors import Filter, Searcher
 
 DEPTH = 10
@@ -24,7 +25,7 @@ class Recall:
     """Entities whose neighbours were searched."""
 
 
-def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample: int) -> Recall | None:
+def measure_recall(searcher: Searcher, entities: int, sample: int) -> Recall | None:
     """Compare the index with exact search over all vectors that it holds, which must be as many as there are
     entities.
 
@@ -39,7 +40,7 @@ def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample
     if len(ids) != entities:
         raise ContractError(f"the vector index has {len(ids):,} of {entities:,} entities; please report it")
     wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
-    rows = table.rows(ids[wanted].tolist(), ["vector"])
+    rows = pa.Table.from_batches(searcher.scan(["id", "vector"], ids[wanted].tolist())).sort_by("id")
     own, queries = rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
     nearest, cosines = _exact(searcher, own, queries, depth)
     found = searcher.nearest(queries, depth + 1, Filter())

@@ -213,7 +213,6 @@ class Indexing:
         index = vector_index(update.settings.kind)
         facts = index.update(update)
         indexed = time.monotonic()
-        table = update.table
-        searcher = index.open(table, facts)
-        recall = measure_recall(table, searcher, update.entities, update.settings.recall_sample)
+        searcher = index.open(update.table, facts)
+        recall = measure_recall(searcher, update.entities, update.settings.recall_sample)
         return facts, recall, {"index": indexed - start, "recall": time.monotonic() - indexed}

@@ -85,8 +85,11 @@ class Searcher(Protocol):
         """The `k` nearest entities of each vector, (n, dimension), as a table of schema FOUND."""
         ...
 
-    def scan(self, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
-        """Some of the columns `id` and `vector` of all entities that it finds, in any order."""
+    def scan(self, columns: Sequence[str], ids: Sequence[int] | None = None) -> Iterable[pa.RecordBatch]:
+        """The columns `id` or `vector` or both of the entities that it finds, in any order.
+
+        ids: of those alone; None: of all.
+        """
         ...
 
 
