@@ -106,6 +106,7 @@ class Making:
             bits=self._bits,
             entities=entities,
             dimension=self._dimension,
+            recall=None if base is None or base.manifest.recall is None else base.manifest.recall["value"],
             changed=sum(bucket.changed + bucket.removed for bucket in buckets),
             settings=self.config.search,
         )

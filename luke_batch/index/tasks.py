@@ -200,9 +200,10 @@ class Indexing:
     def __call__(self, _: int) -> str:
         """Make both; in JSON what the index says of itself, the recall or null, and seconds."""
         facts, recall, seconds = self._make(self.update)
-        floor = self.update.settings.recall_floor
-        if recall is not None and recall.value < floor and self.update.base is not None:
-            # Cells of another night's entities may be to blame.
+        floor, before = self.update.settings.recall_floor, self.update.recall
+        carried_on = facts.get("updates", 0) > 0
+        if recall is not None and recall.value < floor and carried_on and (before is None or before >= floor):
+            # The cells may be to blame, unless the last index was no better.
             facts, recall, again = self._make(replace(self.update, base=None))
             seconds = {step: seconds[step] + again[step] for step in seconds}
         found = None if recall is None else asdict(recall)

@@ -68,6 +68,8 @@ class Update:
     """Of the entity table."""
     entities: int
     dimension: int
+    recall: float | None
+    """Of the base."""
     changed: int
     """Entities that are new, another or gone."""
     settings: SearchSettings
