@@ -66,20 +66,15 @@ class EntityTable:
     def all_named(self, names: Sequence[str]) -> list[list[int]]:
         """`named` for each of `names`."""
         found: list[list[int]] = []
-        for name, hashed in zip(names, name_ids(names).tolist(), strict=True):
-            exact = ids_of([name, f"qid:{name}", f"title:{name}"])
-            keyed = exact[among(exact, self.ids)].tolist()
+        keys = ids_of(key for name in names for key in (name, f"qid:{name}", f"title:{name}")).reshape(-1, 3)
+        known = self.rows(keys.ravel().tolist(), ["id"])["id"].to_numpy()
+        for exact, hashed in zip(keys, name_ids(names).tolist(), strict=True):
+            keyed = exact[among(exact, known)].tolist()
             begin, end = np.searchsorted(self._index[0], [hashed, hashed + 1])
             order = np.argsort(-self._index[2][begin:end], kind="stable")
             aliased = self._index[1][begin:end][order].tolist()
             found.append(list(dict.fromkeys([*keyed, *aliased])))
         return found
-
-    @cached_property
-    def ids(self) -> Ints:
-        """Ids of all entities, ascending; 8 bytes each."""
-        layers = (layer for paths in self._layers.values() for layer in open_layers(paths))
-        return np.sort(np.concatenate([np.empty(0, np.int64), *(layer.ids[layer.live] for layer in layers)]))
 
     def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
         """Ids, ascending, and vectors of some hundred entities at a time, those of all in the end."""
