@@ -1,8 +1,8 @@
 """The vectors of entities in a Lance table, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that
-changed and adds them to the inverted file as a segment with the same cells. Cells are trained anew once as
-many entities have changed as were there, after 16 updates, or where the settings ask for others.
+changed and adds them to the inverted file as a segment with the same cells for as long as
+`Update.carries_on`.
 """
 
 import os
@@ -34,9 +34,6 @@ except ImportError as error:
 
 TABLE = "entities.lance"
 _BATCH_ROWS = 4096
-_TRAIN_SHARE = 1.0
-_MOST_UPDATES = 16
-"""Each update adds a segment that every query looks into."""
 _SAMPLE_RATE = 64
 """Vectors of each cell that centroids are trained on."""
 _SCALARS: dict[str, Literal["BTREE", "BITMAP", "LABEL_LIST"]] = {
@@ -55,14 +52,11 @@ class LanceVectors:
         layout = Layout.of(update.settings, update.entities)
         target = update.folder / TABLE
         shutil.rmtree(target, ignore_errors=True)
-        since = int(update.facts.get("changed", 0)) + update.changed
-        if _carries_on(update, layout, since):
-            assert update.base is not None
+        carried_on = update.carries_on(layout, TABLE)
+        if carried_on and update.base is not None:
             link_tree(update.base / TABLE, target)
             _apply(update, target, layout)
-            probes = update.settings.probes or update.facts["probes"]
-            updates = int(update.facts["updates"]) + 1
-            return {**update.facts, "probes": probes, "changed": since, "updates": updates}
+            return update.described(layout, carried_on=True)
         _write(update.table.reader(SEARCHED), target, "create")
         table = lance.dataset(str(target))
         if layout.variant != "exact":
@@ -77,8 +71,7 @@ class LanceVectors:
             )
             for column, kind in _SCALARS.items():
                 table.create_scalar_index(column, kind, name=column)
-        facts = {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
-        return {**facts, "trained": update.entities, "changed": 0, "updates": 0}
+        return update.described(layout, carried_on=False)
 
     def open(self, table: EntityTable, facts: Mapping[str, Any]) -> "LanceSearcher":
         """See `VectorIndex`."""
@@ -122,16 +115,6 @@ class LanceSearcher:
         """See `Searcher`."""
         only = None if ids is None else f"id IN ({','.join(map(str, ids))})"
         return self._table.to_batches(columns=list(columns), filter=only, batch_size=_BATCH_ROWS)
-
-
-def _carries_on(update: Update, layout: Layout, since: int) -> bool:
-    facts = update.facts
-    if update.base is None or not (update.base / TABLE).exists():
-        return False
-    wanted = update.settings.partitions or facts["partitions"]
-    if facts["variant"] != layout.variant or facts["partitions"] != wanted:
-        return False
-    return int(facts["updates"]) < _MOST_UPDATES and since <= _TRAIN_SHARE * max(1, int(facts["trained"]))
 
 
 def _apply(update: Update, target: Path, layout: Layout) -> None:

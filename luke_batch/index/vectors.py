@@ -28,6 +28,8 @@ FOUND = pa.schema(
 SHOWN = ("id", "key", "name", "label", "languages", "count")
 """Columns of the entity table that are shown and filtered."""
 SEARCHED = (*SHOWN, "vector")
+_MOST_UPDATES = 16
+"""Each adds a segment to a Lance table that every query looks into."""
 _EXACT_BELOW = 20_000
 """Entities below which exact search takes a few milliseconds."""
 _LEAST_PROBES = 16
@@ -78,6 +80,30 @@ class Update:
     def table(self) -> EntityTable:
         """The entity table."""
         return EntityTable(self.folder, self.bits, self.dimension)
+
+    @property
+    def _since(self) -> int:
+        """Entities that have changed since cells were trained."""
+        return int(self.facts.get("changed", 0)) + self.changed
+
+    def carries_on(self, layout: "Layout", file: str) -> bool:
+        """Whether the vector index `file` of the base is changed, and its cells stay."""
+        facts = self.facts
+        if self.base is None or not (self.base / file).exists():
+            return False
+        wanted = self.settings.partitions or facts["partitions"]
+        if facts["variant"] != layout.variant or facts["partitions"] != wanted:
+            return False
+        return int(facts["updates"]) < _MOST_UPDATES and self._since <= max(1, int(facts["trained"]))
+
+    def described(self, layout: "Layout", *, carried_on: bool) -> dict[str, Any]:
+        """What the vector index says of itself."""
+        if carried_on:
+            probes = self.settings.probes or self.facts["probes"]
+            updates = int(self.facts["updates"]) + 1
+            return {**self.facts, "probes": probes, "changed": self._since, "updates": updates}
+        facts = {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
+        return {**facts, "trained": self.entities, "changed": 0, "updates": 0}
 
 
 class Searcher(Protocol):

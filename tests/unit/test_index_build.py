@@ -109,7 +109,7 @@ def test_long_runs_of_nights(
     put_output(output, "always", [document("a", [("Ada", "PER"), ("Bo", "PER")])])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("luke_batch.index.layers._MOST_LAYERS", 3)
-        patch.setattr("luke_batch.index.lance_vectors._MOST_UPDATES", 5)
+        patch.setattr("luke_batch.index.vectors._MOST_UPDATES", 5)
         for number, night in enumerate(nights):
             apply(output, night, number)
             run(output, index, **search)
