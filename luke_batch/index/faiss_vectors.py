@@ -1,8 +1,8 @@
 """The vectors of entities in one file that FAISS reads, `entities.faiss`: unit vectors, inner product, ids.
 
 FAISS keeps no columns, so what is shown and filtered comes from the entity table, whose columns without
-vectors are held in memory. An update writes the file anew, since FAISS has no way to share what stays, but looks
-for the cells of changed vectors alone.
+vectors are held in memory. An update writes the file anew, since FAISS has no way to share what stays, but
+looks for the cells of changed vectors alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,7 @@
 """The vectors of entities in a Lance table, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that
-changed and adds them to the inverted file as a segment with the same cells for as long as
-`Update.carries_on`.
+changed and adds them to the inverted file as a segment with the same cells, see `Update.carries_on`.
 """
 
 import os
