@@ -10,7 +10,7 @@ store counts, and pages that processes share count once). Printed are
     memory    the highest sum over all processes
     recall    recall@10 against exact search, as the build stores it
     search    latency of single queries by vector and by name, in this process
-    night     1% of the fragments have other mentions: seconds, as a share of the whole build
+    nights    each time 1% of the fragments have other mentions: seconds, as shares of a whole build
 """
 
 import argparse
@@ -24,6 +24,7 @@ import tempfile
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from benchmarks.watching import Watch
 
 _DIMENSION, _MENTIONS, _OF_A_CENTRE = 384, 5, 100
 _NIGHT_SHARE = 100
-"""One fragment of so many is another on the second night."""
+"""One fragment of so many is another on each night."""
+_NIGHTS = 3
 _QUERIES = 300
 _WARM_UP = 20
 
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--folder", default=None, help="where to work (default: a temporary folder)")
     parser.add_argument("--build", choices=["ray", "plain", "night", "search"], help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--night", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--skip", nargs="*", default=[], help="builds to leave out, such as plain-1")
     arguments = parser.parse_args()
     fragments = arguments.fragments or max(1, arguments.entities * _MENTIONS // 10_000)
@@ -55,7 +58,11 @@ def main() -> None:
         arguments.entities, _MENTIONS, _DIMENSION, max(1, arguments.entities // _OF_A_CENTRE), fragments
     )
     if arguments.build:
-        print(json.dumps(one(arguments.build, source, Path(arguments.folder), arguments.cores)))
+        print(
+            json.dumps(
+                one(arguments.build, _on(source, arguments.night), Path(arguments.folder), arguments.cores)
+            )
+        )
         return
     with tempfile.TemporaryDirectory(prefix="luke-batch-index-", dir=arguments.folder) as folder:
         compare(source, Path(folder), set(arguments.skip))
@@ -87,11 +94,13 @@ def compare(source: SyntheticSource, folder: Path, skip: set[str]) -> None:
     target = folder / "ray"
     search = _measured("search", source, target, 2)
     print(f"\nsearch by vector: {search['vector']}\nsearch by name:   {search['name']}", flush=True)
-    night = _measured("night", source, target, 2)
-    _show("night, 2 cores", night)
-    whole = found.get("ray-2", {}).get("seconds")
-    if whole:
-        print(f"a night that changes 1% of the fragments: {night['seconds'] / whole:.1%} of a whole build")
+    whole = found.get("ray-2")
+    for number in range(1, _NIGHTS + 1):
+        night = _measured("night", source, target, 2, number)
+        _show(f"night {number}, 2 cores", night)
+        if whole:
+            shares = [night[what] / whole[what] for what in ("seconds", "cpu")]
+            print(f"    {shares[0]:.1%} of the time and {shares[1]:.1%} of the CPU time of a whole build")
 
 
 def one(kind: str, source: SyntheticSource, folder: Path, cores: int) -> dict[str, Any]:
@@ -106,10 +115,13 @@ def one(kind: str, source: SyntheticSource, folder: Path, cores: int) -> dict[st
         return build(source, folder, layout.partitions, layout.probes)
     if kind == "search":
         return _search(folder, source)
-    changed = (
-        frozenset(range(3, source.fragments_count, _NIGHT_SHARE)) if kind == "night" else frozenset[int]()
-    )
-    return _build(replace(source, changed=changed), folder)
+    return _build(source, folder)
+
+
+def _on(source: SyntheticSource, night: int) -> SyntheticSource:
+    """The corpus after so many nights, each of which changes other fragments."""
+    changed = (range(3 + number, source.fragments_count, _NIGHT_SHARE) for number in range(night))
+    return replace(source, changed=frozenset(chain.from_iterable(changed)))
 
 
 def digest(folder: Path) -> str:
@@ -146,8 +158,8 @@ def _search(folder: Path, source: SyntheticSource) -> dict[str, Any]:
     index = EntityIndex.open(str(folder))
     rng = np.random.default_rng(5)
     names = [f"Entity {number}" for number in rng.integers(0, source.entities, _QUERIES + _WARM_UP).tolist()]
-    rows = index.entities().head(_QUERIES + _WARM_UP, columns=["vector"])
-    vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, source.dimension)
+    rows = index.entities(["vector"]).read_next_batch().slice(0, _QUERIES + _WARM_UP)
+    vectors = rows["vector"].flatten().to_numpy().reshape(-1, source.dimension)
     by_vector = [_timed(partial(index.nearest, vector[None])) for vector in vectors]
     by_name = [_timed(partial(index.search, [name])) for name in names]
     return {"seconds": 0.0, "vector": _percentiles(by_vector), "name": _percentiles(by_name)}
@@ -164,12 +176,12 @@ def _percentiles(found: list[float]) -> str:
     return ", ".join(f"p{name} {value:.1f} ms" for name, value in zip((50, 95, 99), values, strict=True))
 
 
-def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int) -> dict[str, Any]:
+def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int, night: int = 0) -> dict[str, Any]:
     """Run one build in a process of its own and watch its memory."""
     command = [
         sys.executable, "-m", "benchmarks.index", "--build", kind, "--cores", str(cores),
         "--folder", str(folder), "--entities", str(source.entities),
-        "--fragments", str(source.fragments_count),
+        "--fragments", str(source.fragments_count), "--night", str(night),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     watch = Watch()

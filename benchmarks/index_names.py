@@ -42,7 +42,7 @@ def main() -> None:
 
 def labels(index: EntityIndex) -> int:
     """Entities with a majority of their own label."""
-    table = index.entities().to_table(columns=["key", "name", "label", "count"])
+    table = index.entities(["key", "name", "label", "count"]).read_all()
     top = table.sort_by([("count", "descending"), ("key", "ascending")]).slice(0, _ENTITIES).to_pylist()
     majorities = 0
     print(f"{'entity':<20}{'label':<7}{'mentions':>8}{'same label':>12}   nearest")

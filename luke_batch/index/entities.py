@@ -1,9 +1,9 @@
 """Reads the entity table of a version: names, and rows by id."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +13,19 @@ from numpy.typing import NDArray
 from luke_batch.arrays import FloatArray
 from luke_batch.index.counts import Ints, among
 from luke_batch.index.keys import ID_BITS, ids_of, name_ids
+from luke_batch.index.layers import ROW_GROUP, layers_of, live_batches, open_layers
 from luke_batch.index.manifest import Version
 from luke_batch.index.merge import entity_schema
-
-if TYPE_CHECKING:
-    from pyarrow.dataset import Dataset
-
-_BATCH_ROWS = 8192
 
 
 class EntityTable:
     """The entity table of one version."""
 
     def __init__(self, folder: Path, bits: int, dimension: int) -> None:
+        self.folder = folder
         self._bits = bits
         self.dimension = dimension
-        self._files = {_bucket(path): path for path in sorted((folder / "entities").glob("*.parquet"))}
+        self._layers = layers_of(folder / "entities")
         self._names = sorted((folder / "names").glob("*.parquet"))
 
     @classmethod
@@ -36,11 +33,12 @@ class EntityTable:
         """That of a finished version."""
         return cls(version.folder, version.manifest.bits, version.manifest.dimension)
 
-    def dataset(self) -> "Dataset":
-        """All rows, lazily."""
-        from pyarrow import dataset as ds  # slow to import
-
-        return ds.dataset([str(path) for path in self._files.values()], schema=entity_schema(self.dimension))
+    def reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """All rows, a batch of some hundred at a time, by bucket; in a bucket the older ones first."""
+        schema = entity_schema(self.dimension)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
 
     def rows(self, ids: Iterable[int], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of `ids` that exist, by id."""
@@ -49,8 +47,14 @@ class EntityTable:
         names = schema.names if columns is None else ["id", *(name for name in columns if name != "id")]
         parts = [pa.schema([schema.field(name) for name in names]).empty_table()]
         buckets = wanted >> (ID_BITS - self._bits)
-        present = (bucket for bucket in np.unique(buckets).tolist() if bucket in self._files)
-        parts += [_rows(self._files[bucket], wanted[buckets == bucket], names) for bucket in present]
+        for bucket in np.unique(buckets).tolist():
+            left = wanted[buckets == bucket]
+            found: list[pa.Table] = []
+            for path in reversed(self._layers.get(bucket, [])):
+                rows = _rows(path, left, list(dict.fromkeys([*names, "count"])))
+                found.append(rows.filter(pa.array(rows["count"].to_numpy() > 0)).select(names))
+                left = np.setdiff1d(left, rows["id"].to_numpy())
+            parts += [pa.concat_tables(found).sort_by("id")] if found else []
         return pa.concat_tables(parts)
 
     def named(self, name: str) -> list[int]:
@@ -62,27 +66,26 @@ class EntityTable:
     def all_named(self, names: Sequence[str]) -> list[list[int]]:
         """`named` for each of `names`."""
         found: list[list[int]] = []
-        for name, hashed in zip(names, name_ids(names).tolist(), strict=True):
-            exact = ids_of([name, f"qid:{name}", f"title:{name}"])
-            keyed = exact[among(exact, self.ids)].tolist()
+        keys = ids_of(key for name in names for key in (name, f"qid:{name}", f"title:{name}")).reshape(-1, 3)
+        known = self.rows(keys.ravel().tolist(), ["id"])["id"].to_numpy()
+        for exact, hashed in zip(keys, name_ids(names).tolist(), strict=True):
+            keyed = exact[among(exact, known)].tolist()
             begin, end = np.searchsorted(self._index[0], [hashed, hashed + 1])
             order = np.argsort(-self._index[2][begin:end], kind="stable")
             aliased = self._index[1][begin:end][order].tolist()
             found.append(list(dict.fromkeys([*keyed, *aliased])))
         return found
 
-    @cached_property
-    def ids(self) -> Ints:
-        """Ids of all entities, ascending; 8 bytes each."""
-        parts = [read_whole(path, ["id"])["id"].to_numpy() for path in self._files.values()]
-        return np.concatenate([np.empty(0, np.int64), *parts])
-
     def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
-        """Ids and vectors of all entities, by id, some thousand at a time."""
-        for path in self._files.values():
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(_BATCH_ROWS, columns=["id", "vector"], use_threads=False):
-                    yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
+        """Ids, ascending, and vectors of some hundred entities at a time, those of all in the end."""
+        for batch in self.reader(["id", "vector"]):
+            yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for paths in self._layers.values():
+            for layer in open_layers(paths):
+                for batch in live_batches(layer, schema.names):
+                    yield batch.select(schema.names).cast(schema)
 
     @cached_property
     def _index(self) -> tuple[Ints, Ints, Ints]:
@@ -96,14 +99,6 @@ class EntityTable:
         return columns[0][order], columns[1][order], columns[2][order]
 
 
-def read_whole(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A file of the entity table. Batch by batch, which decodes vectors several times as fast as at once."""
-    with pq.ParquetFile(path) as file:
-        batches = list(file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False))
-        schema = batches[0].schema if batches else file.schema_arrow
-    return pa.Table.from_batches(batches, schema)
-
-
 def vectors_of(column: pa.FixedSizeListArray) -> FloatArray:
     """(n, dimension) of a column of vectors."""
     return column.flatten().to_numpy().reshape(-1, column.type.list_size)
@@ -115,10 +110,6 @@ def unit(vectors: NDArray[Any]) -> FloatArray:
     return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
 
 
-def _bucket(path: Path) -> int:
-    return int(path.name.partition("-")[0])
-
-
 def _rows(path: Path, ids: Ints, columns: list[str]) -> pa.Table:
     """Rows of `ids` of a file that is sorted by id: only row groups that may hold one are read."""
     with pq.ParquetFile(path) as file:
@@ -128,7 +119,7 @@ def _rows(path: Path, ids: Ints, columns: list[str]) -> pa.Table:
             bounds = file.metadata.row_group(group).column(place).statistics
             if np.searchsorted(ids, bounds.min) < np.searchsorted(ids, bounds.max, side="right"):
                 groups.append(group)
-        batches = list(file.iter_batches(_BATCH_ROWS, groups, columns=columns, use_threads=False))
+        batches = list(file.iter_batches(ROW_GROUP, groups, columns=columns, use_threads=False))
         if not batches:
             return file.schema_arrow.empty_table().select(columns)
         table = pa.Table.from_batches(batches).select(columns)

@@ -1,24 +1,24 @@
 """The vectors of entities in a Lance table, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that
-changed and adds them to the inverted file as a segment with the same cells. Cells are trained anew once half
-of the entities have changed since, after 16 updates, or where the settings ask for others.
+changed and adds them to the inverted file as a segment with the same cells, see `Update.carries_on`.
 """
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luke_batch.arrays import FloatArray
 from luke_batch.errors import MissingDependencyError
+from luke_batch.index.entities import EntityTable
+from luke_batch.index.layers import live_batches, open_layers
 from luke_batch.index.vectors import FOUND, SEARCHED, SHOWN, Filter, Layout, Update, searched
 from luke_batch.index.versions import link_tree
 
@@ -32,11 +32,7 @@ except ImportError as error:
     ) from error
 
 TABLE = "entities.lance"
-_BATCH_ROWS = 8192
-_REMOVED_AT_ONCE = 10_000
-_TRAIN_SHARE = 0.5
-_MOST_UPDATES = 16
-"""Each update adds a segment that every query looks into."""
+_BATCH_ROWS = 4096
 _SAMPLE_RATE = 64
 """Vectors of each cell that centroids are trained on."""
 _SCALARS: dict[str, Literal["BTREE", "BITMAP", "LABEL_LIST"]] = {
@@ -55,15 +51,12 @@ class LanceVectors:
         layout = Layout.of(update.settings, update.entities)
         target = update.folder / TABLE
         shutil.rmtree(target, ignore_errors=True)
-        since = int(update.facts.get("changed", 0)) + update.changed
-        if _carries_on(update, layout, since):
-            assert update.base is not None
+        carried_on = update.carries_on(layout, TABLE)
+        if carried_on and update.base is not None:
             link_tree(update.base / TABLE, target)
             _apply(update, target, layout)
-            probes = update.settings.probes or update.facts["probes"]
-            updates = int(update.facts["updates"]) + 1
-            return {**update.facts, "probes": probes, "changed": since, "updates": updates}
-        _write(update, target)
+            return update.described(layout, carried_on=True)
+        _write(update.table.reader(SEARCHED), target, "create")
         table = lance.dataset(str(target))
         if layout.variant != "exact":
             table.create_index(
@@ -77,12 +70,11 @@ class LanceVectors:
             )
             for column, kind in _SCALARS.items():
                 table.create_scalar_index(column, kind, name=column)
-        facts = {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
-        return {**facts, "trained": update.entities, "changed": 0, "updates": 0}
+        return update.described(layout, carried_on=False)
 
-    def open(self, folder: Path, facts: Mapping[str, Any]) -> "LanceSearcher":
+    def open(self, table: EntityTable, facts: Mapping[str, Any]) -> "LanceSearcher":
         """See `VectorIndex`."""
-        return LanceSearcher(lance.dataset(str(folder / TABLE)), facts)
+        return LanceSearcher(lance.dataset(str(table.folder / TABLE)), facts)
 
 
 class LanceSearcher:
@@ -97,12 +89,10 @@ class LanceSearcher:
 
     def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
         """See `Searcher`."""
-        condition = _condition(filter)
-        parts = [self._nearest(number, vector, k, condition) for number, vector in enumerate(vectors)]
-        return pa.concat_tables(parts) if parts else FOUND.empty_table()
-
-    def _nearest(self, number: int, vector: FloatArray, k: int, condition: str | None) -> pa.Table:
-        query: dict[str, Any] = {"column": "vector", "q": vector, "k": k, "metric": "cosine"}
+        if not len(vectors):
+            return FOUND.empty_table()
+        # All at once: so a cell that several queries look into is read once.
+        query: dict[str, Any] = {"column": "vector", "q": vectors, "k": k, "metric": "cosine"}
         if self._exact:
             query["use_index"] = False
         else:
@@ -110,39 +100,41 @@ class LanceSearcher:
         found = self._table.to_table(
             columns=[*SHOWN, "_distance"],
             nearest=query,
-            filter=condition,
+            filter=_condition(filter),
             prefilter=True,
         )
         scores = pc.call_function("subtract", [pa.scalar(1.0, pa.float32()), found["_distance"]])
         table = found.append_column("score", scores)
-        table = table.append_column("query", pa.array(np.full(len(found), number, np.int32)))
+        table = table.append_column("query", found["query_index"])
         # Equal scores by key, so that the same index always answers alike.
-        table = table.sort_by([("score", "descending"), ("key", "ascending")])
+        table = table.sort_by([("query", "ascending"), ("score", "descending"), ("key", "ascending")])
         return table.select(FOUND.names).cast(FOUND)
 
-
-def _carries_on(update: Update, layout: Layout, since: int) -> bool:
-    facts = update.facts
-    if update.base is None or update.changes is None or not (update.base / TABLE).exists():
-        return False
-    wanted = update.settings.partitions or facts["partitions"]
-    if facts["variant"] != layout.variant or facts["partitions"] != wanted:
-        return False
-    return int(facts["updates"]) < _MOST_UPDATES and since <= _TRAIN_SHARE * max(1, int(facts["trained"]))
+    def scan(self, columns: Sequence[str], ids: Sequence[int] | None = None) -> Iterable[pa.RecordBatch]:
+        """See `Searcher`."""
+        only = None if ids is None else f"id IN ({','.join(map(str, ids))})"
+        return self._table.to_batches(columns=list(columns), filter=only, batch_size=_BATCH_ROWS)
 
 
 def _apply(update: Update, target: Path, layout: Layout) -> None:
+    ids = [pq.read_table(path, columns=["id"]) for path in update.changes]
+    if not ids:
+        return
     table = lance.dataset(str(target))
-    assert update.changes is not None
-    gone = sorted(update.changes.glob("*.removed.parquet"))
-    for path in gone:
-        ids = pq.read_table(path)["id"].to_pylist()
-        for start in range(0, len(ids), _REMOVED_AT_ONCE):
-            table.delete(f"id IN ({','.join(map(str, ids[start : start + _REMOVED_AT_ONCE]))})")
-    fresh = [path for path in sorted(update.changes.glob("*.parquet")) if path not in gone]
-    if fresh:
-        merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(_reader(fresh))
+    # Rows in and out in two steps: a merge of both at once holds all vectors in memory.
+    table.merge_insert("id").when_matched_delete().execute(pa.concat_tables(ids))
+    layers = [layer for path in update.changes for layer in open_layers([path])]
+    if any(layer.live.any() for layer in layers):
+        schema = update.table.reader(SEARCHED).schema
+        batches = (batch for layer in layers for batch in live_batches(layer, SEARCHED))
+        _write(
+            pa.RecordBatchReader.from_batches(
+                schema, (batch.select(SEARCHED).cast(schema) for batch in batches)
+            ),
+            target,
+            "append",
+        )
+        table = lance.dataset(str(target))
         if layout.variant != "exact":
             # A segment of its own: to merge it, Lance would also join cells that it finds small.
             table.optimize.optimize_indices(num_indices_to_merge=0)
@@ -150,21 +142,12 @@ def _apply(update: Update, target: Path, layout: Layout) -> None:
     table.cleanup_old_versions(older_than=timedelta(0))
 
 
-def _write(update: Update, target: Path) -> None:
-    lance.write_dataset(_reader(update.files), str(target), mode="create")
-
-
-def _reader(files: list[Path]) -> pa.RecordBatchReader:
-    schema = searched(pq.read_schema(files[0]).empty_table().select(SEARCHED)).schema
-    return pa.RecordBatchReader.from_batches(schema, _batches(files, schema))
-
-
-def _batches(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(SEARCHED), use_threads=False):
-                table = searched(pa.Table.from_batches([batch])).select(SEARCHED).cast(schema)
-                yield from table.combine_chunks().to_batches()
+def _write(rows: pa.RecordBatchReader, target: Path, mode: Literal["create", "append"]) -> None:
+    """Write rows with the columns SEARCHED of the entity table."""
+    schema = searched(rows.schema.empty_table()).schema
+    tables = (searched(pa.Table.from_batches([batch])).combine_chunks() for batch in rows)
+    batches = (batch for table in tables for batch in table.to_batches())
+    lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(target), mode=mode)
 
 
 def _compression(variant: str, dimension: int) -> dict[str, Any]:

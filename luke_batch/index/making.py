@@ -61,15 +61,17 @@ class Making:
             packs=self.folder.packs,
             uses=pack_uses(self.folder.packs, self.held, self.plan, base),
             target=self._merged,
+            version=self.plan.number,
             bits=bits,
+            dimension=self._dimension,
             base=None if base is None else base.folder,
             policy=self.config.policy,
             aliases=self.config.search.aliases,
         )
         tell(f"merging {self._rows:,} partial aggregates, {1 << bits} buckets of entities")
         buckets = [Bucket(**json.loads(text)) for text in run(task, range(1 << bits))]
-        for kind in ("entities", "names"):
-            self._lay_out(kind, {bucket.file for bucket in buckets if bucket.file is not None})
+        self._lay_out("entities", {name for bucket in buckets for name in bucket.files})
+        self._lay_out("names", {bucket.names for bucket in buckets if bucket.names is not None})
         return buckets
 
     def _lay_out(self, kind: str, files: set[str]) -> None:
@@ -79,7 +81,17 @@ class Making:
         for name in present - files:
             (folder / name).unlink()
         for name in files - present:
-            link_file(self._merged / kind / name, folder / name)
+            link_file(self._found(kind, name), folder / name)
+
+    def _found(self, kind: str, name: str) -> Path:
+        """What was merged, what changed alone, or what the last version has."""
+        base = self._base
+        folders = [
+            self._merged / kind,
+            self._merged / "changes",
+            *([] if base is None else [base.folder / kind]),
+        ]
+        return next(path for folder in folders if (path := folder / name).exists())
 
     def index(self, buckets: Sequence[Bucket], run: Runner, tell: Callable[[str], None]) -> dict[str, Any]:
         """Index the vectors and measure recall; see `Indexing`."""
@@ -90,10 +102,11 @@ class Making:
             folder=self.folder.building / "version",
             base=base.folder if base is not None and carried else None,
             facts=base.manifest.vectors if base is not None and carried else {},
-            changes=self._merged / "changes" if carried else None,
+            changes=[self._merged / "changes" / bucket.change for bucket in buckets if bucket.change],
             bits=self._bits,
             entities=entities,
             dimension=self._dimension,
+            recall=None if base is None or base.manifest.recall is None else base.manifest.recall["value"],
             changed=sum(bucket.changed + bucket.removed for bucket in buckets),
             settings=self.config.search,
         )

@@ -125,6 +125,14 @@ def entity_schema(dimension: int) -> pa.Schema:
     return load_contract("entities").schema(vector=pa.list_(pa.float32(), dimension))
 
 
+def gone_rows(ids: Ints, dimension: int) -> pa.Table:
+    """Rows of the entity table that say that these entities are gone."""
+    schema = entity_schema(dimension)
+    known = {"id": pa.array(ids), "count": pa.array(np.zeros(len(ids), np.int64))}
+    columns = [known.get(field.name, pa.nulls(len(ids), field.type)) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
 def names_of(entities: pa.Table) -> pa.Table:
     """Under which names entities are found: name_id, id, count; by name_id, then count, most first."""
     lists = entities["aliases"].combine_chunks()

@@ -54,13 +54,16 @@ class PackFacts:
     """Partial aggregates of each fragment."""
     firsts: tuple[int, ...] = ()
     """First id of each batch."""
+    bits: int = 0
+    """A batch holds ids that begin with the same so many bits."""
 
     @classmethod
     def of(cls, text: bytes) -> Self:
         """From the metadata of a pack."""
         values = cast("dict[str, Any]", json.loads(text))
         listed = ("fragments", "mentions", "skipped", "rows", "firsts")
-        return cls(values["policy"], values["dimension"], *(tuple(values[name]) for name in listed))
+        lists: dict[str, Any] = {name: tuple(values[name]) for name in listed}
+        return cls(policy=values["policy"], dimension=values["dimension"], bits=values["bits"], **lists)
 
     def dump(self) -> bytes:
         """For the metadata of a pack."""
@@ -121,10 +124,10 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
     within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
     single = single[place]
     ids = table["id"].to_numpy()
-    batches = 1 << max(0, min(len(ids) // _BATCH_ROWS, _MOST_BATCHES).bit_length() - 1)
-    starts = group_starts(ids >> (ID_BITS - batches.bit_length() + 1))
+    bits = max(0, min(len(ids) // _BATCH_ROWS, _MOST_BATCHES).bit_length() - 1)
+    starts = group_starts(ids >> (ID_BITS - bits))
     schema = table.schema.append(pa.field("single", pa.binary())).append(pa.field("sum", pa.binary()))
-    facts = replace(facts, firsts=tuple(ids[starts].tolist()))
+    facts = replace(facts, firsts=tuple(ids[starts].tolist()), bits=bits)
     schema = schema.with_metadata({_META: facts.dump()})
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{uuid.uuid4().hex}.arrow"
@@ -164,8 +167,9 @@ class Pack:
 
     def batches(self, first: int, end: int) -> range:
         """Numbers of the batches that may hold ids of [first, end)."""
-        begin = int(np.searchsorted(self._firsts, first, side="right")) - 1
-        return range(max(begin, 0), int(np.searchsorted(self._firsts, end)))
+        shift = ID_BITS - self.facts.bits
+        begin, stop = np.searchsorted(self._firsts, [first >> shift << shift, end]).tolist()
+        return range(begin, stop)
 
     def light(self, batch: int) -> pa.RecordBatch:
         """Columns `LIGHT` of a batch."""

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from luke_batch.arrays import FloatArray
-from luke_batch.index.counts import Ints
-from luke_batch.index.entities import EntityTable, unit, vectors_of
+from luke_batch.errors import ContractError
+from luke_batch.index.counts import Ints, among
+from luke_batch.index.entities import unit, vectors_of
 from luke_batch.index.vectors import Filter, Searcher
 
 DEPTH = 10
@@ -23,8 +25,9 @@ class Recall:
     """Entities whose neighbours were searched."""
 
 
-def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample: int) -> Recall | None:
-    """Compare the index with exact search over the entity table.
+def measure_recall(searcher: Searcher, entities: int, sample: int) -> Recall | None:
+    """Compare the index with exact search over all vectors that it holds, which must be as many as there are
+    entities.
 
     The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of
     its own. One that is as near as the tenth within float rounding counts as found, since which of equals
@@ -33,8 +36,13 @@ def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample
     depth = min(DEPTH, entities - 1)
     if depth < 1 or sample < 1:
         return None
-    own, queries = _sample(table, entities, sample)
-    nearest, cosines = _exact(table, own, queries, depth)
+    ids = np.sort(np.concatenate([batch.column("id").to_numpy() for batch in searcher.scan(["id"])]))
+    if len(ids) != entities:
+        raise ContractError(f"the vector index has {len(ids):,} of {entities:,} entities; please report it")
+    wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
+    rows = pa.Table.from_batches(searcher.scan(["id", "vector"], ids[wanted].tolist())).sort_by("id")
+    own, queries = rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
+    nearest, cosines = _exact(searcher, own, queries, depth)
     found = searcher.nearest(queries, depth + 1, Filter())
     owners, hits, scores = (found[name].to_numpy() for name in ("query", "id", "score"))
     shares: list[float] = []
@@ -45,23 +53,16 @@ def measure_recall(table: EntityTable, searcher: Searcher, entities: int, sample
     return Recall(float(np.mean(shares)), len(queries))
 
 
-def _sample(table: EntityTable, entities: int, sample: int) -> tuple[Ints, FloatArray]:
-    """Ids and unit vectors of the queries."""
-    wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
-    rows = table.rows(table.ids[wanted].tolist(), ["vector"])
-    return rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
-
-
-def _exact(table: EntityTable, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
+def _exact(searcher: Searcher, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
     """Ids and cosines of the `depth` nearest of each query, (queries, depth), in no order."""
     best_ids = np.full((len(queries), depth), -1, np.int64)
     best = np.full((len(queries), depth), -np.inf, np.float32)
-    for ids, vectors in table.batches():
+    for batch in searcher.scan(["id", "vector"]):
+        ids, vectors = batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
         cosines = queries @ vectors.T
         cosines /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        place = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
-        here = np.flatnonzero(ids[place] == own)
-        cosines[here, place[here]] = -np.inf
+        here = np.flatnonzero(among(ids, own))
+        cosines[np.searchsorted(own, ids[here]), here] = -np.inf
         near = (cosines > best.min(axis=1, keepdims=True)).any(axis=0)
         if not near.any():
             continue

@@ -6,7 +6,7 @@ index.search(["Marie Curie", "She met [[him]] in Paris."], k=5, labels=["PER"])
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,6 @@ from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
 from luke_batch.index.vectors import Filter, vector_index
 from luke_batch.index.versions import IndexFolder
 
-if TYPE_CHECKING:
-    from pyarrow.dataset import Dataset
-
 
 class EntityIndex:
     """One version of an index, open for searches. Later builds do not change what it finds."""
@@ -31,7 +28,7 @@ class EntityIndex:
         self._table = EntityTable.of(version)
         manifest = version.manifest
         kind = version.config.search.kind
-        self._searcher = vector_index(kind).open(version.folder, manifest.vectors)
+        self._searcher = vector_index(kind).open(self._table, manifest.vectors)
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -52,9 +49,12 @@ class EntityIndex:
         """What the version says of itself: model, policy, counts, recall."""
         return self._version.manifest
 
-    def entities(self) -> "Dataset":
-        """The entity table (`schemas/entities.v1.json`), lazily."""
-        return self._table.dataset()
+    def entities(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """The entity table (`schemas/entities.v1.json`), some hundred rows at a time, in no order of its own.
+
+        columns: in this order; None: all.
+        """
+        return self._table.reader(columns)
 
     def search(
         self,

@@ -1,6 +1,6 @@
 """What an index over the vectors of entities must do. `lance_vectors` and `faiss_vectors` do it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from luke_batch.arrays import FloatArray
+from luke_batch.index.entities import EntityTable
 from luke_batch.index.settings import SearchSettings
 
 FOUND = pa.schema(
@@ -27,6 +28,8 @@ FOUND = pa.schema(
 SHOWN = ("id", "key", "name", "label", "languages", "count")
 """Columns of the entity table that are shown and filtered."""
 SEARCHED = (*SHOWN, "vector")
+_MOST_UPDATES = 16
+"""Each adds a segment to a Lance table that every query looks into."""
 _EXACT_BELOW = 20_000
 """Entities below which exact search takes a few milliseconds."""
 _LEAST_PROBES = 16
@@ -60,21 +63,47 @@ class Update:
     """Of the last version, whose vector index may be carried on; None: start anew."""
     facts: Mapping[str, Any]
     """What the vector index of the base says of itself."""
-    changes: Path | None
-    """Folder of the changes against the base: `*.parquet` with rows that are new or another, and
-    `*.removed.parquet` with ids that are gone. None without a base."""
+    changes: Sequence[Path]
+    """Files of the entity table with the rows that are new or another than in the base, and with count 0
+    those that are gone. Empty without a base."""
     bits: int
     """Of the entity table."""
     entities: int
     dimension: int
+    recall: float | None
+    """Of the base."""
     changed: int
     """Entities that are new, another or gone."""
     settings: SearchSettings
 
     @property
-    def files(self) -> list[Path]:
+    def table(self) -> EntityTable:
         """The entity table."""
-        return sorted((self.folder / "entities").glob("*.parquet"))
+        return EntityTable(self.folder, self.bits, self.dimension)
+
+    @property
+    def _since(self) -> int:
+        """Entities that have changed since cells were trained."""
+        return int(self.facts.get("changed", 0)) + self.changed
+
+    def carries_on(self, layout: "Layout", file: str) -> bool:
+        """Whether the vector index `file` of the base is changed, and its cells stay."""
+        facts = self.facts
+        if self.base is None or not (self.base / file).exists():
+            return False
+        wanted = self.settings.partitions or facts["partitions"]
+        if facts["variant"] != layout.variant or facts["partitions"] != wanted:
+            return False
+        return int(facts["updates"]) < _MOST_UPDATES and self._since <= max(1, int(facts["trained"]))
+
+    def described(self, layout: "Layout", *, carried_on: bool) -> dict[str, Any]:
+        """What the vector index says of itself."""
+        if carried_on:
+            probes = self.settings.probes or self.facts["probes"]
+            updates = int(self.facts["updates"]) + 1
+            return {**self.facts, "probes": probes, "changed": self._since, "updates": updates}
+        facts = {"variant": layout.variant, "partitions": layout.partitions, "probes": layout.probes}
+        return {**facts, "trained": self.entities, "changed": 0, "updates": 0}
 
 
 class Searcher(Protocol):
@@ -82,6 +111,13 @@ class Searcher(Protocol):
 
     def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
         """The `k` nearest entities of each vector, (n, dimension), as a table of schema FOUND."""
+        ...
+
+    def scan(self, columns: Sequence[str], ids: Sequence[int] | None = None) -> Iterable[pa.RecordBatch]:
+        """The columns `id` or `vector` or both of the entities that it finds, in any order.
+
+        ids: of those alone; None: of all.
+        """
         ...
 
 
@@ -94,8 +130,8 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def open(self, folder: Path, facts: Mapping[str, Any]) -> Searcher:
-        """Open the index of a version."""
+    def open(self, table: EntityTable, facts: Mapping[str, Any]) -> Searcher:
+        """Open the index of a version, which lies beside its entity table."""
         ...
 
 

@@ -106,7 +106,7 @@ class IndexFolder:
         )
         target = self.path / "versions" / f"{manifest.number:06d}"
         target.parent.mkdir(exist_ok=True)
-        _flush(made)
+        _flush(made, self.path / "current")
         made.replace(target)
         link = self.path / "current.next"
         link.unlink(missing_ok=True)
@@ -159,10 +159,11 @@ def write_whole(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def _flush(folder: Path) -> None:
-    """The files of a version reach the disk before the link to it does."""
+def _flush(folder: Path, before: Path) -> None:
+    """The files of a version reach the disk before the link to it does; those of `before` are there."""
+    known = {path.stat().st_ino for path in before.resolve().rglob("*")}
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.stat().st_ino not in known:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 

@@ -47,10 +47,14 @@ def test_kills(tmp_path: Path, seed: int, address: str) -> None:
     assert start(output, index, address).wait(_END_SECONDS) == 0
     kill_times: list[float] = []
     landed = 0
+    updates: list[int] = []
+    layers: list[int] = []
     for number in range(1, 40):
         old = answers(index)
         for file in rng.sample(range(_FILES), 6):
             night(output, file, number)
+        if number % 3 == 0:
+            forget(output, rng.randrange(_FILES))
         landed += killed(output, index, address, rng, kill_times)
         found = answers(index)
         scratch = tmp_path / f"scratch{number}"
@@ -63,21 +67,31 @@ def test_kills(tmp_path: Path, seed: int, address: str) -> None:
             build(Sources.at([str(output)]), IndexFolder(str(index)), IndexConfig.model_validate(config))
         assert answers(index) == answers(scratch)
         assert not (index / "building").exists()
+        updates.append(EntityIndex.open(str(index)).manifest.vectors["updates"])
+        layers.append(count(index / "current" / "entities"))
         if landed == _KILLS:
+            # Kills and nights met vectors that were added and cells that were made anew, files of several
+            # nights and files that were joined.
+            assert min(updates) == 0 < max(updates)
+            assert min(layers) == 1 < max(layers)
             return
     raise AssertionError(f"only {landed} kills landed")
 
 
 def night(output: Path, file: int, number: int) -> None:
     """Another content of one source file."""
-    for path in (output / "data").glob("*.parquet"):
-        if path.stem.startswith(hashed(file)):
-            path.unlink()
+    forget(output, file)
     names = [[(f"Name {(7 * file + 3 * row + place) % 90}", "PER") for place in range(8)] for row in range(6)]
     documents = [document(f"{file}-{row}", mentions) for row, mentions in enumerate(names)]
     put_output(
         output, f"s{file}", documents, content=f"{number:06x}aaaaaa", seed=number, dimension=_DIMENSION
     )
+
+
+def forget(output: Path, file: int) -> None:
+    """Remove what was made of one source file."""
+    for path in (output / "data").glob(f"{hashed(file)}*.parquet"):
+        path.unlink()
 
 
 def hashed(file: int) -> str:
@@ -98,7 +112,7 @@ def options(address: str) -> list[str]:
 def answers(index: Path) -> list[object]:
     """What searches find, and the entity table."""
     opened = EntityIndex.open(str(index))
-    table = opened.entities().to_table().sort_by("id")
+    table = opened.entities().read_all().sort_by("id")
     names = [f"Name {number}" for number in (0, 30, 60, 89)]
     found = opened.search(names, 5)
     vectors = table["vector"].combine_chunks().flatten().to_numpy().tobytes()

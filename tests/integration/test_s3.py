@@ -24,8 +24,14 @@ from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.errors import InputError, LeaseError
+from luke_batch.index.build import build
+from luke_batch.index.search import EntityIndex
+from luke_batch.index.settings import IndexConfig
+from luke_batch.index.sources import Sources
+from luke_batch.index.versions import IndexFolder
 from luke_batch.report.explanation import explain
 from luke_batch.report.figures import collect
+from tests.annotated_outputs import document, put_output
 from tests.corpora import FINGERPRINT, context, documents, job, run
 from tests.reported import report_run, sentences
 from tests.s3_server import leading_to, s3_server
@@ -221,3 +227,32 @@ def test_a_store_that_refuses_is_one_problem_of_several(
     output = Storage.at(f"s3://{bucket}/out")
     probe_output(output)
     assert output.list() == []
+
+
+def test_an_index_of_annotations_in_a_store(bucket: str, tmp_path: Path) -> None:
+    """Two nights give the entities of the same files on a disk; so does a source that was pickled."""
+    store = Storage.at(f"s3://{bucket}/out")
+    for night, name in enumerate(("Ada", "Bo")):
+        path = put_output(
+            tmp_path / "out", f"s{night}", [document("d", [(name, "PER"), ("Cy", "LOC")])], seed=night
+        )
+        store.write_atomic(f"data/{path.name}", path.read_bytes())
+        assert cli.run(["index", "build", f"s3://{bucket}/out", str(tmp_path / "remote"), "--quiet"]) == 0
+    sources = pickle.loads(pickle.dumps(Sources.at([f"s3://{bucket}/out"])))
+    build(sources, IndexFolder(str(tmp_path / "pickled")), IndexConfig())
+    assert cli.run(["index", "build", str(tmp_path / "out"), str(tmp_path / "local"), "--quiet"]) == 0
+    tables = [
+        EntityIndex.open(str(tmp_path / name)).entities().read_all().sort_by("id")
+        for name in ("remote", "pickled", "local")
+    ]
+    assert sorted(tables[0]["name"].to_pylist()) == ["Ada", "Bo", "Cy"]
+    assert tables[0].equals(tables[2])
+    assert tables[1].equals(tables[2])
+
+
+def test_annotations_that_are_not_in_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line and exit code 2, and no index."""
+    assert cli.run(["index", "build", "s3://no-such-bucket-at-all/out", str(tmp_path / "index")]) == 2
+    said = capsys.readouterr().err
+    assert "s3://no-such-bucket-at-all/out" in said
+    assert "Traceback" not in said

@@ -87,7 +87,7 @@ def test_missing_vectors_are_counted_and_left_out(tmp_path: Path) -> None:
         "without a key": 1,
         "with a vector that is zero or not finite": 2,
     }
-    assert EntityIndex.open(str(tmp_path / "index")).entities().to_table()["key"].to_pylist() == [
+    assert EntityIndex.open(str(tmp_path / "index")).entities().read_all()["key"].to_pylist() == [
         "surface::bo"
     ]
     assert len(built.warnings) == 3

@@ -29,7 +29,7 @@ def run(output: Path, index: Path, **settings: Any) -> Built:
 
 def rows(index: Path) -> list[dict[str, Any]]:
     """The entity table, by key, vectors as bytes."""
-    table = EntityIndex.open(str(index)).entities().to_table().sort_by("key")
+    table = EntityIndex.open(str(index)).entities().read_all().sort_by("key")
     vectors = table["vector"].combine_chunks()
     matrix = vectors.flatten().to_numpy().reshape(len(table), -1)
     plain = table.drop_columns(["vector"]).to_pylist()
@@ -89,6 +89,84 @@ def hashed(source: int) -> str:
     from luke_batch.corpus.keys import path_hash
 
     return path_hash(f"s{source}")
+
+
+@settings(max_examples=6)
+@given(
+    nights=st.lists(_night, min_size=8, max_size=14),
+    kind=st.sampled_from(["lance", "faiss"]),
+    variant=st.sampled_from(["exact", "IVF_FLAT"]),
+)
+def test_long_runs_of_nights(
+    nights: list[dict[int, Any]], kind: str, variant: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After every night, also those that join the files of a bucket or train the cells anew, the entity table
+    is that of a build from nothing, read as a whole and by id, and searches find exactly its entities.
+    """
+    folder = tmp_path_factory.mktemp("nights")
+    output, index = folder / "out", folder / "index"
+    search = {"kind": kind, "variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
+    put_output(output, "always", [document("a", [("Ada", "PER"), ("Bo", "PER")])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("luke_batch.index.layers._MOST_LAYERS", 3)
+        patch.setattr("luke_batch.index.vectors._MOST_UPDATES", 5)
+        for number, night in enumerate(nights):
+            apply(output, night, number)
+            run(output, index, **search)
+            run(output, folder / f"scratch{number}")
+            expected = rows(folder / f"scratch{number}")
+            assert rows(index) == expected
+            opened = EntityIndex.open(str(index))
+            assert opened.manifest.entities == len(expected)
+            assert opened.manifest.mentions == sum(row["count"] for row in expected)
+            found = opened.nearest(np.ones((1, 4), np.float32), 100)
+            assert sorted(found["key"].to_pylist()) == [row["key"] for row in expected]
+            for row in expected:
+                assert row["id"] in opened.named(row["key"])["id"].to_pylist()
+
+
+def test_a_bucket_lies_in_few_files(tmp_path: Path) -> None:
+    """Nights with few changes write what changed; the files of a bucket are joined in turn, and where most
+    rows of them do not count any more.
+    """
+    output, index = tmp_path / "out", tmp_path / "index"
+    for number in range(40):
+        put_output(output, f"s{number}", [document("d", [(f"Name {number}", "PER")])], seed=number)
+    run(output, index)
+    seen: list[int] = []
+    for night in range(20):
+        content = f"{night + 1:012x}"
+        put_output(output, "s3", [document("d", [("Name 3", "PER")])], content=content, seed=night)
+        remove(output, "s3", f"{night:012x}" if night else "aaaaaaaaaaaa")
+        run(output, index)
+        seen.append(len(files(index)))
+    assert max(seen) <= 13
+    assert seen.count(1) >= 2
+    for number in range(4, 40):
+        remove(output, f"s{number}", "aaaaaaaaaaaa")
+    run(output, index)
+    assert len(files(index)) == 1
+    assert len(rows(index)) == 4
+
+
+def test_cells_are_trained_anew_below_the_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the carried index misses too many neighbours, the same build makes another."""
+    from luke_batch.index import tasks
+    from luke_batch.index.recall import Recall
+
+    output, index = tmp_path / "out", tmp_path / "index"
+    put_output(output, "s", [document("d", [(f"Name {n}", "PER") for n in range(40)])], dimension=8)
+    run(output, index, variant="IVF_FLAT", partitions=2, recall_sample=10)
+    put_output(output, "t", [document("e", [("Bo", "PER")])], dimension=8)
+    found = iter([Recall(0.5, 10), Recall(0.97, 10), Recall(0.95, 10)])
+    monkeypatch.setattr(tasks, "measure_recall", lambda *_: next(found))
+    built = run(output, index, variant="IVF_FLAT", partitions=2, recall_sample=10)
+    assert built.version.manifest.vectors["updates"] == 0
+    assert built.version.manifest.recall == {"value": 0.97, "sample": 10, "depth": 10, "floor": 0.9}
+    assert built.warnings == []
+    put_output(output, "u", [document("f", [("Cy", "PER")])], dimension=8)
+    built = run(output, index, variant="IVF_FLAT", partitions=2, recall_sample=10)
+    assert built.version.manifest.vectors["updates"] == 1
 
 
 def test_a_night_touches_what_changed_alone(tmp_path: Path) -> None:
@@ -309,7 +387,7 @@ def test_both_kinds_find_the_same(kind: str, variant: str, tmp_path: Path) -> No
     put_output(output, "t", documents[30:], dimension=8, seed=1)
     run(output, index, **settings)
     opened = EntityIndex.open(str(index))
-    table = opened.entities().to_table()
+    table = opened.entities().read_all()
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     query = vectors[:1]
     cosines = vectors @ query[0] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
@@ -351,9 +429,27 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
         tmp_path / "out", "s", [document("a", [("Ada", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0]})]
     )
     run(tmp_path / "out", tmp_path / "index")
+    put_output(tmp_path / "out", "t", [document("b", [("Cy", "PER")], vectors={0: [0, 1, 0, 0]})])
+    run(tmp_path / "out", tmp_path / "index")
+    old = [document("a", [("Ada", "PER"), ("Cy", "PER")], vectors={0: [0.5, 0, 0, 0], 1: [0, 1, 0, 0]})]
+    put_output(tmp_path / "out", "s", old, content="bbbbbbbbbbbb")
+    remove(tmp_path / "out", "s", "aaaaaaaaaaaa")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("luke_batch.index.layers._STALE", 9)  # files of several nights
+        run(tmp_path / "out", tmp_path / "index")
+    assert len(files(tmp_path / "index")) == 3
     current = tmp_path / "index" / "current"
-    query = f"SELECT name, languages[1].language, vector FROM '{current}/entities/*.parquet' ORDER BY name"
-    assert duckdb.execute(query).fetchall()[0] == ("Ada", "en", [1.0, 0.0, 0.0, 0.0])
+    query = f"""
+        WITH entities AS (
+            FROM read_parquet('{current}/entities/*.parquet', filename = true)
+            QUALIFY row_number() OVER (PARTITION BY id ORDER BY filename DESC) = 1 AND count > 0
+        )
+        SELECT name, languages[1].language, vector FROM entities ORDER BY name
+    """
+    assert duckdb.execute(query).fetchall() == [
+        ("Ada", "en", [0.5, 0.0, 0.0, 0.0]),
+        ("Cy", "en", [0.0, 1.0, 0.0, 0.0]),
+    ]
     table: Any = lancedb.connect(current).open_table("entities")
     nearest = (
         table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
