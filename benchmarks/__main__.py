@@ -16,13 +16,13 @@ import torch
 from benchmarks.inputs import Inputs, inputs_of_corpus
 from benchmarks.measure import Arms, Row
 from benchmarks.models import base_sized
-from benchmarks.report import heading, table, write
+from benchmarks.page import PAGE, put
+from benchmarks.report import heading, table
 from luke_batch.config import Precision
 from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.device import multiplies_bfloat16
 from luke_batch.model.engine import Task
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 ROUNDS = 5
 _NAMES = {
     Task.ENTITY: "entity typing (a mention)",
@@ -48,7 +48,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             base = base_sized(Path(folder))
             parts.append(timed("LUKE-base's size (hidden size 768), random weights", base, inputs))
-        write(PAGE, "\n\n".join(parts))
+        put(PAGE, "benchmarks", "\n\n".join(parts))
 
 
 def timed(title: str, checkpoint: Checkpoint, inputs: Inputs) -> str:

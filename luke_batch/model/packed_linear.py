@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from luke_batch.model.linear import Linear
 
-# torch keeps a kernel for each number of rows that it has seen, of about a megabyte, up to a thousand. A batch
-# asks for a dozen, and the next batch for others: 64 cost no time, and the memory of an actor does not grow.
+# torch keeps a kernel of about a megabyte for each number of rows that it has seen, up to a thousand. Batches
+# differ, and ask for a dozen each: 64 cost no time, and the memory of an actor does not grow.
 for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
     os.environ.setdefault(_name, "64")
 
