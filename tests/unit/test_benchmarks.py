@@ -10,7 +10,6 @@ import pytest
 from benchmarks.job import repeated, rounded
 from benchmarks.job_runs import Run
 from benchmarks.page import put
-from benchmarks.report import END, START, write
 from benchmarks.work import useful_flops
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task
@@ -38,23 +37,17 @@ def test_useful_operations(
     assert useful_flops(checkpoint, task, window) == 2 * (layer(12) + layer(read))
 
 
-def test_tables_replace_those_of_the_last_run(tmp_path: Path) -> None:
-    """What people wrote around the markers stays."""
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{START}\n\nold\n\n{END}\nafter\n")
-    write(page, "new")
-    write(page, "newer")
-    assert page.read_text() == f"before\n{START}\n\nnewer\n\n{END}\nafter\n"
-
-
 def test_each_command_has_a_place_of_its_own(tmp_path: Path) -> None:
-    """One table is replaced, the other stays."""
+    """One table is replaced; the other stays, and what people wrote."""
     page = tmp_path / "page.md"
-    page.write_text("<!-- job: start -->\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n")
+    page.write_text(
+        "before\n<!-- job: start -->\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n"
+    )
     put(page, "job", "new")
     put(page, "job", "newer")
     assert page.read_text() == (
-        "<!-- job: start -->\n\nnewer\n\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n"
+        "before\n<!-- job: start -->\n\nnewer\n\n<!-- job: end -->\n"
+        "<!-- memory: start -->old<!-- memory: end -->\n"
     )
 
 
