@@ -61,6 +61,7 @@ def serve(connection: Connection) -> None:
             table = from_stream(connection.recv_bytes())
             pulse.beat(stage.name)
             done = to_stream(stage.run(table))
+            return_freed_memory()  # some milliseconds
             meters.count("memory_bytes", meters.peak_memory())
             connection.send_bytes(Kind.RESULT + json.dumps(meters.take()).encode())
             connection.send_bytes(done)

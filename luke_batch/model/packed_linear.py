@@ -15,9 +15,9 @@ from torch.nn import functional
 from luke_batch.model.linear import Linear
 
 # torch keeps a kernel of about a megabyte for each number of rows that it has seen, up to a thousand. Batches
-# differ, and ask for a dozen each: 64 cost no time, and the memory of an actor does not grow.
+# differ, and ask for some twenty each: 32 cost no time, and the memory of an actor does not grow.
 for _name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_name, "64")
+    os.environ.setdefault(_name, "32")
 
 _ROWS = 1024
 """Rows that a layout is asked for; any other number runs with it equally fast."""
