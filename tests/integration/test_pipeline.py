@@ -120,7 +120,7 @@ def test_manifest_tells_what_happened(annotated: Annotated) -> None:
     assert manifest["outcome"]["documents"] == 12
     assert manifest["figures"]["documents"] == 11
     assert list(manifest["models"]) == [annotated.config.models["main"].path]
-    assert manifest["models"].popitem()[1].keys() == {"weights", "revision"}
+    assert manifest["models"].popitem()[1].keys() == {"weights", "revision", "precision"}
     assert set(manifest["versions"]) >= {"luke-batch", "ray", "torch"}
 
 
