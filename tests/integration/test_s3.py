@@ -237,10 +237,11 @@ def test_an_index_of_annotations_in_a_store(bucket: str, tmp_path: Path) -> None
             tmp_path / "out", f"s{night}", [document("d", [(name, "PER"), ("Cy", "LOC")])], seed=night
         )
         store.write_atomic(f"data/{path.name}", path.read_bytes())
-        assert cli.run(["index", "build", f"s3://{bucket}/out", str(tmp_path / "remote"), "--quiet"]) == 0
+        # In this process: workers of a Ray that other tests started know nothing of the store.
+        build(Sources.at([f"s3://{bucket}/out"]), IndexFolder(str(tmp_path / "remote")), IndexConfig())
     sources = pickle.loads(pickle.dumps(Sources.at([f"s3://{bucket}/out"])))
     build(sources, IndexFolder(str(tmp_path / "pickled")), IndexConfig())
-    assert cli.run(["index", "build", str(tmp_path / "out"), str(tmp_path / "local"), "--quiet"]) == 0
+    build(Sources.at([str(tmp_path / "out")]), IndexFolder(str(tmp_path / "local")), IndexConfig())
     tables = [
         EntityIndex.open(str(tmp_path / name)).entities().read_all().sort_by("id")
         for name in ("remote", "pickled", "local")
