@@ -32,10 +32,6 @@ class Linear:
         """(n, out) of (n, in), computed in the dtype of the weight."""
         return functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
 
-    def outputs(self, start: int, end: int) -> "Linear":
-        """The map to the outputs [start, end) alone; a view."""
-        return Linear(self.weight[start:end], self.bias[start:end])
-
     def scaled(self, factor: float) -> "Linear":
         """`factor` times the map."""
         return Linear(self.weight * factor, self.bias * factor)

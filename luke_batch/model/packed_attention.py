@@ -135,9 +135,10 @@ class PackedAttention:
                 parts.append(of_entities(of_entity))
             return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
-        query, value = joined(words.query, entities.query), joined(words.value, entities.value)
+        query = joined(words.query, entities.query)
         if not (self._aware and group.entities):
-            return _attention(query, joined(words.key, entities.key), value)
+            keys, values = joined(words.key, entities.key), joined(words.value, entities.value)
+            return _attention(query, keys, values)
         entity_query = joined(words.entity_query, entities.entity_query)
         word_keys, entity_keys = of_words(words.key), of_entities(entities.key)
         if group.words + group.entities > _SHORT and query.device.type == "cpu":
@@ -146,7 +147,7 @@ class PackedAttention:
                 _fused(entity_query, entity_keys, of_entities(entities.value), scale=1.0),
             )
         scores = torch.cat([query @ word_keys.mT, entity_query @ entity_keys.mT], 3)
-        return torch.softmax(scores, 3) @ value
+        return torch.softmax(scores, 3) @ joined(words.value, entities.value)
 
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

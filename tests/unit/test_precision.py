@@ -14,6 +14,7 @@ from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.corpus.manifest import RunManifest, write_manifest
 from luke_batch.distributed import precision
 from luke_batch.distributed.planning import Prepared, prepare
+from luke_batch.model import device
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.device import faster_precision
 from luke_batch.model.engine import Engine, Task, load_engine
@@ -149,8 +150,10 @@ def test_a_small_corpus_is_not_worth_a_trial(
     assert decided(prepare(*job)) == "float32"
 
 
-def test_what_may_be_tried() -> None:
+def test_what_may_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the reference engine, and not for a GPU that is not here."""
     assert faster_precision(ModelConfig(engine="transformers")) is None
     assert faster_precision(ModelConfig(num_gpus=1)) is None  # no machine of the tests has one
-    assert faster_precision(ModelConfig()) in {None, "bfloat16"}
+    for able, faster in ((True, "bfloat16"), (False, None)):
+        monkeypatch.setattr(device, "multiplies_bfloat16", lambda able=able: able)
+        assert faster_precision(ModelConfig()) == faster
