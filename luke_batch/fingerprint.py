@@ -23,7 +23,7 @@ from luke_batch.text import aliases, breaks, gazetteer, segmenter, spans, words
 
 HEAD_VERSIONS = {
     "inputs": 1,
-    "ner": 3,
+    "ner": 4,
     "types": 2,
     "relations": 1,
     "links": 1,

@@ -57,7 +57,7 @@ _NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
 def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
     """The passes that a head may ask for."""
     if isinstance(head, NerConfig):
-        scored = "spans" in checkpoint.heads and "auto" in head.spans
+        scored = "spans" in checkpoint.heads and not {"all", "auto"}.isdisjoint(head.spans)
         return [Task.BOUNDS, Task.SPANS] if scored else [Task.SPANS]
     if isinstance(head, EmbeddingsConfig):
         return sorted({_VECTORS[name] for name in head.of})
