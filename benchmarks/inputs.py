@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import numpy as np
@@ -14,7 +14,7 @@ from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.document.reading import read_documents
 from luke_batch.heads.build import build_head
 from luke_batch.heads.run import run_head
-from luke_batch.model.checkpoint import resolve
+from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.engine import Engine, Task, load_engine
 from luke_batch.model.tokenizer import Tokenizer
 from luke_batch.model.windows import InputBuilder, Window
@@ -66,8 +66,13 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
 
     The embedded model finds the mentions; its own settings and its scorer leave out spans.
     """
-    usual = _asked(documents, JobConfig())
-    every = _asked(documents, JobConfig.model_validate(_EVERY_SPAN))
+    embedded = resolve("embedded")
+    # As transformers has it: nothing tells likely spans from others, and all of a sentence share its windows.
+    unscored = replace(
+        embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"}
+    )
+    usual = _asked(embedded, documents, JobConfig())
+    every = _asked(unscored, documents, JobConfig.model_validate(_EVERY_SPAN))
     windows = {task: _evenly(usual[task], items) for task in TASKS if task is not Task.SPANS}
     scored = _evenly(usual[Task.BOUNDS], sentences)
     texts = {window.token_ids.tobytes() for window in scored}
@@ -80,12 +85,11 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     )
 
 
-def _asked(documents: int, job: JobConfig) -> dict[Task, list[Window]]:
+def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task, list[Window]]:
     """All windows that the heads of `job` ask for."""
     job = job.model_copy(update={"input": InputConfig(lang_column="lang")})
     table = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
-    checkpoint = resolve("embedded")
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
     recorder = _Recorder(load_engine(ModelConfig(), checkpoint, (Task.BOUNDS, *TASKS), "cpu"))
     texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])

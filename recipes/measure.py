@@ -66,13 +66,13 @@ def dev_sets(most: int) -> list[DevSet]:
     return found
 
 
-def rows_of(data: Path, dev: DevSet) -> pa.Table:
-    """The rows of a set."""
+def rows_of(data: Path, dev: DevSet, skip: int = 0) -> pa.Table:
+    """The rows of a set; `skip`: those that come after so many in the order of drawing."""
     table = pq.read_table(data / dev.file)
     table = table.filter(pa.array([name.startswith(dev.source) for name in table["source"].to_pylist()]))
     if dev.task == "types":
         table = table.filter(pa.array([is_held_out(name) for name in table["id"].to_pylist()]))
-    order = np.random.default_rng(0).permutation(table.num_rows)[: dev.most]
+    order = np.random.default_rng(0).permutation(table.num_rows)[skip : skip + dev.most]
     return table.take(pa.array(np.sort(order)))
 
 
