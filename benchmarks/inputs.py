@@ -12,7 +12,7 @@ from luke_batch.annotator import model_stages
 from luke_batch.arrays import FloatArray
 from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.document.reading import read_documents
-from luke_batch.heads.build import build_head
+from luke_batch.heads.build import build_head, tasks_of
 from luke_batch.heads.run import run_head
 from luke_batch.model.checkpoint import Checkpoint, resolve
 from luke_batch.model.engine import Engine, Task, load_engine
@@ -91,7 +91,8 @@ def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task,
     table = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
-    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, (Task.BOUNDS, *TASKS), "cpu"))
+    tasks = {task for head in job.heads for task in tasks_of(head, checkpoint)}
+    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, tasks, "cpu"))
     texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
     for number in model_stages(job)[0].heads:
         run_head(build_head(job, number, checkpoint, builder), texts, recorder)
