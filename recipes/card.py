@@ -2,8 +2,8 @@
 
     python recipes/card.py --model OUT/trained --figures FIGURES
 
-FIGURES is the folder that recipes/measure.py wrote; `settled.json` and `entities.json` of the model's folder
-are taken in.
+FIGURES is the folder that recipes/measure.py, candidate_recall.py and fast_paths.py wrote; `settled.json` and
+`entities.json` of the model's folder are taken in.
 """
 
 from __future__ import annotations
@@ -137,6 +137,16 @@ def candidates(found: dict[str, dict[str, float]]) -> str:
     return f"\nGold spans among the candidates of `spans: auto`, percent: {sets}."
 
 
+def filtered(found: dict[str, Any]) -> str:
+    """What `spans: auto` finds of what `spans: all` does."""
+    weakest = found["weakest"]
+    return (
+        f"\nOf the mentions that `spans: all` finds in {found['rows']} rows of the sets, `spans: auto` finds"
+        f" {100 * found['share']:.1f}%, in {weakest['set']} the least, {100 * weakest['share']:.1f}%; F1"
+        f" {found['f1']['auto']:.2f} and {found['f1']['all']:.2f} over all of them (`recipes/fast_paths.py`)."
+    )
+
+
 def titles(found: dict[str, Any]) -> str:
     """What the entity head tells apart."""
     return (
@@ -159,7 +169,9 @@ def main() -> None:
         for name in ("config.json", "luke_batch.json", "settled.json", "entities.json")
     )
     spans = json.loads((options.figures / "candidates.json").read_text(encoding="utf-8"))
-    text = "\n".join([table(options.figures), settled(calibration), titles(entities), candidates(spans)])
+    paths = json.loads((options.figures / "fast_paths.json").read_text(encoding="utf-8"))
+    parts = [settled(calibration), titles(entities), candidates(spans), filtered(paths)]
+    text = "\n".join([table(options.figures), *parts])
     history = options.history.read_text(encoding="utf-8")
     (options.model / "README.md").write_text(readme(config, manifest, history, text), encoding="utf-8")
 
