@@ -16,7 +16,6 @@ from luke_batch.model.entity_head import EntityHead
 from luke_batch.model.head_facts import FEATURES, POOLED
 from luke_batch.model.linear import Linear
 from luke_batch.model.masked_heads import MaskedHeads
-from luke_batch.model.packed_attention import Asking
 from luke_batch.model.packed_encoder import PackedEncoder
 from luke_batch.model.packing import Indices, PackedWindows, pack
 from luke_batch.model.weights import head_state, pooler_state
@@ -64,13 +63,14 @@ class FastEngine(BatchedEngine):
             case Task.ENTITY | Task.PAIR:
                 return list(as_array(self._first_entity_logits(task, batch)))
             case Task.MENTIONS:
-                return _cut(self._encoder(batch, Asking.ENTITIES), batch.first_entities)
+                return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
             case Task.TEXT:
-                return _cut(self._encoder(batch, Asking.WORDS), batch.first_words)
+                return _cut(self._encoder(batch, rows=batch.word_rows), batch.first_words)
             case Task.TOKENS | Task.ANSWERS:
-                return _cut(self._heads[task](self._encoder(batch, Asking.WORDS)), batch.first_words)
+                states = self._encoder(batch, rows=batch.word_rows)
+                return _cut(self._heads[task](states), batch.first_words)
             case Task.SEQUENCE | Task.CHOICE:
-                first = self._encoder(batch, Asking.WORDS, batch.first_words[:-1])
+                first = self._encoder(batch, rows=batch.first_rows[:-1])
                 return list(as_array(self._heads[task](self._pooler(first).tanh())))
             case Task.LINKS | Task.CLOZE:
                 return self._predictions(task, batch, windows)
@@ -79,11 +79,9 @@ class FastEngine(BatchedEngine):
 
     def _span_logits(self, batch: PackedWindows) -> Tensor:
         """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each word once."""
-        bounds = batch.entity_spans - np.array([0, 1]) + batch.first_words[batch.entity_windows, None]
+        bounds = batch.entity_spans - np.array([0, 1]) + batch.window_rows[:, None]
         words, places = np.unique(bounds, return_inverse=True)
-        states = self._encoder(
-            batch, rows=np.concatenate([words, np.arange(batch.words, batch.words + batch.entities)])
-        )
+        states = self._encoder(batch, rows=np.concatenate([words, batch.entity_rows]))
         head = self._heads[Task.SPANS]
         start, end, entity = head.weight.chunk(3, 1)
         from_words = states[: len(words)] @ torch.cat([start, end]).T
@@ -95,23 +93,22 @@ class FastEngine(BatchedEngine):
     def _predictions(self, task: Task, batch: PackedWindows, windows: Sequence[Window]) -> list[FloatArray]:
         """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""
         if task is Task.LINKS:
-            return self._entity_head(self._encoder(batch, Asking.ENTITIES), windows)
+            return self._entity_head(self._encoder(batch, only_entities=True), windows)
         gaps = np.concatenate(
             [
                 first + window.gaps.positions
-                for first, window in zip(batch.first_words, windows, strict=False)
+                for first, window in zip(batch.first_rows, windows, strict=False)
                 if window.gaps is not None
             ]
         )
-        rows = np.concatenate([gaps, np.arange(batch.words, batch.words + batch.entities)])
-        states = self._encoder(batch, rows=rows)
+        states = self._encoder(batch, rows=np.concatenate([gaps, batch.entity_rows]))
         return self._masked_heads(states[: len(gaps)], states[len(gaps) :], windows)
 
     def _first_entity_logits(self, task: Task, batch: PackedWindows) -> Tensor:
         """(b, labels) from the first entity of each window, or the first two side by side."""
         features = FEATURES[task.head]
         rows = (batch.first_entities[:-1, None] + np.arange(features)).reshape(-1)
-        states = self._encoder(batch, Asking.ENTITIES, rows)
+        states = self._encoder(batch, rows, only_entities=True)
         return self._heads[task](states.reshape(-1, features * states.shape[1]))
 
 

@@ -1,9 +1,9 @@
 """LUKE's encoder for inference over packed batches.
 
-Equal to transformers' in exact arithmetic. Linear maps and norms see the rows that exist: words and entities
-side by side, without padding. The position of an entity is the mean of the position rows of its span, a
-difference of prefix sums over the position table. The last layer computes the rows that a head reads; keys
-and values are those of all rows.
+Equal to transformers' in exact arithmetic. Linear maps and norms see the rows that exist: the words of each
+window and its entities, without padding. The position of an entity is the mean of the position rows of its
+span, a difference of prefix sums over the position table. The last layer computes the rows that a head reads;
+keys and values are those of all rows.
 """
 
 import torch
@@ -13,11 +13,12 @@ from torch.nn import functional
 from luke_batch.errors import CheckpointError
 from luke_batch.model.checkpoint import Checkpoint
 from luke_batch.model.linear import LayerNorm, Linear
-from luke_batch.model.packed_attention import Asking, PackedAttention, State
+from luke_batch.model.packed_attention import PackedAttention
 from luke_batch.model.packed_linear import PackedLinear
 from luke_batch.model.packing import Indices, PackedWindows
 from luke_batch.model.parameters import entity_aware, norm_epsilon
 from luke_batch.model.placing import PlacedWindows, place
+from luke_batch.model.projections import State
 from luke_batch.model.weights import Table, encoder_tables, layer_state
 
 
@@ -52,14 +53,17 @@ class PackedEncoder:
         return self._embeddings.entities
 
     def __call__(
-        self, batch: PackedWindows, asking: Asking = Asking.ALL, rows: Indices | None = None
+        self, batch: PackedWindows, rows: Indices | None = None, only_entities: bool = False
     ) -> Tensor:
-        """Last hidden states of the rows that are `asking`, or of `rows` among these: (n, hidden) float32."""
+        """Last hidden states of all rows, or of those numbered `rows`: (n, hidden) float32.
+
+        `only_entities`: of entities, and `rows` are numbers among these.
+        """
         placed = place(batch, rows, self._longest, self._device)
         states = self._embeddings(placed)
         for layer in self._layers[:-1]:
             states = layer(states, placed)
-        return self._layers[-1](states, placed, asking, placed.rows)
+        return self._layers[-1](states, placed, only_entities, placed.rows)
 
 
 class _Embeddings:
@@ -88,7 +92,9 @@ class _Embeddings:
         if not batch.packed.entities:
             return words
         entities = self._entity_norm(self._entity_rows(batch) + self._mean_positions(batch))
-        return torch.cat([words, entities])
+        states = words.new_empty(len(words) + len(entities), words.shape[1])
+        states.index_copy_(0, batch.word_rows, words)
+        return states.index_copy_(0, batch.entity_rows, entities)
 
     def _entity_rows(self, batch: PlacedWindows) -> Tensor:
         """(e, hidden): of a table of 500 thousand rows only those are read that occur, each once a batch."""
@@ -113,8 +119,8 @@ class _Layer:
             state, f"{name}.attention.self", heads, entity_aware(checkpoint), device, dtype
         )
         self._context, self._inner, self._outer = (
-            PackedLinear(Linear.read(state, f"{name}.{part}.dense"), device, dtype)
-            for part in ("attention.output", "intermediate", "output")
+            PackedLinear(Linear.read(state, f"{name}.{part}.dense"), device, dtype, gelu)
+            for part, gelu in (("attention.output", False), ("intermediate", True), ("output", False))
         )
         self._context_norm, self._outer_norm = (
             LayerNorm.read(state, f"{name}.{part}.LayerNorm", norm_epsilon(checkpoint), device)
@@ -125,17 +131,16 @@ class _Layer:
         self,
         states: Tensor,
         batch: PlacedWindows,
-        asking: Asking = Asking.ALL,
+        only_entities: bool = False,
         rows: Tensor | None = None,
     ) -> Tensor:
         """The states after this layer, as `PackedEncoder` says."""
-        context = self._attention(states, batch, asking)
-        if asking is not Asking.ALL:
-            words = batch.packed.words
-            states = states[words:] if asking is Asking.ENTITIES else states[:words]
+        context = self._attention(states, batch, only_entities)
+        if only_entities:
+            states = states[batch.entity_rows]
         if rows is not None:
             context, states = context[rows], states[rows]
-        states = self._context_norm(states + self._context(context))
-        # In place: fresh memory of that size costs page faults, 6% of the time of short windows.
-        inner = torch.ops.aten.gelu_(self._inner(states))
-        return self._outer_norm(states + self._outer(inner))
+        # In place: fresh memory of that size costs page faults.
+        states = self._context_norm(states.add_(self._context(context)))
+        inner = self._inner(states)
+        return self._outer_norm(states.add_(self._outer(inner)))

@@ -24,10 +24,11 @@ _ROWS = 1024
 
 
 class PackedLinear:
-    """states @ weight.T + bias in `dtype`, as `Linear`; the weight cannot be cut any more."""
+    """states @ weight.T + bias in `dtype`, as `Linear`, and GELU of it; the weight cannot be cut any more."""
 
-    def __init__(self, linear: Linear, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, linear: Linear, device: str, dtype: torch.dtype, gelu: bool = False) -> None:
         """On `device`; laid out where it is a CPU whose oneDNN takes `dtype`."""
+        self._gelu = gelu
         plain = linear.to(device, dtype)
         self._bias = plain.bias
         self._dtype = dtype
@@ -38,8 +39,9 @@ class PackedLinear:
         """(n, out) of (n, in)."""
         states = states.to(self._dtype)
         if self._packed:
-            return _product(states, self._weight, self._bias)
-        return functional.linear(states, self._weight, self._bias)
+            return _product(states, self._weight, self._bias, self._gelu)
+        product = functional.linear(states, self._weight, self._bias)
+        return functional.gelu(product) if self._gelu else product
 
 
 @cache
@@ -56,5 +58,6 @@ def _packed(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001 - it has no public name
 
 
-def _product(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")  # noqa: SLF001 - as above
+def _product(states: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    after = ("gelu", [], "none") if gelu else ("none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, *after)  # noqa: SLF001 - as above

@@ -26,29 +26,31 @@ class PlacedWindows:
     """(e,) first token of each span."""
     ends: Tensor
     """(e,) one past the last token that counts for the position."""
-    rows: Tensor | None
-    """(n,) rows that a head reads; None: all."""
-    order: Tensor
-    """(w + e,) all rows in the order of their windows: the words of one, its entities, the next one's."""
-    first_words: Tensor
+    word_rows: Tensor
+    """(w,)"""
+    entity_rows: Tensor
+    """(e,)"""
+    first_rows: Tensor
     """(b + 1,)"""
     first_entities: Tensor
     """(b + 1,)"""
+    rows: Tensor | None
+    """(n,) rows that a head reads; None: all."""
 
 
 def place(packed: PackedWindows, rows: Indices | None, longest: int, device: str) -> PlacedWindows:
     """Move `packed` to `device`. rows: see `PlacedWindows`. longest: tokens of a span that count."""
     entity_ids, places = np.unique(packed.entity_ids, return_inverse=True)
     starts, ends = packed.entity_spans.T
-    of_words = np.repeat(np.arange(len(packed.first_words) - 1), np.diff(packed.first_words))
     arrays = [
         packed.token_ids,
         packed.token_positions,
         places,
         starts,
         np.minimum(ends, starts + longest),
-        np.concatenate([of_words, packed.entity_windows]).argsort(kind="stable"),
-        packed.first_words,
+        packed.word_rows,
+        packed.entity_rows,
+        packed.first_rows,
         packed.first_entities,
         *([] if rows is None else [rows]),
     ]
@@ -61,10 +63,11 @@ def place(packed: PackedWindows, rows: Indices | None, longest: int, device: str
         entity_places=moved[2],
         starts=moved[3],
         ends=moved[4],
-        rows=None if rows is None else moved[8],
-        order=moved[5],
-        first_words=moved[6],
-        first_entities=moved[7],
+        word_rows=moved[5],
+        entity_rows=moved[6],
+        first_rows=moved[7],
+        first_entities=moved[8],
+        rows=None if rows is None else moved[9],
     )
 
 

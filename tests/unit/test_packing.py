@@ -18,14 +18,18 @@ def window(words: int, entities: int, number: int) -> Window:
 def test_rows_lie_where_the_offsets_say(shapes: list[tuple[int, int]]) -> None:
     """The rows of each window are those between its offsets, with positions that begin anew."""
     batch = pack([window(*shape, number) for number, shape in enumerate(shapes)])
-    assert (batch.words, batch.entities) == tuple(np.sum(shapes, axis=0))
+    assert (len(batch.token_ids), batch.entities) == tuple(np.sum(shapes, axis=0))
+    assert batch.windows == len(shapes)
+    assert batch.longest == max(np.sum(shapes, axis=1))
     for number, (words, entities) in enumerate(shapes):
         own_words = slice(*batch.first_words[number : number + 2].tolist())
         own_entities = slice(*batch.first_entities[number : number + 2].tolist())
+        rows = [*batch.word_rows[own_words].tolist(), *batch.entity_rows[own_entities].tolist()]
+        assert rows == list(range(*batch.first_rows[number : number + 2].tolist()))
+        assert batch.window_rows[own_entities].tolist() == [rows[0]] * entities
         assert batch.token_ids[own_words].tolist() == [number] * words
         assert batch.token_positions[own_words].tolist() == list(range(words))
         assert batch.entity_ids[own_entities].tolist() == [100 + number] * entities
-        assert batch.entity_windows[own_entities].tolist() == [number] * entities
         assert batch.entity_spans[own_entities, 1].tolist() == list(range(1, entities + 1))
 
 
@@ -37,5 +41,5 @@ def test_groups_are_runs_of_equal_shapes(shapes: list[tuple[int, int]]) -> None:
     assert listed == shapes
     for group, following in zip(batch.groups, batch.groups[1:], strict=False):
         assert (group.words, group.entities) != (following.words, following.entities)
-        assert group.word_rows.stop == following.word_rows.start
-        assert group.entity_rows.stop == following.entity_rows.start
+        assert group.rows.stop == following.rows.start
+        assert group.entity_numbers.stop == following.entity_numbers.start
