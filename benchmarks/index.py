@@ -184,7 +184,7 @@ def _measured(kind: str, source: SyntheticSource, folder: Path, cores: int, nigh
         "--fragments", str(source.fragments_count), "--night", str(night),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watch = Watch()
+    watch = Watch(memory_seconds=1)
     watcher = watch.start(process.pid)
     said = process.communicate()[0]
     watcher.join()

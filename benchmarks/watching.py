@@ -6,17 +6,27 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import psutil
 
-SAMPLE_SECONDS = 0.5
+_ACTOR_SECONDS = 0.25
+"""Between two looks at the memory of actors: it rises and falls with each batch."""
+_LOOKS = 4
+"""At actors, for one at the CPU time of all processes."""
+_SECONDS_OF_MEMORY = 5.0
+"""Between two looks at the memory of all processes, for which the kernel goes through all their pages: twice
+a second it took a tenth of a core from what was measured.
+"""
 
 
 @dataclass
 class Watch:
     """Samples a process and its descendants until the process ends."""
 
+    memory_seconds: float = _SECONDS_OF_MEMORY
+    """Between two looks at `peak`."""
     peak: int = 0
     """Highest sum of the proportional set sizes, bytes: pages that processes share count once."""
     actor: int = 0
@@ -36,23 +46,34 @@ class Watch:
         return sum(self.cpu.values())
 
     def _watch(self, pid: int) -> None:
-        while psutil.pid_exists(pid):
+        actors: list[list[int]] = []
+        every = max(1, round(self.memory_seconds / (_LOOKS * _ACTOR_SECONDS)))
+        for look in count():
             try:
                 root = psutil.Process(pid)
                 if root.status() == psutil.STATUS_ZOMBIE:
                     return
-                processes = [root, *root.children(recursive=True)]
+                if look % _LOOKS == 0:
+                    processes = [root, *root.children(recursive=True)]
+                    actors = self._look(processes)
+                    if look // _LOOKS % every == 0:
+                        self.peak = max(self.peak, sum(_proportional(each.pid) for each in processes))
             except psutil.NoSuchProcess:
                 return
-            self.peak = max(self.peak, sum(_proportional(process.pid) for process in processes))
-            for process in processes:
-                with suppress(psutil.Error):
-                    times = process.cpu_times()
-                    self.cpu[process.pid] = times.user + times.system
-                    if "ItemActor" in "".join(process.cmdline()[:1]):
-                        actor = [process, *process.children(recursive=True)]
-                        self.actor = max(self.actor, sum(memory("RssAnon", each.pid) for each in actor))
-            time.sleep(SAMPLE_SECONDS)
+            for actor in actors:
+                self.actor = max(self.actor, sum(memory("RssAnon", each) for each in actor))
+            time.sleep(_ACTOR_SECONDS)
+
+    def _look(self, processes: list[psutil.Process]) -> list[list[int]]:
+        """Note the CPU time of `processes`; the ids of each model actor's among them."""
+        actors: list[list[int]] = []
+        for process in processes:
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                self.cpu[process.pid] = times.user + times.system
+                if "ItemActor" in "".join(process.cmdline()[:1]):
+                    actors.append([each.pid for each in (process, *process.children(recursive=True))])
+        return actors
 
 
 def memory(kind: str, pid: int | None = None) -> int:

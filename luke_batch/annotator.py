@@ -123,6 +123,7 @@ class ModelStage:
         tasks = {task for number in spec.heads for task in tasks_of(config.heads[number], checkpoint)}
         self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
         self._engine = load(spec.model, checkpoint, tasks, device)
+        self._device = device
         self._text_column = config.input.text_column
         self._columns = output_columns(config)
         numbers = {f"heads.{number}" for number in spec.heads}
@@ -136,7 +137,7 @@ class ModelStage:
         with meters.spending("build"):
             documents = read_documents(table, self._text_column, self._columns, self._source_columns)
         for head in self._heads:
-            run_head(head, documents, self._engine)
+            run_head(head, documents, self._engine, self._device)
         with meters.spending("decode"):
             return write_documents(table, documents, self._columns, self._vector)
 

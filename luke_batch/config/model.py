@@ -27,7 +27,7 @@ class ModelConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU that Ray assigned to the actor, else the CPU."""
     max_tokens: Literal["auto"] | Annotated[int, Field(ge=512)] = "auto"
-    """Budget of a batch: words and entities together (engine transformers: padding too). auto: 1024, and on
+    """Budget of a batch: words and entities together (engine transformers: padding too). auto: 768, and on
     GPUs as many as half of the free memory holds.
     """
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

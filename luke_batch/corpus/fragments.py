@@ -29,6 +29,13 @@ MOST_FRAGMENTS = 256
 files without rows would otherwise all be one item.
 """
 
+_ITEMS = 32
+"""Work items to make of a corpus at least, where its fragments allow: so that the actors of some machines all
+have work, and none works alone for long at the end.
+"""
+_LEAST_ROWS = 16
+"""Rows of a work item all the same: some seconds of work of one core, beside which Ray's share is small."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
@@ -164,6 +171,12 @@ def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: in
         content.append(fragment)
         open_bins[kind] = (content, rows + fragment.rows, size + fragment.bytes)
     return [WorkItem(tuple(content)) for content in bins]
+
+
+def work_items(fragments: Sequence[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:
+    """As `pack`, with less than `max_rows` in an item where there are few rows in all."""
+    rows = sum(fragment.rows for fragment, _ in fragments)
+    return pack(fragments, min(max_rows, max(_LEAST_ROWS, _divide(rows, _ITEMS))), max_bytes)
 
 
 def reading_groups(items: Iterable[WorkItem]) -> list[tuple[WorkItem, ...]]:

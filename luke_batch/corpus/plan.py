@@ -24,7 +24,7 @@ from luke_batch.corpus.committed import (
     ranges_of,
 )
 from luke_batch.corpus.footers import CONTENT_ID_CHARACTERS, Footer, content_hash, inspect_all
-from luke_batch.corpus.fragments import Fragment, WorkItem, cut, file_key, pack, schema_key
+from luke_batch.corpus.fragments import Fragment, WorkItem, cut, file_key, schema_key, work_items
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
 from luke_batch.corpus.known_footers import KnownFooter, is_settled, read_known_footers
 from luke_batch.corpus.layout import DATA, join
@@ -173,7 +173,7 @@ def make_plan(
         source=sources.storage,
         output=output,
         fingerprint=fingerprint,
-        items=tuple(pack(draft.todo, config.output.max_rows, config.output.max_bytes)),
+        items=tuple(work_items(draft.todo, config.output.max_rows, config.output.max_bytes)),
         files=tuple(sorted(draft.files, key=lambda file: file.path)),
         bad=tuple(draft.bad),
         done=tuple(draft.done),

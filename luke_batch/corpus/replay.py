@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from luke_batch.config import OutputConfig
 from luke_batch.corpus.committed import CommittedFile, OutputListing, of_generation
 from luke_batch.corpus.footers import Footer, inspect_all
-from luke_batch.corpus.fragments import Fragment, pack, schema_key, whole_range
+from luke_batch.corpus.fragments import Fragment, schema_key, whole_range, work_items
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
 from luke_batch.corpus.outcome import Outcome, reconcile
 from luke_batch.corpus.plan import BadFile, Plan, PlannedFile, Tally
@@ -62,7 +62,7 @@ def plan_replay(plan: Plan, listed: OutputListing, output: OutputConfig) -> Repl
     touched = frozenset({*again, *failed})
     fragments = _fragments(plan, again, failed)
     tallies = {"replayed": _tally(fragments)}
-    items = tuple(pack(fragments, output.max_rows, output.max_bytes))
+    items = tuple(work_items(fragments, output.max_rows, output.max_bytes))
     files = tuple(file for file in plan.files if file.state == "done" or file.path in failed)
     before = {each.key: each.file.version for found in again.values() for each in found}
     notes = _notes(mute, _vanished(plan.files, plan.bad, listed))

@@ -10,9 +10,9 @@ from luke_batch.heads.base import Annotation, Answer, Ask, Head
 from luke_batch.model.engine import Engine, Task
 from luke_batch.model.windows import Window
 
-_CHARACTERS_AT_ONCE = 200_000
-"""Documents are advanced side by side up to so much text: enough for full batches, little enough for
-memory.
+_ON_CPU, _ON_GPU = 16_000, 200_000
+"""Documents are advanced side by side up to so many characters: enough for full batches, little enough for
+memory, which holds the windows and outputs of all of them.
 """
 
 _NOT_A_DOCUMENT_S = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, DeviceError)
@@ -21,17 +21,18 @@ which would fail every later one alike. All else does, a native library's panic 
 """
 
 
-def run_head(head: Head, documents: Sequence[Document], engine: Engine) -> None:
-    """Annotate every document that has not failed; one that fails now says so in `failure`.
+def run_head(head: Head, documents: Sequence[Document], engine: Engine, device: str = "cpu") -> None:
+    """Annotate every document that has not failed; one that fails now says so in `failure`. `device` is the
+    engine's.
 
     Raises a UsageError where the checkpoint cannot be used, and DeviceError where the GPU is lost.
     """
     group: list[Document] = []
-    size = 0
+    size, most = 0, _ON_CPU if device == "cpu" else _ON_GPU
     for document in documents:
         if document.failure is not None:
             continue
-        if group and size + len(document.text) > _CHARACTERS_AT_ONCE:
+        if group and size + len(document.text) > most:
             _run_together(head, group, engine)
             group, size = [], 0
         group.append(document)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from luke_batch.errors import CheckpointError
 from luke_batch.model import packed_attention
-from luke_batch.model.budget import default_budget, row_bytes
+from luke_batch.model.budget import ON_CPU, default_budget, row_bytes
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task
 from luke_batch.model.fast_engine import FastEngine
@@ -145,10 +145,10 @@ def test_a_batch_fills_the_memory_of_a_gpu(
     """Half of what is free, within bounds; a CPU's cache is what counts there."""
     checkpoint = resolve(str(checkpoint_folder(Recipe())))
     room = row_bytes(checkpoint)
-    for free, budget in ((2 * 5000 * room, 5000), (10, 1024), (2**50, 65_536)):
+    for free, budget in ((2 * 5000 * room, 5000), (10, ON_CPU), (2**50, 65_536)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 2 * free))
         assert default_budget(checkpoint, "cuda") == budget
-    assert default_budget(checkpoint, "cpu") == 1024
+    assert default_budget(checkpoint, "cpu") == ON_CPU
 
 
 def memory_of_this_process() -> tuple[int, int]:

@@ -17,6 +17,7 @@ from luke_batch.corpus.fragments import (
     pack,
     reading_groups,
     schema_key,
+    work_items,
 )
 from luke_batch.corpus.keys import Key
 from luke_batch.corpus.ranges import covers, gaps, tiling
@@ -188,6 +189,17 @@ def test_packing() -> None:
         ["g"],
     ]
     assert items[0].rows == 8
+
+
+@given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=200))
+def test_few_rows_are_several_items(counts: list[int]) -> None:
+    """Small files are not all one item, which one actor would work on alone, and no item is tiny."""
+    fragments = [(piece(f"{number:03}", 0, count), "s") for number, count in enumerate(counts)]
+    items = work_items(fragments, max_rows=1000, max_bytes=10**9)
+    assert [part for item in items for part in item.fragments] == [fragment for fragment, _ in fragments]
+    share = max(16, -(-sum(counts) // 32))
+    assert all(item.rows <= max(share, *(part.rows for part in item.fragments)) for item in items)
+    assert all(one.rows + two.fragments[0].rows > share for one, two in pairwise(items))
 
 
 def test_an_item_is_bounded_whatever_its_rows() -> None:

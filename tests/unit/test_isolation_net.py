@@ -72,6 +72,27 @@ def test_other_errors_are_those_of_documents() -> None:
     assert [document.failure for document in documents] == [Failure("ner", "ValueError", "odd")] * 2
 
 
+class CountingEngine:
+    """Says nothing, and notes how many windows each call had."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:  # noqa: ARG002 - as engines do
+        """An empty output for each window."""
+        self.calls.append(len(windows))
+        return [np.zeros(0, np.float32) for _ in windows]
+
+
+@pytest.mark.parametrize(("device", "together"), [("cpu", 8), ("cuda", 20)])
+def test_a_large_item_is_not_held_at_once(device: str, together: int) -> None:
+    """Windows and outputs of few documents are in memory on a CPU, of enough for its batches on a GPU."""
+    engine = CountingEngine()
+    run_head(AskingHead(), texts(*["a" * 2000] * 20), engine, device)
+    assert sum(engine.calls) == 20
+    assert max(engine.calls) == together
+
+
 def table(failures: Iterable[Failure | None]) -> pa.Table:
     """A prepared table."""
     documents = [Document(text="", sentences=no_spans(), failure=failure) for failure in failures]
