@@ -95,7 +95,7 @@ def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task,
     recorder = _Recorder(load_engine(ModelConfig(), checkpoint, tasks, "cpu"))
     texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
     for number in model_stages(job)[0].heads:
-        run_head(build_head(job, number, checkpoint, builder), texts, recorder)
+        run_head(build_head(job, number, checkpoint, builder), texts, recorder, "cpu")
     assert not any(text.failure for text in texts)
     return recorder.seen
 

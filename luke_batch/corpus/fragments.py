@@ -34,7 +34,7 @@ _ITEMS = 32
 have work, and none works alone for long at the end.
 """
 _LEAST_ROWS = 16
-"""Rows of a work item all the same: some seconds of work of one core, beside which Ray's share is small."""
+"""Rows of a work item all the same: a second of work of one core or more, beside Ray's 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: in
 def work_items(fragments: Sequence[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:
     """As `pack`, with less than `max_rows` in an item where there are few rows in all."""
     rows = sum(fragment.rows for fragment, _ in fragments)
-    return pack(fragments, min(max_rows, max(_LEAST_ROWS, _divide(rows, _ITEMS))), max_bytes)
+    return pack(fragments, min(max_rows, max(_LEAST_ROWS, rows // _ITEMS)), max_bytes)
 
 
 def reading_groups(items: Iterable[WorkItem]) -> list[tuple[WorkItem, ...]]:

@@ -11,8 +11,8 @@ from luke_batch.model.engine import Engine, Task
 from luke_batch.model.windows import Window
 
 _ON_CPU, _ON_GPU = 16_000, 200_000
-"""Documents are advanced side by side up to so many characters: enough for full batches, little enough for
-memory, which holds the windows and outputs of all of them.
+"""Documents are advanced side by side up to so many characters: enough for full batches of the default
+budget, little enough for memory, which holds the windows and outputs of all of them.
 """
 
 _NOT_A_DOCUMENT_S = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, DeviceError)
@@ -21,7 +21,7 @@ which would fail every later one alike. All else does, a native library's panic 
 """
 
 
-def run_head(head: Head, documents: Sequence[Document], engine: Engine, device: str = "cpu") -> None:
+def run_head(head: Head, documents: Sequence[Document], engine: Engine, device: str) -> None:
     """Annotate every document that has not failed; one that fails now says so in `failure`. `device` is the
     engine's.
 

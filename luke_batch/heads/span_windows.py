@@ -1,8 +1,8 @@
 """Which candidate spans of a document share the windows of `ner`.
 
-Entities of a window attend to one another, so a span's logits depend on its company. A head that has a span
-scorer was trained on windows of the spans that the scorer leaves: with a hundred hopeless ones among them it
-misses mentions. So likely spans share windows, the same ones for `all` and `auto`, and the others, which
+Entities of a window attend to one another, so a span's logits depend on its company. The embedded head was
+trained on windows of the spans that its scorer leaves: with a hundred hopeless ones among them it misses
+mentions. So likely spans share windows, the same ones for `all` and `auto`, and the others, which
 `all` asks for as well, have windows of their own.
 """
 
@@ -26,11 +26,11 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Spans of a document whose windows hold no others."""
+    """Spans of a document that share windows with no others."""
 
     frames: list[Frame]
     wanted: Booleans
-    """(n,) which of the document's candidates they are; `frames` may hold more."""
+    """(n,) which of the document's candidates they are; `frames` may hold spans that are none of them."""
 
 
 class SpanWindows:
@@ -79,7 +79,9 @@ class SpanWindows:
             return [_Part(self._frames(document, spans, every), every)]
         usual: list[Proposer] = ["auto" if name == "all" else name for name in names]
         others: list[Proposer] = [name for name in usual if name != "auto"]
-        looked_at = is_among(spans, candidates(document, usual, self._max_words))
+        looked_at = np.ones(len(spans), bool)
+        if "all" in names:
+            looked_at = is_among(spans, candidates(document, usual, self._max_words))
         frames = self._frames(document, spans, looked_at)
         likely = yield from self._likely(frames, len(spans), self._least_bound)
         likely |= is_among(spans, candidates(document, others, self._max_words))
@@ -120,7 +122,7 @@ class SpanWindows:
 
 
 def _count_left_out(document: Document, count: int, parts: Sequence[_Part]) -> None:
-    """Count the spans that no part wants, and those that no frame has."""
+    """Count the spans that no part wants, and those that no frame of their part has."""
     framed, wanted, placed = np.zeros((3, count), bool)
     for part in parts:
         wanted |= part.wanted

@@ -59,13 +59,15 @@ def serve(connection: Connection) -> None:
     """Answer until the parent closes its end."""
     try:
         stage = Stage(StageOrder.from_json(connection.recv_bytes()))
-        pulse.listen(_Beats(connection))
+        beats = Beats(connection)
+        pulse.listen(beats)
         connection.send_bytes(Kind.READY)
         while True:
             table = from_stream(connection.recv_bytes())
             pulse.beat(stage.name)
+            beats.expect_work()
             done = to_stream(stage.run(table))
-            return_freed_memory()  # some milliseconds
+            return_freed_memory()
             meters.count("memory_bytes", meters.peak_memory())
             connection.send_bytes(Kind.RESULT + json.dumps(meters.take()).encode())
             connection.send_bytes(done)
@@ -78,7 +80,7 @@ def serve(connection: Connection) -> None:
         connection.send_bytes(Kind.DEVICE + str(error).encode())
 
 
-class _Beats:
+class Beats:
     """Sends signs of life, though not each one; between two batches is also the time to give memory back."""
 
     def __init__(self, connection: Connection) -> None:
@@ -86,7 +88,12 @@ class _Beats:
         self._sent = 0.0
         self._returned = time.monotonic()
 
+    def expect_work(self) -> None:
+        """An item begins: what came before it has been given back."""
+        self._returned = time.monotonic()
+
     def __call__(self, stage: str | None) -> None:
+        """A batch is done, or `stage` begins."""
         now = time.monotonic()
         if now - self._returned >= _MEMORY_SECONDS:
             self._returned = now

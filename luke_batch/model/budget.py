@@ -23,9 +23,9 @@ def default_budget(checkpoint: Checkpoint, device: str) -> int:
 def row_bytes(checkpoint: Checkpoint) -> int:
     """Bytes that a word or an entity takes in a layer of `engine: fast`, at most.
 
-    In float32: the states before and after, a residual, four projections, three of them once more in another
-    order and twice as wide for one kernel over all windows, their context; and the inner states of the
-    feed-forward part with their activation.
+    In float32: the states before and after, a residual, four projections, three of them once more and twice
+    as wide for one kernel over all windows, their context; and the inner states of the feed-forward part,
+    twice where their activation is not part of the product.
     """
     hidden, inner = checkpoint.hidden_size, checkpoint.setting("intermediate_size")
     return 4 * (hidden * (3 + 4 + 3 * 2 + 2) + 2 * inner)

@@ -4,8 +4,8 @@ Windows of equal shape are neighbours and attend together, without padding and w
 entity-aware queries one softmax spans two kinds of scores, which no fused kernel takes as they are. GPUs use
 one for all windows (`varlen_attention.py`). On CPUs short windows use plain products; long ones attend to
 words and to entities apart, each in a fused kernel, and merge the two by their log-sum-exp, as flash
-attention merges its blocks (Dao et al. 2022). All this is in float32 on CPUs: products of half precision that
-are so small are no faster, and each of their many shapes would have a kernel of its own.
+attention merges its blocks (Dao et al. 2022). Products of windows are in float32 on CPUs: those of half
+precision that are so small are no faster, and each of their many shapes would have a kernel of its own.
 """
 
 import torch
@@ -52,7 +52,7 @@ class PackedAttention:
 
 
 def _attend(group: Group, projected: Projected, asking: slice) -> Tensor:
-    """(windows, heads, asking rows of a window, size) contexts of a group."""
+    """(windows, heads, asking rows of a window, size) contexts of a group, whose asking rows are `asking`."""
 
     def of_windows(rows: Tensor) -> Tensor:
         parts = rows.unflatten(0, (group.windows, -1)).transpose(1, 2)

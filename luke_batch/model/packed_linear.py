@@ -41,15 +41,16 @@ class PackedLinear:
         if self._packed:
             return _product(states, self._weight, self._bias, self._gelu)
         product = functional.linear(states, self._weight, self._bias)
-        return functional.gelu(product) if self._gelu else product
+        return torch.ops.aten.gelu_(product) if self._gelu else product
 
 
 @cache
 def _packs(dtype: torch.dtype) -> bool:
-    """Whether this build of torch, on this CPU, has oneDNN's product in `dtype`: it is tried."""
+    """Whether this build of torch, on this CPU, has oneDNN's products in `dtype`: they are tried."""
     ones = torch.ones(1, 16, dtype=dtype)
     try:
-        return bool((_product(ones, _packed(ones), ones[0, :1]) == 17).all())
+        products = [_product(ones, _packed(ones), ones[0, :1], gelu) for gelu in (False, True)]
+        return all(bool((product == 17).all()) for product in products)  # which GELU leaves as it is
     except (RuntimeError, AttributeError):  # refused for this CPU; a build without oneDNN has no operators
         return False
 
@@ -58,6 +59,6 @@ def _packed(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001 - it has no public name
 
 
-def _product(states: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+def _product(states: Tensor, weight: Tensor, bias: Tensor, gelu: bool) -> Tensor:
     after = ("gelu", [], "none") if gelu else ("none", [], "")
     return torch.ops.mkldnn._linear_pointwise(states, weight, bias, *after)  # noqa: SLF001 - as above

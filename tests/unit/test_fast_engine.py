@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from luke_batch.arrays import FloatArray
+from luke_batch.config import Precision
 from luke_batch.errors import CheckpointError
-from luke_batch.model import packed_attention
+from luke_batch.model import packed_attention, projections
 from luke_batch.model.budget import ON_CPU, default_budget, row_bytes
 from luke_batch.model.checkpoint import resolve
 from luke_batch.model.engine import Task
@@ -117,6 +119,34 @@ def test_equals_transformers(
             assert len(found) == 0
         else:
             assert_close(found, reference(model, task, window))
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05), ("float16", 0.005)]
+)
+def test_keys_of_few_entities_go_through_the_map_of_queries(
+    checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch, precision: Precision, tolerance: float
+) -> None:
+    """The vectors are those that queries of words give, in windows of any length."""
+    checkpoint = resolve(str(checkpoint_folder(Recipe())))
+    random = np.random.default_rng(0)
+    windows = [
+        Window(
+            random.integers(4, VOCABULARY // 2, words).astype(np.int32),
+            np.arange(entities, dtype=np.int32) % 4,
+            np.array([[start, start + 2] for start in range(entities)], np.int32).reshape(-1, 2),
+        )
+        for words, entities in ((9, 1), (9, 1), (30, 4), (12, 0), (200, 3))
+    ]
+    found: list[FloatArray] = []
+    for few in (-1, projections.FEW_ENTITIES):
+        monkeypatch.setattr(projections, "FEW_ENTITIES", few)
+        mapped = projections.MappedKeys
+        with patch.object(mapped, "scores", autospec=True, side_effect=mapped.scores) as scores:
+            engine = FastEngine(checkpoint, [Task.TEXT], "cpu", 512, precision)
+            found.append(np.concatenate(engine.run(Task.TEXT, windows)))
+        assert scores.called == (few > 0)
+    assert np.abs(found[0] - found[1]).max() <= tolerance
 
 
 @pytest.fixture

@@ -197,9 +197,16 @@ def test_few_rows_are_several_items(counts: list[int]) -> None:
     fragments = [(piece(f"{number:03}", 0, count), "s") for number, count in enumerate(counts)]
     items = work_items(fragments, max_rows=1000, max_bytes=10**9)
     assert [part for item in items for part in item.fragments] == [fragment for fragment, _ in fragments]
-    share = max(16, -(-sum(counts) // 32))
+    share = max(16, sum(counts) // 32)
     assert all(item.rows <= max(share, *(part.rows for part in item.fragments)) for item in items)
     assert all(one.rows + two.fragments[0].rows > share for one, two in pairwise(items))
+
+
+@given(rows=st.integers(512, 3000))
+def test_small_files_make_at_least_so_many_items(rows: int) -> None:
+    """However the rows divide."""
+    fragments = [(piece(f"{number:04}", 0, 1), "s") for number in range(rows)]
+    assert len(work_items(fragments, max_rows=1000, max_bytes=10**9)) >= 32
 
 
 def test_an_item_is_bounded_whatever_its_rows() -> None:

@@ -61,14 +61,14 @@ def test_what_would_fail_every_document_fails_the_job(error: Exception) -> None:
     for head in (AskingHead(), AskingHead(error)):
         documents = texts("a", "b")
         with pytest.raises(type(error), match=str(error)):
-            run_head(head, documents, BrokenEngine(error))
+            run_head(head, documents, BrokenEngine(error), "cpu")
         assert [document.failure for document in documents] == [None, None]
 
 
 def test_other_errors_are_those_of_documents() -> None:
     """A batch that fails is tried document by document."""
     documents = texts("a", "b")
-    run_head(AskingHead(), documents, BrokenEngine(ValueError("odd")))
+    run_head(AskingHead(), documents, BrokenEngine(ValueError("odd")), "cpu")
     assert [document.failure for document in documents] == [Failure("ner", "ValueError", "odd")] * 2
 
 

@@ -30,6 +30,14 @@ def plan_of(folder: Path, fingerprint: str = FINGERPRINT, max_rows: int = 4) -> 
     return make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(max_rows), fingerprint)
 
 
+def test_small_files_are_work_for_several_actors(tmp_path: Path) -> None:
+    """40 files of 20 rows fit one item, and are none."""
+    for number in range(40):
+        put(tmp_path, f"in/{number}.parquet", documents(20))
+    plan = plan_of(tmp_path, max_rows=1000)
+    assert [item.rows for item in plan.items] == [20] * 40
+
+
 def finish(plan: Plan, fingerprint: str = FINGERPRINT) -> list[str]:
     """Do everything that `plan` asks for and sweep; the removed paths."""
     report_bad_files(plan, "run1")

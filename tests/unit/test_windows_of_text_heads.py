@@ -66,7 +66,7 @@ def run(head: Head, text: str) -> Document:
     """One sentence, annotated."""
     sentences = np.array([[0, len(text)]] if text and not text.isspace() else [], np.int32).reshape(-1, 2)
     document = Document(text=text, sentences=sentences, words=words(text, None))
-    run_head(head, [document], TokenByToken())
+    run_head(head, [document], TokenByToken(), "cpu")
     assert document.failure is None
     return document
 
