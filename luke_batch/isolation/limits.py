@@ -1,6 +1,5 @@
 """What keeps a child process from outliving its parent or taking the machine's memory."""
 
-import ctypes
 import fcntl
 import os
 import resource
@@ -36,13 +35,6 @@ def limit_memory(most: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def return_freed_memory() -> None:
-    """Give the kernel what was freed. glibc keeps it otherwise: 110 MB once the embedded model is loaded."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have no such function
-    if trim is not None:
-        trim(0)
 
 
 def end_with_parent(lifeline: int) -> None:

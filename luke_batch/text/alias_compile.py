@@ -10,7 +10,6 @@ variant.npy     (names,) int32 number of a name
 titles.arrow    title and qid, sorted by title: one batch of an Arrow IPC file
 """
 
-import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luke_batch import pulse
+from luke_batch.allocator import return_freed_memory
 from luke_batch.errors import InputError
 from luke_batch.text.alias_source import read_aliases
 from luke_batch.text.name_forms import fold, normalise
@@ -137,6 +137,4 @@ def _parts(values: pa.Array) -> Iterator[list[str]]:
 def _give_back_memory() -> None:
     """Return freed memory to the system: the process that compiles goes on to annotate for hours."""
     pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
-    if trim is not None:
-        trim(0)
+    return_freed_memory()
