@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luke_batch.text.aliases import load_aliases
+from luke_batch.text.names.aliases import load_aliases
 from luke_batch.text.words import words
 
 _SYLLABLES = (
@@ -63,9 +63,7 @@ def _make(path: Path, count: int) -> None:
     titles = names[rng.integers(0, count, len(rows))]
     counts = rng.integers(1, 1000, len(rows))
     table = pa.table({"name": names[rows], "title": titles, "count": counts})
-    pq.write_table(
-        table.append_column("qid", pa.array([f"Q{row}" for row in rows])), path, compression="zstd"
-    )
+    pq.write_table(table.append_column("qid", pa.array([f"Q{row}" for row in rows])), path, compression="zstd")
 
 
 def _texts(count: int) -> list[str]:

@@ -21,9 +21,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.planning import make_corpus
-from luke_batch.annotator import vector_type
-from luke_batch.columns import output_columns
+from luke_batch.annotate.annotator import vector_type
 from luke_batch.config import JobConfig, OutputConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.distributed import pipeline, wire
 from luke_batch.distributed.resources import Pools

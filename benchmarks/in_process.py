@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luke_batch.annotator import Annotator
+from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
 from luke_batch.corpus.output_file import VECTORS, to_parquet
 

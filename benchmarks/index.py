@@ -58,11 +58,7 @@ def main() -> None:
         arguments.entities, _MENTIONS, _DIMENSION, max(1, arguments.entities // _OF_A_CENTRE), fragments
     )
     if arguments.build:
-        print(
-            json.dumps(
-                one(arguments.build, _on(source, arguments.night), Path(arguments.folder), arguments.cores)
-            )
-        )
+        print(json.dumps(one(arguments.build, _on(source, arguments.night), Path(arguments.folder), arguments.cores)))
         return
     with tempfile.TemporaryDirectory(prefix="luke-batch-index-", dir=arguments.folder) as folder:
         compare(source, Path(folder), set(arguments.skip))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.index.settings import Policy
 from luke_batch.index.sources import Fragment, Model
 
@@ -68,9 +68,7 @@ class SyntheticSource:
     def table(self, number: int) -> pa.Table:
         """The documents of a fragment."""
         total = self.entities * self.mentions
-        places = np.arange(
-            total * number // self.fragments_count, total * (number + 1) // self.fragments_count
-        )
+        places = np.arange(total * number // self.fragments_count, total * (number + 1) // self.fragments_count)
         shift = 7919 if number in self.changed else 0
         found = (places * _STRIDE + (places // self.entities + shift) * 104_729) % self.entities
         return self._documents(number, found, self._vectors(number, found))

@@ -120,14 +120,10 @@ def _counted(mentions: pa.Table, field: str, groups: Any, count: int) -> pa.Arra
 
 
 def _as_lists(sums: pa.Table, field: str, count: int) -> pa.Array:
-    sums = sums.sort_by(
-        [("group", "ascending"), ("count", "descending"), (field, "ascending")]
-    ).combine_chunks()
+    sums = sums.sort_by([("group", "ascending"), ("count", "descending"), (field, "ascending")]).combine_chunks()
     offsets = np.searchsorted(sums["group"].to_numpy(), np.arange(count + 1))
     pairs = [sums[field].combine_chunks(), sums["count"].combine_chunks()]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(pairs, [field, "count"])
-    )
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(pairs, [field, "count"]))
 
 
 def _merge(folder: Path, bucket: int, dimension: int) -> Path | None:
@@ -161,9 +157,7 @@ def _merge(folder: Path, bucket: int, dimension: int) -> Path | None:
             "aliases": lists["text"],
             "labels": lists["label"],
             "languages": lists["language"],
-            "contexts": pa.ListArray.from_arrays(
-                pa.array(offsets, pa.int32()), contexts.values.filter(pa.array(near))
-            ),
+            "contexts": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), contexts.values.filter(pa.array(near))),
             "vector": _vectors((sums / counts[:, None]).astype(np.float32)),
         }
     )

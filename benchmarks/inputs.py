@@ -8,17 +8,17 @@ from importlib.resources import files
 import numpy as np
 import pyarrow.parquet as pq
 
-from luke_batch.annotator import model_stages
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import model_stages
+from luke_batch.annotate.preparation import Preparation
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.document.reading import read_documents
 from luke_batch.heads.build import build_head, tasks_of
 from luke_batch.heads.run import run_head
-from luke_batch.model.checkpoint import Checkpoint, resolve
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Window
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.files.checkpoint import Checkpoint, resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window
 
 TASKS = (Task.ENTITY, Task.PAIR, Task.MENTIONS, Task.SPANS)
 _EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}
@@ -68,9 +68,7 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     """
     embedded = resolve("embedded")
     # As transformers has it: nothing tells likely spans from others, and all of a sentence share its windows.
-    unscored = replace(
-        embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"}
-    )
+    unscored = replace(embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"})
     usual = _asked(embedded, documents, JobConfig())
     every = _asked(unscored, documents, JobConfig.model_validate(_EVERY_SPAN))
     windows = {task: _evenly(usual[task], items) for task in TASKS if task is not Task.SPANS}
@@ -80,9 +78,7 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     def of_these(found: Sequence[Window]) -> list[Window]:
         return [window for window in found if window.token_ids.tobytes() in texts]
 
-    return Inputs(
-        windows, Sentences(len(scored), of_these(every[Task.SPANS]), scored, of_these(usual[Task.SPANS]))
-    )
+    return Inputs(windows, Sentences(len(scored), of_these(every[Task.SPANS]), scored, of_these(usual[Task.SPANS])))
 
 
 def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task, list[Window]]:

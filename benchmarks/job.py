@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from benchmarks.job_runs import Run, in_process, job, on_ray, plain
 from benchmarks.page import PAGE, circumstances, markdown, put
 from luke_batch.config import JobConfig
-from luke_batch.model.single_head import extract_head
+from luke_batch.model.writing.single_head import extract_head
 
 _ROWS, _SMOKE_ROWS = 8, 2
 """Documents of a fragment: a run of two minutes on a core has some forty."""
@@ -166,9 +166,7 @@ def repeated(table: pa.Table, documents: int) -> pa.Table:
     """`table` over and over up to so many documents, in an order that spreads neighbours, under own ids."""
     places = np.arange(documents) % len(table)
     # Neighbours are alike (one language, one length); a stride without common divisor mixes them.
-    stride = next(
-        step for step in range(len(table) // 3 + 1, 2 * len(table)) if np.gcd(step, len(table)) == 1
-    )
+    stride = next(step for step in range(len(table) // 3 + 1, 2 * len(table)) if np.gcd(step, len(table)) == 1)
     mixed = table.take(places * stride % len(table))
     ids = pa.array([f"{id}-{number}" for number, id in enumerate(mixed["id"].to_pylist())])
     return mixed.set_column(mixed.schema.get_field_index("id"), "id", ids)

@@ -61,9 +61,7 @@ class Run:
 
 def job(rows: int, language: bool) -> JobConfig:
     """The default job in fragments of `rows` documents."""
-    return JobConfig(
-        input=InputConfig(lang_column="lang" if language else None), output=OutputConfig(max_rows=rows)
-    )
+    return JobConfig(input=InputConfig(lang_column="lang" if language else None), output=OutputConfig(max_rows=rows))
 
 
 def in_process(input: Path, output: Path, config: JobConfig) -> Run:
@@ -97,9 +95,7 @@ def measured(command: Sequence[str], output: Path, cores: int, workers: int = 1)
     os.sched_setaffinity(0, allowed[:cores])  # what a process may use, its children inherit
     try:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True)
     finally:
         os.sched_setaffinity(0, allowed)
     watcher = watch.start(process.pid)
@@ -117,8 +113,7 @@ def _found(output: Path, workers: int) -> tuple[int, int, float]:
     files = sorted(output.rglob("*.parquet"), key=lambda file: file.stat().st_mtime)
     rows = [pq.read_metadata(file).num_rows for file in files]
     mentions = sum(
-        len(pq.read_table(file, columns=["mentions"])["mentions"].combine_chunks().flatten())
-        for file in files
+        len(pq.read_table(file, columns=["mentions"])["mentions"].combine_chunks().flatten()) for file in files
     )
     times = [file.stat().st_mtime for file in files]
     return sum(rows), mentions, sum(rows[workers:]) / (times[-1] - times[workers - 1])

@@ -27,14 +27,14 @@ import pyarrow.parquet as pq
 from benchmarks.models import BASE_SIZE
 from benchmarks.page import PAGE, circumstances, markdown, put
 from benchmarks.watching import memory
-from luke_batch.annotator import ModelStage, model_stages
+from luke_batch.annotate.annotator import ModelStage, model_stages
+from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import InputConfig, JobConfig
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.streams import to_stream
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.model.single_head import write_single_head
-from luke_batch.preparation import Preparation
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.facts import HeadFacts
+from luke_batch.model.writing.single_head import write_single_head
 
 _ENTITIES = 500_000
 _DOCUMENTS, _SMOKE_DOCUMENTS = 48, 4
@@ -141,9 +141,7 @@ def large_table(folder: Path) -> list[Reading]:
     stage = ModelStage(job, model_stages(job)[0], "cpu")
     readings.append(Reading.of(process, "loading", table=_table_in_memory(folder)))
     text = "Marie Curie was born in Warsaw and moved to Paris."
-    given = [
-        {"start": text.index(name), "end": text.index(name) + len(name)} for name in ("Marie Curie", "Paris")
-    ]
+    given = [{"start": text.index(name), "end": text.index(name) + len(name)} for name in ("Marie Curie", "Paris")]
     documents = pa.table({"id": ["a", "b"], "text": [text, text], "given": [given, given]})
     done = stage(Preparation(job)(documents))
     mentions = done["mentions"].combine_chunks().flatten()

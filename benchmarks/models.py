@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LukeConfig, LukeModel
 
-from luke_batch.model.checkpoint import Checkpoint, resolve
+from luke_batch.model.files.checkpoint import Checkpoint, resolve
 
 _SHARED = (
     "tokenizer.json",

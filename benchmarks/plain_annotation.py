@@ -22,10 +22,10 @@ from transformers import (
     LukeForEntitySpanClassification,
 )
 
-from luke_batch.model.padding import pad
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Window, chunks
-from luke_batch.text.segmenter import make_segmenter
+from luke_batch.model.engine.padding import pad
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
+from luke_batch.text.sentences.segmenter import make_segmenter
 from luke_batch.text.spans import all_spans
 from luke_batch.text.words import words
 
@@ -70,9 +70,7 @@ class Script:
             for head, tail in list(permutations(range(len(found)), 2))[:MAX_PAIRS]:
                 pair = np.array([found[head][:2], found[tail][:2]], np.int32)
                 labels = self._relations(sentence, pair)
-                relations += [
-                    {"head": first + head, "tail": first + tail, "label": label} for label in labels
-                ]
+                relations += [{"head": first + head, "tail": first + tail, "label": label} for label in labels]
             if found:
                 spans = np.array([each[:2] for each in found], np.int32)
                 window = self._builder.mention_window(self._builder.tokenize(sentence, spans), _NONE, _NONE)

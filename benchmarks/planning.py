@@ -64,9 +64,7 @@ def commit_everything(input: Path, output: Path) -> None:
 def seconds_of(*arguments: str) -> float:
     """Wall time of a command in a process of its own."""
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", _COMMAND, *arguments], check=False, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", _COMMAND, *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"luke-batch {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{done.stdout}")
     return time.perf_counter() - started

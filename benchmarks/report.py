@@ -26,8 +26,7 @@ def table(title: str, half: Precision, rows: Mapping[str, Sequence[Row]]) -> str
             cells.append("–" if row.difference is None else f"{row.difference:.0e}")
             shares = (row.agreement, row.padding, row.rate)
             cells += [
-                "–" if share is None else f"{share:.{digits}%}"
-                for share, digits in zip(shares, (2, 0, 0), strict=True)
+                "–" if share is None else f"{share:.{digits}%}" for share, digits in zip(shares, (2, 0, 0), strict=True)
             ]
             lines.append(cells)
     return f"### {title}\n\n{markdown(columns, lines)}"

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from luke_batch.annotator import Annotator
+    from luke_batch.annotate.annotator import Annotator
     from luke_batch.config import JobConfig
     from luke_batch.corpus.reader import read
     from luke_batch.distributed.dataset import annotate_dataset
@@ -18,7 +18,7 @@ __version__ = version("luke-batch")
 __all__ = ["Annotator", "JobConfig", "__version__", "annotate_dataset", "read"]
 
 _HOMES = {
-    "Annotator": "luke_batch.annotator",
+    "Annotator": "luke_batch.annotate.annotator",
     "JobConfig": "luke_batch.config",
     "annotate_dataset": "luke_batch.distributed.dataset",
     "read": "luke_batch.corpus.reader",

@@ -48,9 +48,7 @@ def rewrite(path: str, text: str) -> str:
         file = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         # The reference exists in the site alone.
         if file.startswith("docs/reference/"):
-            return (
-                f"[{words}]({posixpath.relpath(posixpath.relpath(file, 'docs'), here or '.')}{anchor or ''})"
-            )
+            return f"[{words}]({posixpath.relpath(posixpath.relpath(file, 'docs'), here or '.')}{anchor or ''})"
         if not (ROOT / file).exists():
             raise ValueError(f"{path} links to {target}, which is not there")
         if file in _ELSEWHERE or (file.startswith("docs/") and not (ROOT / file).is_dir()):

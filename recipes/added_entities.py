@@ -26,14 +26,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.arrays import FloatArray
-from luke_batch.entities.add import KNOWN, known_vectors, placed
-from luke_batch.entities.mentions import Mentions, of_descriptions, read_mentions
-from luke_batch.entities.placement import Placement
-from luke_batch.entities.vectors import MeanVectors, Reader
-from luke_batch.model.added_entities import EntitySpace, NewEntities, write_with
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.base.arrays import FloatArray
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, write_with
+from luke_batch.titles.add import KNOWN, known_vectors, placed
+from luke_batch.titles.mentions import Mentions, of_descriptions, read_mentions
+from luke_batch.titles.placement import Placement
+from luke_batch.titles.vectors import MeanVectors, Reader
 from recipes.links import Mention, against_negatives, kinds, read
 
 HELD = 150
@@ -82,19 +82,13 @@ def least_squares(vectors: FloatArray, rows: FloatArray) -> Rows:
 
 def described(held: list[str], known: dict[str, str]) -> Mentions:
     """One sentence for each title: its name and its type."""
-    sentences = [
-        f"{title.split(' (')[0]} is a well-known {WORDS.get(known[title], 'thing')}." for title in held
-    ]
-    return of_descriptions(
-        pa.array(held, pa.large_string()), pa.array(sentences, pa.large_string()), Counter()
-    )
+    sentences = [f"{title.split(' (')[0]} is a well-known {WORDS.get(known[title], 'thing')}." for title in held]
+    return of_descriptions(pa.array(held, pa.large_string()), pa.array(sentences, pa.large_string()), Counter())
 
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
     folder = options.data / "links/gum"

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.aliases.build import build_aliases
 from luke_batch.config import EMBEDDED
-from luke_batch.text.alias_source import EMBEDDED_FILE
-from luke_batch.text.aliases import AliasTable, load_aliases
+from luke_batch.text.names.alias_source import EMBEDDED_FILE
+from luke_batch.text.names.aliases import AliasTable, load_aliases
+from luke_batch.titles.aliases_build import build_aliases
 from luke_batch.training.base import ENTITY_VOCABULARY
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -49,9 +49,7 @@ def recall(file: Path, table: AliasTable) -> tuple[int, float, float]:
 
 def main() -> None:
     """Write the table, say what is in it and how far it goes on the dev part."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
     known = titles()
@@ -59,9 +57,7 @@ def main() -> None:
         anchors = f"{folder}/titles.parquet"
         # of no link: they are there to be known
         pq.write_table(pa.table({"name": known, "title": known, "count": [0] * len(known)}), anchors)
-        built = build_aliases(
-            str(EMBEDDED_FILE), [str(options.data / "links/gum/train.parquet")], [anchors], []
-        )
+        built = build_aliases(str(EMBEDDED_FILE), [str(options.data / "links/gum/train.parquet")], [anchors], [])
         table = load_aliases(EMBEDDED, Path(folder))
         dev = recall(options.data / "links/gum/dev.parquet", table)
     print(built)

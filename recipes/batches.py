@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.text.spans import auto_spans
 from luke_batch.text.words import words
 from luke_batch.training.data import Row
@@ -56,9 +56,7 @@ def sources(
             likely=likely,
         ),
         TypesTask(rows.types, specs["types"].labels, builder, skipped),
-        RelationsTask(
-            rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT
-        ),
+        RelationsTask(rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT),
         NamesTask(rows.identities, builder, skipped),
     ]
     made: dict[str, Batches] = {

@@ -46,9 +46,7 @@ def candidate_recall(data: Path, model: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Write candidates.json beside the other figures, and print it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

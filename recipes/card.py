@@ -157,9 +157,7 @@ def titles(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write README.md into the model's folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--figures", type=Path, required=True)
     parser.add_argument("--history", type=Path, required=True, help="text file: how it was trained")

@@ -37,9 +37,7 @@ class _Reader:
 
 
 def _dequantised(block: bytes, count: int) -> np.ndarray:
-    rows = np.frombuffer(block, dtype=np.uint8, count=count // _BLOCK * _BLOCK_BYTES).reshape(
-        -1, _BLOCK_BYTES
-    )
+    rows = np.frombuffer(block, dtype=np.uint8, count=count // _BLOCK * _BLOCK_BYTES).reshape(-1, _BLOCK_BYTES)
     scale = rows[:, :2].copy().view(np.float16).astype(np.float32)
     low = (rows[:, 2:] & 15).astype(np.float32) - 8
     high = (rows[:, 2:] >> 4).astype(np.float32) - 8

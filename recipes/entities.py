@@ -26,7 +26,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.annotator import Annotator
+from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
 from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.data import Row
@@ -84,9 +84,7 @@ def states(mentions: list[Mention], model: str) -> Tensor:
     for number, mention in enumerate(mentions):
         spans[mention.text].append(number)
     kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
-    given = [
-        [{"start": mentions[n].start, "end": mentions[n].end} for n in numbers] for numbers in spans.values()
-    ]
+    given = [[{"start": mentions[n].start, "end": mentions[n].end} for n in numbers] for numbers in spans.values()]
     table = pa.table({"text": list(spans), "given": pa.array(given, kind)})
     job = JobConfig.model_validate(
         {
@@ -96,9 +94,7 @@ def states(mentions: list[Mention], model: str) -> Tensor:
         }
     )
     found = torch.zeros(len(mentions), 0)
-    for numbers, row in zip(
-        spans.values(), Annotator.from_config(job).annotate(table).to_pylist(), strict=True
-    ):
+    for numbers, row in zip(spans.values(), Annotator.from_config(job).annotate(table).to_pylist(), strict=True):
         places = {(item["start"], item["end"]): place for place, item in enumerate(row["mentions"])}
         for number in numbers:
             vector = row["mention_embeddings"][places[mentions[number].start, mentions[number].end]]
@@ -134,9 +130,7 @@ def kinds(file: Path, titles: list[str]) -> list[str]:
 
 def main() -> None:
     """Add the entities to the model's folder and print how well its dev mentions are told apart."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     options = parser.parse_args()

@@ -22,13 +22,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.agreement import ComparedEngine, Found
-from luke_batch.annotator import Annotator, ModelStage, model_stages
+from luke_batch.annotate.agreement import ComparedEngine, Found
+from luke_batch.annotate.annotator import Annotator, ModelStage, model_stages
+from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.evaluation.evaluate import evaluate
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.files.checkpoint import Checkpoint
 from recipes.measure import dev_sets, rows_of
 
 _WAYS = {"all": ("all", "float32"), "auto": ("auto", "float32"), "half": ("auto", "bfloat16")}
@@ -78,9 +78,7 @@ def f1(rows: pa.Table, annotated: pa.Table, out: Path) -> float:
 
 def main() -> None:
     """Print a line for each set, and one for all of them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--out", type=Path, required=True)
@@ -89,9 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    annotators = {
-        way: Annotator.from_config(job(options.model, *settings)) for way, settings in _WAYS.items()
-    }
+    annotators = {way: Annotator.from_config(job(options.model, *settings)) for way, settings in _WAYS.items()}
     every: dict[str, list[pa.Table]] = {"rows": [], **{way: [] for way in _WAYS}}
     labels = same = 0
     shares: dict[str, float] = {}

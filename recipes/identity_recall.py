@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 from sklearn.feature_extraction import DictVectorizer
 
-from luke_batch.annotator import Annotator
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig
 
 

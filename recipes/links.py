@@ -28,17 +28,17 @@ from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.annotator import Annotator
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.heads.linking import Options, Scale, candidate_ids
 from luke_batch.heads.titles import Titles
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.head_facts import MANIFEST
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
-from luke_batch.text.aliases import load_aliases
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.facts import MANIFEST
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.text.names.aliases import load_aliases
 
 NEGATIVES = 29
 MENTION = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("candidates", pa.list_(pa.string()))])
@@ -190,9 +190,7 @@ def fitted(items: list[Scored]) -> Scale:
 def accuracy(items: list[Scored], scale: Scale) -> float:
     """Share of mentions with the right title among the candidates for which it is the best."""
     found = [
-        int(scale.probabilities(item.logits, item.priors).argmax()) == item.right
-        for item in items
-        if item.right >= 0
+        int(scale.probabilities(item.logits, item.priors).argmax()) == item.right for item in items if item.right >= 0
     ]
     return float(np.mean(found))
 
@@ -228,25 +226,19 @@ def nil_f1(mentions: list[Mention], found: list[str | None], vocabulary: set[str
 
 def main() -> None:
     """Print the figures, and settle first where that is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--file", default="dev.parquet", help="Of DATA/links/gum.")
     parser.add_argument("--settle", action="store_true")
     options = parser.parse_args()
     folder = options.data / "links/gum"
     mentions, documents = read(folder / options.file)
-    vocabulary = {
-        title for title in Tokenizer.load(resolve("embedded").folder).entity_vocab if title[0] != "["
-    }
+    vocabulary = {title for title in Tokenizer.load(resolve("embedded").folder).entity_vocab if title[0] != "["}
     if options.settle:
         settle(scored(mentions, documents))
     known = {title: kind for title, kind in kinds(folder / "train.parquet").items() if title in vocabulary}
     inside = [mention for mention in mentions if mention.title in known]
-    print(
-        f"mentions {len(mentions)}, linked {sum(m.title is not None for m in mentions)}, known {len(inside)}"
-    )
+    print(f"mentions {len(mentions)}, linked {sum(m.title is not None for m in mentions)}, known {len(inside)}")
     print(f"title against {NEGATIVES} of its type, no prior: {100 * against_negatives(inside, known):.1f}")
     nothing: list[list[str] | None] = [None] * len(mentions)
     found = linked(mentions, nothing, {})

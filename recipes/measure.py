@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.annotator import Annotator
+from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
 from luke_batch.evaluation.evaluate import evaluate
 from luke_batch.evaluation.tasks import Task
@@ -84,9 +84,7 @@ def measure(data: Path, model: str, out: Path, dev: DevSet) -> dict[str, Any]:
     gold, annotated = out / f"{dev.name}-gold.parquet", out / f"{dev.name}.parquet"
     rows = rows_of(data, dev)
     pq.write_table(rows, gold)
-    job = JobConfig.model_validate(
-        {"input": dev.input, "models": {"main": {"path": model}}, "heads": dev.heads}
-    )
+    job = JobConfig.model_validate({"input": dev.input, "models": {"main": {"path": model}}, "heads": dev.heads})
     pq.write_table(Annotator.from_config(job).annotate(rows), annotated)
     figures = evaluate(str(gold), str(annotated), dev.task).to_dict()
     result.write_text(json.dumps(figures, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -95,9 +93,7 @@ def measure(data: Path, model: str, out: Path, dev: DevSet) -> dict[str, Any]:
 
 def main() -> None:
     """Measure what is asked for, and print a line for each set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--out", type=Path, required=True)
@@ -109,14 +105,10 @@ def main() -> None:
     for dev in dev_sets(options.rows):
         if not options.only or dev.name.startswith(tuple(options.only)):
             figures = measure(options.data, options.model, options.out, dev)
-            micro = {
-                name: round(100 * value, 1) for name, value in figures["micro"].items() if name != "support"
-            }
+            micro = {name: round(100 * value, 1) for name, value in figures["micro"].items() if name != "support"}
             accuracy, error = figures["accuracy"], figures["calibration_error"]
             shown = "" if accuracy is None else f" accuracy {100 * accuracy:.1f}"
-            print(
-                f"{dev.name}: {micro}{shown} calibration error {error:.3f} {figures['documents']}", flush=True
-            )
+            print(f"{dev.name}: {micro}{shown} calibration error {error:.3f} {figures['documents']}", flush=True)
     if not options.only or "identity" in options.only:
         found = identity_recall(options.data / "links/gum/dev.parquet", options.model)
         (options.out / "identity.json").write_text(json.dumps(found) + "\n", encoding="utf-8")

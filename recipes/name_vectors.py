@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.training.base import Base, to_luke
+from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
 
 _PREFIX = "query: "
 """What the encoder was trained with."""
@@ -41,10 +41,7 @@ def name_vectors(base: Base, tokenizer: Path, names: Sequence[str]) -> Tensor:
     for start in range(0, len(order), _BATCH):
         part = order[start : start + _BATCH]
         lengths = torch.tensor([len(ids[place]) for place in part])
-        rows = [
-            ids[place] + [encoder.config.pad_token_id] * (int(lengths.max()) - len(ids[place]))
-            for place in part
-        ]
+        rows = [ids[place] + [encoder.config.pad_token_id] * (int(lengths.max()) - len(ids[place])) for place in part]
         nothing = torch.zeros(len(part), 0, dtype=torch.int64)
         batch = EncoderInput(torch.tensor(rows), lengths, nothing, nothing.unsqueeze(-1).expand(-1, -1, 2))
         states, _ = encoder(batch)

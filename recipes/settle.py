@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from luke_batch.model.checkpoint import SCORER_FILE, resolve
-from luke_batch.model.encoder import EncoderConfig
-from luke_batch.model.head_facts import MANIFEST
-from luke_batch.model.span_scorer import SpanScorerNet
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import encoder_tables
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.engine.span_scorer import SpanScorerNet
+from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
+from luke_batch.model.files.facts import MANIFEST
+from luke_batch.model.files.weights import encoder_tables
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.data import Row, read_rows
+from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.export import load_encoder_state, load_head_state
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.scoring import Calibrated, calibrated, ner_outputs, relations_outputs, types_outputs
@@ -95,9 +95,7 @@ def _sample(rows: list[Row], most: int) -> list[Row]:
 
 def main() -> None:
     """Fit, write, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="exported folder")
     options = parser.parse_args()

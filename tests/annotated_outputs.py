@@ -24,9 +24,7 @@ MENTION = pa.struct(
 )
 
 
-def document(
-    id: str, mentions: Sequence[tuple[str, str | None]], lang: str = "en", **more: Any
-) -> dict[str, Any]:
+def document(id: str, mentions: Sequence[tuple[str, str | None]], lang: str = "en", **more: Any) -> dict[str, Any]:
     """A document whose text is its mentions, (surface, label), with blanks between; `more`: qids, titles,
     vectors by position.
     """

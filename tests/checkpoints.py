@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from transformers import LukeConfig, LukeModel, LukeTokenizer
 from transformers.utils import logging
 
-from luke_batch.model.span_scorer import SpanScorerNet
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.engine.span_scorer import SpanScorerNet
+from luke_batch.model.inputs.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 HEADS = {
@@ -70,9 +70,7 @@ class Recipe:
     layers: int = 2
     heads: int = 4
     lite: bool = False
-    problem_type: (
-        Literal["single_label_classification", "multi_label_classification", "regression"] | None
-    ) = None
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
     seed: int = 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.config import InputConfig, JobConfig, OutputConfig
 from luke_batch.corpus.commit import Committed, RunContext, commit_item
 from luke_batch.corpus.plan import Plan
@@ -14,7 +15,6 @@ from luke_batch.corpus.read import ReadItem, read_item
 from luke_batch.document.columns import ERROR, ERROR_TYPE, FRAGMENT
 from luke_batch.document.source import rename_collisions, source_column
 from luke_batch.document.texts import text_errors, texts_of
-from luke_batch.schemas import load_contract
 
 FINGERPRINT = "f0f0f0f0f0f0f0f0"
 VECTOR = pa.list_(pa.float32(), 3)
@@ -60,9 +60,7 @@ def context(**changes: Any) -> RunContext:
     return RunContext(**{**values, **changes})
 
 
-def annotate(
-    table: pa.Table, config: InputConfig | None = None, written: Sequence[str] = WRITTEN
-) -> pa.Table:
+def annotate(table: pa.Table, config: InputConfig | None = None, written: Sequence[str] = WRITTEN) -> pa.Table:
     """Annotate a table as it comes from `read_item`: one sentence, one mention (its first word), vectors.
 
     Texts that hold `FAIL` and texts that are not UTF-8 fail.

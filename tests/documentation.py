@@ -6,9 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-_FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
-)
+_FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 _FILE = re.compile(r"# (\S+\.yaml)\n")
 
 
@@ -30,9 +28,7 @@ def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page of the checkout, in their order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(
-            page, text[: found.start("code")].count("\n"), found["language"], found["code"], found["reason"]
-        )
+        Block(page, text[: found.start("code")].count("\n"), found["language"], found["code"], found["reason"])
         for found in _FENCE.finditer(text)
     ]
 

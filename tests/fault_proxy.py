@@ -48,9 +48,7 @@ _RST = struct.pack("ii", 1, 0)
 class FaultProxy:
     """A context manager; its thread serves until it is left."""
 
-    def __init__(
-        self, upstream: str, share: float = 0.0, seed: int = 0, faults: Sequence[str] = FAULTS
-    ) -> None:
+    def __init__(self, upstream: str, share: float = 0.0, seed: int = 0, faults: Sequence[str] = FAULTS) -> None:
         """Disturb `share` of the requests to the server at `upstream` by `faults`."""
         self.share = share
         self.happened: Counter[tuple[str, str]] = Counter()

@@ -63,6 +63,4 @@ pieced = st.lists(st.sampled_from(_PIECES), max_size=30).map("".join)
 any_text = pieced | st.text(max_size=60)
 """Any text at all, without lone surrogates as Parquet has none."""
 
-languages = st.sampled_from(
-    [None, "en", "deu", "fr", "tr", "fi", "ja", "zh-Hant", "th", "ar", "hi", "xx-nonsense"]
-)
+languages = st.sampled_from([None, "en", "deu", "fr", "tr", "fi", "ja", "zh-Hant", "th", "ar", "hi", "xx-nonsense"])

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from luke_batch.arrays import FloatArray
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Gaps, Window
+from luke_batch.base.arrays import FloatArray
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Gaps, Window
 
 ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
 FORWARD_TASKS = tuple(task for task in Task if task is not Task.BOUNDS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.config import InputConfig, JobConfig, OutputConfig
 from luke_batch.corpus.commit import commit_item
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
@@ -23,7 +24,6 @@ from luke_batch.distributed.tally import Tally
 from luke_batch.distributed.throughput import Throughput
 from luke_batch.document.columns import ERROR, ERROR_TYPE
 from luke_batch.document.source import rename_collisions
-from luke_batch.schemas import load_contract
 from tests.corpora import FINGERPRINT, context, put
 
 START = datetime(2026, 11, 25, 2, tzinfo=UTC)
@@ -56,9 +56,7 @@ def report_run(
     source = pa.table({name: [row[name] for row in rows] for name in ("id", "title", "lang", "text")})
     put(folder / "in", f"part-{number}.parquet", source)
     spans = {row["id"]: row["spans"] for row in rows}
-    config = JobConfig(
-        input=InputConfig(lang_column="lang"), output=OutputConfig(max_rows=50, drift_limit=drift_limit)
-    )
+    config = JobConfig(input=InputConfig(lang_column="lang"), output=OutputConfig(max_rows=50, drift_limit=drift_limit))
     output = Storage.at(str(folder / "out"))
     plan = make_plan(str(folder / "in"), output, config, FINGERPRINT)
     began = START + timedelta(days=number)
@@ -135,9 +133,7 @@ def _annotation(text: str, spans: Sequence[tuple[str, str, float]]) -> dict[str,
         for surface, label, score in spans
         if surface in text
     ]
-    pair = (
-        {"head": 0, "tail": 1, "label": f"born in {spans[0][1]}", "score": 0.5} if len(mentions) > 1 else None
-    )
+    pair = {"head": 0, "tail": 1, "label": f"born in {spans[0][1]}", "score": 0.5} if len(mentions) > 1 else None
     return {
         "sentences": [{"start": 0, "end": len(text)}] if text else [],
         "mentions": sorted(mentions, key=lambda each: (each["start"], -each["end"])),

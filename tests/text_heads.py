@@ -11,11 +11,11 @@ import pyarrow as pa
 import torch
 import transformers
 
-from luke_batch.annotator import Annotator
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.contracts import load_contract
 from luke_batch.config import JobConfig
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.schemas import load_contract
+from luke_batch.model.inputs.tokenizer import Tokenizer
 from tests.checkpoints import HEADS
 
 _SENTENCES = (
@@ -35,9 +35,7 @@ SHORT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curi
 
 def job(folder: Path, head: dict[str, Any], engine: str = "fast") -> JobConfig:
     """A job of one head on one checkpoint."""
-    return JobConfig.model_validate(
-        {"models": {"main": {"path": str(folder), "engine": engine}}, "heads": [head]}
-    )
+    return JobConfig.model_validate({"models": {"main": {"path": str(folder), "engine": engine}}, "heads": [head]})
 
 
 def annotate(

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from luke_batch import __version__
+from luke_batch.base.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 from luke_batch.cli import (
     aliases,
     annotate,
@@ -28,7 +29,6 @@ from luke_batch.cli import (
     replay,
     report,
 )
-from luke_batch.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -57,7 +57,7 @@ app.add_typer(index.app, name="index")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its code (see `luke_batch.errors`)."""
+    """Run a command and exit with its code (see `luke_batch.base.errors`)."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -11,20 +11,15 @@ from luke_batch.cli.options import Json
 
 
 def add_entities(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="`embedded`, a folder, hub id or s3:// folder.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="`embedded`, a folder, hub id or s3:// folder.")],
     table: Annotated[
         str,
         typer.Argument(
             metavar="TABLE",
-            help="Parquet with title and description, or text with links to titles: file, folder or glob, or "
-            "s3://…",
+            help="Parquet with title and description, or text with links to titles: file, folder or glob, or s3://…",
         ),
     ],
-    destination: Annotated[
-        Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")
-    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")],
     text_column: Annotated[
         str, typer.Option("--text-column", metavar="NAME", help="Column with the text of links.")
     ] = "text",
@@ -42,11 +37,9 @@ def add_entities(
 
     Exit codes: 0 done; 2 bad usage, or MODEL, TABLE or DST cannot be used; 1 unexpected error.
     """
-    from luke_batch.entities.add import add_entities as add
+    from luke_batch.titles.add import add_entities as add
 
-    added = add(
-        model, table, destination, text_column=text_column, title_language=title_language, device=device
-    )
+    added = add(model, table, destination, text_column=text_column, title_language=title_language, device=device)
     if json:
         typer.echo(json_text.dumps(asdict(added)))
         return

@@ -32,9 +32,7 @@ Anchors = Annotated[
 ]
 Redirects = Annotated[
     list[str] | None,
-    typer.Option(
-        "--redirects", metavar="PATH", help="Parquet with source and target, titles; may be repeated."
-    ),
+    typer.Option("--redirects", metavar="PATH", help="Parquet with source and target, titles; may be repeated."),
 ]
 Qids = Annotated[
     list[str] | None,
@@ -48,9 +46,7 @@ MinCount = Annotated[
     int,
     typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this."),
 ]
-TextColumn = Annotated[
-    str, typer.Option("--text-column", metavar="NAME", help="Column with the text of --mentions.")
-]
+TextColumn = Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the text of --mentions.")]
 
 
 @app.command()
@@ -68,7 +64,7 @@ def build(
 
     Exit codes: 0 done; 2 bad usage, or an input or OUT cannot be used; 1 unexpected error.
     """
-    from luke_batch.aliases.build import build_aliases
+    from luke_batch.titles.aliases_build import build_aliases
 
     built = build_aliases(
         out,
@@ -83,8 +79,7 @@ def build(
         typer.echo(json_text.dumps(asdict(built)))
         return
     typer.echo(
-        f"{out}: {built.names:,} names of {built.titles:,} titles in {built.rows:,} rows, "
-        f"from {built.links:,} links"
+        f"{out}: {built.names:,} names of {built.titles:,} titles in {built.rows:,} rows, from {built.links:,} links"
     )
     for reason, count in built.skipped.items():
         typer.echo(f"  left out: {count:,} × {reason}")

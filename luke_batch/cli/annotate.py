@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from luke_batch.base.problems import Problems
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
-from luke_batch.problems import Problems
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 
 if TYPE_CHECKING:
     from luke_batch.config import JobConfig
@@ -40,9 +40,7 @@ def annotate(
     raise typer.Exit(summary.exit_code)
 
 
-def settings_or_problems(
-    input: str, output: str, config: str | None, assignments: list[str] | None
-) -> "JobConfig":
+def settings_or_problems(input: str, output: str, config: str | None, assignments: list[str] | None) -> "JobConfig":
     """The configuration. Where it cannot be used, its error together with what is wrong with the places."""
     problems = Problems()
     with problems.noted():

@@ -36,6 +36,4 @@ def compact(
         return
     typer.echo(f"{done.before:,} files -> {done.after:,}; outputs of {done.sources:,} source files merged")
     if done.skipped:
-        typer.echo(
-            f"{done.skipped:,} source files are being replaced and were left alone: run `annotate` first"
-        )
+        typer.echo(f"{done.skipped:,} source files are being replaced and were left alone: run `annotate` first")

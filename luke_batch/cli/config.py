@@ -8,7 +8,7 @@ import yaml
 
 from luke_batch.cli.options import Assignments, ConfigFile
 from luke_batch.config import JobConfig
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 
 app = typer.Typer(help="Schema of the configuration, and the effective one.")
 

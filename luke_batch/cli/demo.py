@@ -12,9 +12,9 @@ _FRAGMENT_ROWS = 16
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Folder of the annotated corpus.")
-    ] = Path("demo-output"),
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder of the annotated corpus.")] = Path(
+        "demo-output"
+    ),
 ) -> None:
     """Annotate the embedded corpus on local Ray and show an excerpt."""
     from rich.console import Console
@@ -23,7 +23,7 @@ def demo(
     from luke_batch.config import DEFAULT_MODEL, InputConfig, JobConfig, ModelConfig, OutputConfig
     from luke_batch.corpus.reader import read
     from luke_batch.distributed.run import annotate
-    from luke_batch.model.device import multiplies_bfloat16
+    from luke_batch.model.engine.device import multiplies_bfloat16
     from luke_batch.report.excerpt import print_excerpt
 
     folder = output.absolute()
@@ -41,7 +41,5 @@ def demo(
     console.print()
     show(summary, quiet=False, json=False)
     files = f"{folder}/data/**/*.parquet"
-    console.print(
-        f"\nThe annotated corpus is a dataset of Parquet files: {files}", markup=False, soft_wrap=True
-    )
+    console.print(f"\nThe annotated corpus is a dataset of Parquet files: {files}", markup=False, soft_wrap=True)
     raise typer.Exit(summary.exit_code)

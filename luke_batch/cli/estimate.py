@@ -8,7 +8,7 @@ import typer
 
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Quiet, Where
 from luke_batch.cli.plan import duration, size
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 
 if TYPE_CHECKING:
     from luke_batch.distributed.estimate import Estimate

@@ -21,9 +21,7 @@ class Task(StrEnum):
 def evaluate(
     gold: Annotated[
         str,
-        typer.Argument(
-            metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…"
-        ),
+        typer.Argument(metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…"),
     ],
     annotated: Annotated[
         str,
@@ -41,9 +39,7 @@ def evaluate(
     id_column: Annotated[
         str, typer.Option("--id-column", metavar="NAME", help="Column that both have, and are joined by.")
     ] = "id",
-    text_column: Annotated[
-        str, typer.Option("--text-column", metavar="NAME", help="Column with the text.")
-    ] = "text",
+    text_column: Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the text.")] = "text",
     resamples: Annotated[
         int,
         typer.Option("--resamples", min=0, help="Bootstrap resamples for the intervals; 0: no intervals."),

@@ -22,9 +22,7 @@ class Head(StrEnum):
 
 Train = Annotated[
     str,
-    typer.Argument(
-        metavar="TRAIN", help="Parquet file, folder or glob with text, entities[, relations], or s3://…"
-    ),
+    typer.Argument(metavar="TRAIN", help="Parquet file, folder or glob with text, entities[, relations], or s3://…"),
 ]
 Output = Annotated[str, typer.Argument(metavar="OUTPUT_MODEL", help="Folder of the model.")]
 Heads = Annotated[list[Head], typer.Option("--head", help="Head to train; may be repeated.")]
@@ -46,9 +44,7 @@ BatchTokens = Annotated[
     int | None,
     typer.Option("--batch-tokens", help="Padded positions of a worker's batch (default 1024)."),
 ]
-LearningRate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Of the encoder (default by its size).")
-]
+LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Of the encoder (default by its size).")]
 HeadLearningRate = Annotated[
     float | None, typer.Option("--head-learning-rate", help="Of the heads (default ten times that).")
 ]
@@ -61,9 +57,7 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Default 0.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes that train together (default 1).")]
 NumCpus = Annotated[float, typer.Option("--num-cpus", min=0, help="CPUs of each worker.")]
 NumGpus = Annotated[float, typer.Option("--num-gpus", min=0, help="GPUs of each worker.")]
-Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="auto|float32|bfloat16", help="Of the products.")
-]
+Precision = Annotated[str | None, typer.Option("--precision", metavar="auto|float32|bfloat16", help="Of the products.")]
 GradientCheckpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more work.")
 ]
@@ -75,9 +69,7 @@ MultiLabel = Annotated[
 ClassWeights = Annotated[
     str | None, typer.Option("--class-weights", metavar="none|balanced", help="Rare labels count more.")
 ]
-Negatives = Annotated[
-    int | None, typer.Option("--negatives", help="Spans without label of a sentence (default 26).")
-]
+Negatives = Annotated[int | None, typer.Option("--negatives", help="Spans without label of a sentence (default 26).")]
 Unrelated = Annotated[
     str | None,
     typer.Option("--unrelated", metavar="auto|all|given", help="Which pairs have no relation."),
@@ -86,19 +78,13 @@ UnrelatedWeight = Annotated[
     float | None,
     typer.Option("--unrelated-weight", help="How often such a pair is shown (default 0.5)."),
 ]
-MaxWords = Annotated[
-    int | None, typer.Option("--max-words", help="Longest mention (default: 99% of those in TRAIN).")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", help="Longer examples are left out (default 256).")
-]
+MaxWords = Annotated[int | None, typer.Option("--max-words", help="Longest mention (default: 99% of those in TRAIN).")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longer examples are left out (default 256).")]
 PrecisionFloor = Annotated[
     float | None,
     typer.Option("--precision-floor", help="Least precision of the threshold of several labels."),
 ]
-Evaluations = Annotated[
-    int | None, typer.Option("--evaluations", help="How often dev is scored (default 10).")
-]
+Evaluations = Annotated[int | None, typer.Option("--evaluations", help="How often dev is scored (default 10).")]
 CheckpointSeconds = Annotated[
     float | None, typer.Option("--checkpoint-seconds", help="Between two checkpoints (default 300).")
 ]
@@ -175,9 +161,7 @@ def show(found: "Finetuned", *, quiet: bool, json: bool) -> None:
         typer.echo(f"{name}: {len(head.counts)} labels, {sum(head.counts.values())} in TRAIN")
     for name, figures in record["calibrated"].items():
         scores = figures["scores"]
-        shown = {
-            key: scores[key] for key in ("precision", "recall", "f1", "accuracy") if scores[key] is not None
-        }
+        shown = {key: scores[key] for key in ("precision", "recall", "f1", "accuracy") if scores[key] is not None}
         listed = ", ".join(f"{key} {100 * value:.1f}" for key, value in shown.items())
         typer.echo(f"{name} on dev: {listed}; ECE {100 * figures['ece_after']:.1f}")
     for note in record["notes"]:

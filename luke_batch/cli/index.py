@@ -45,9 +45,7 @@ Normalise = Annotated[
     bool | None,
     typer.Option("--normalise/--no-normalise", help="Scale mention vectors to length 1 first."),
 ]
-IdColumn = Annotated[
-    str | None, typer.Option("--id-column", metavar="NAME", help="Names a document (default id).")
-]
+IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="Names a document (default id).")]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="Text of a document (default text).")
 ]
@@ -56,21 +54,15 @@ LangColumn = Annotated[
     typer.Option("--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`."),
 ]
 Contexts = Annotated[int | None, typer.Option("--contexts", help="Sample contexts of an entity (default 3).")]
-Kind = Annotated[
-    str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")
-]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")]
 Variant = Annotated[
     str | None,
-    typer.Option(
-        "--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."
-    ),
+    typer.Option("--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."),
 ]
 Partitions = Annotated[
     int | None, typer.Option("--partitions", help="Cells of the vector index (default by its size).")
 ]
-Probes = Annotated[
-    int | None, typer.Option("--probes", help="Cells that a query looks into (default 16 or more).")
-]
+Probes = Annotated[int | None, typer.Option("--probes", help="Cells that a query looks into (default 16 or more).")]
 RecallFloor = Annotated[
     float | None, typer.Option("--recall-floor", help="Warn where recall@10 is below (default 0.9).")
 ]
@@ -142,15 +134,11 @@ def search(
         list[str] | None,
         typer.Option("--language", help="Only entities of documents in this language; may be repeated."),
     ] = None,
-    least: Annotated[
-        int, typer.Option("--min-count", min=1, help="Only entities with so many mentions.")
-    ] = 1,
+    least: Annotated[int, typer.Option("--min-count", min=1, help="Only entities with so many mentions.")] = 1,
     file: Annotated[
         str | None, typer.Option("--queries", metavar="FILE", help="File with further queries, one a line.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each query, one a line.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each query, one a line.")] = False,
 ) -> None:
     """Find the entities whose vectors are nearest.
 
@@ -158,7 +146,7 @@ def search(
     """
     from rich.console import Console
 
-    from luke_batch.errors import UsageError
+    from luke_batch.base.errors import UsageError
     from luke_batch.index.search import EntityIndex
     from luke_batch.index.summary import print_answer
 
@@ -179,7 +167,7 @@ def configured(index: str, given: dict[str, Any]) -> "IndexConfig":
     """The settings of a build: those given, else those that the index has, else the defaults."""
     from pydantic import ValidationError
 
-    from luke_batch.errors import ConfigError
+    from luke_batch.base.errors import ConfigError
     from luke_batch.index.settings import IndexConfig, Policy, SearchSettings
     from luke_batch.index.versions import IndexFolder
 
@@ -199,13 +187,11 @@ def configured(index: str, given: dict[str, Any]) -> "IndexConfig":
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise ConfigError(
-            f"--{name} {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-        ) from None
+        raise ConfigError(f"--{name} {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
 
 
 def _lines(path: str) -> list[str]:
-    from luke_batch.errors import InputError
+    from luke_batch.base.errors import InputError
 
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -253,10 +239,6 @@ def _answers(
         rows[row.pop("query")].append(row)
     answers: list[dict[str, Any]] = []
     for query, own, hits in zip(asked, index.resolve(asked), rows, strict=True):
-        named = (
-            [] if own is None else index.named(query).select(["key", "name", "label", "count"]).to_pylist()
-        )
-        answers.append(
-            {"query": query, "entity": named[0] if named else None, "same_name": named[1:], "found": hits}
-        )
+        named = [] if own is None else index.named(query).select(["key", "name", "label", "count"]).to_pylist()
+        answers.append({"query": query, "entity": named[0] if named else None, "same_name": named[1:], "found": hits})
     return answers

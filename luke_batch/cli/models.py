@@ -11,7 +11,7 @@ from luke_batch.cli.add_entities import add_entities
 from luke_batch.cli.options import Json
 
 if TYPE_CHECKING:
-    from luke_batch.model.describe import Description
+    from luke_batch.model.files.describe import Description
 
 app = typer.Typer(help="Known checkpoints, and those on disk.")
 app.command("add-entities")(add_entities)
@@ -26,9 +26,7 @@ def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a singl
 def list_models(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MODEL…]", help="`embedded`, a folder, a hub id or s3://…; without it all known."
-        ),
+        typer.Argument(metavar="[MODEL…]", help="`embedded`, a folder, a hub id or s3://…; without it all known."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -37,9 +35,9 @@ def list_models(
     Exit codes: 0 done; 2 a MODEL cannot be used; 1 unexpected error.
     """
     from luke_batch.cli import models_text
-    from luke_batch.model.describe import describe
-    from luke_batch.published.catalogue import catalogue
-    from luke_batch.published.snippet import snippet
+    from luke_batch.model.files.catalogue import catalogue
+    from luke_batch.model.files.describe import describe
+    from luke_batch.model.files.snippet import snippet
 
     known = catalogue()
     found = [describe(path) for path in models or ["embedded"]]
@@ -73,9 +71,7 @@ def convert(
             metavar="SRC", help="Folder, hub id or s3:// folder with a pytorch_model.bin; with --head, any."
         ),
     ],
-    destination: Annotated[
-        Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")
-    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; must not exist or be empty.")],
     head: Annotated[
         str | None,
         typer.Option("--head", metavar="ner|types|relations", help="Write this head for transformers alone."),
@@ -86,12 +82,12 @@ def convert(
     With --head: one head of a checkpoint, `embedded` too, as transformers' own class has it, in float32.
     """
     if head is not None:
-        from luke_batch.model.single_head import extract_head
+        from luke_batch.model.writing.single_head import extract_head
 
         extract_head(source, head, destination)
         typer.echo(f"{destination}: {head}")
         return
-    from luke_batch.model.convert import convert as convert_checkpoint
+    from luke_batch.model.writing.convert import convert as convert_checkpoint
 
     checkpoint = convert_checkpoint(source, destination)
     typer.echo(f"{checkpoint.folder}: {', '.join(sorted(checkpoint.heads))}")

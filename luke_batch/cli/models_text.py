@@ -1,8 +1,8 @@
 """What `luke-batch models list` prints for people."""
 
-from luke_batch.model.describe import Description
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.published.catalogue import FOLDER, Catalogue, Published
+from luke_batch.model.files.catalogue import FOLDER, Catalogue, Published
+from luke_batch.model.files.describe import Description
+from luke_batch.model.files.facts import HeadFacts
 
 _LABELS_SHOWN = 12
 

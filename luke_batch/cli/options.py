@@ -17,14 +17,10 @@ Where = Annotated[
         help="Only this hive partition of INPUT; may be repeated: values of one key mean any of them.",
     ),
 ]
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")
-]
+ConfigFile = Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML file with the configuration.")]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. heads.0.threshold=0.4; may be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. heads.0.threshold=0.4; may be repeated."),
 ]
 Address = Annotated[
     str | None,
@@ -36,6 +32,4 @@ Address = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Shared = Annotated[
-    bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")
-]
+Shared = Annotated[bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")]

@@ -8,7 +8,7 @@ import typer
 
 from luke_batch.cli.annotate import show, summarise
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Json, Output, Quiet
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 
 
 def replay(
@@ -18,9 +18,7 @@ def replay(
     address: Address = None,
     input: Annotated[
         str | None,
-        typer.Option(
-            "--input", metavar="INPUT", help="INPUT, where it is no longer where the last run found it."
-        ),
+        typer.Option("--input", metavar="INPUT", help="INPUT, where it is no longer where the last run found it."),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,

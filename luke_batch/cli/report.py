@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from luke_batch.base.errors import OutputError
 from luke_batch.cli.options import Json, Output, Quiet
-from luke_batch.errors import OutputError
 
 
 def report(
@@ -15,9 +15,7 @@ def report(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")
     ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN_ID", help="This run, and not the last one.")
-    ] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="This run, and not the last one.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -40,9 +38,7 @@ def report(
         try:
             html.write_bytes(page)
         except OSError as error:
-            raise OutputError(
-                f"--html {html} cannot be written: {error.strerror}; choose another file"
-            ) from None
+            raise OutputError(f"--html {html} cannot be written: {error.strerror}; choose another file") from None
     if json:
         typer.echo(json_text.dumps(figures.to_json(), ensure_ascii=False))
     elif html is not None and not quiet:

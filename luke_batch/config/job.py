@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from luke_batch.base.errors import ConfigError
 from luke_batch.config.heads import (
     EmbeddingsConfig,
     HeadConfig,
@@ -18,7 +19,6 @@ from luke_batch.config.output import IsolationConfig, OutputConfig
 from luke_batch.config.section import Section
 from luke_batch.config.text import InputConfig, ProposerConfig, SegmenterConfig
 from luke_batch.config.text_heads import ChoiceConfig, ClozeConfig, QaConfig, SequenceConfig, TokensConfig
-from luke_batch.errors import ConfigError
 
 Head = Annotated[
     NerConfig
@@ -102,9 +102,7 @@ class JobConfig(Section):
                 " it, or give mentions with titles (`input.mentions_column`)"
             )
         if linked and linked[0] > number:
-            raise ConfigError(
-                f"{where}: it reads the titles of mentions; put it after `links`, which finds them"
-            )
+            raise ConfigError(f"{where}: it reads the titles of mentions; put it after `links`, which finds them")
 
     def _check_spans(self, head: HeadConfig, where: str, mentions_exist: bool) -> None:
         spans = head.proposers
@@ -118,9 +116,7 @@ class JobConfig(Section):
         mentions_given = self.input.mentions_column is not None
         pairs_given = isinstance(head, RelationsConfig) and head.pairs == "given"
         if pairs_given and (self.input.relations_column is None or not mentions_given):
-            raise ConfigError(
-                f"{where}: `pairs: given` needs `input.relations_column` and `input.mentions_column`"
-            )
+            raise ConfigError(f"{where}: `pairs: given` needs `input.relations_column` and `input.mentions_column`")
         if "given" in spans and not mentions_given:
             raise ConfigError(f"{where}: `spans: given` needs `input.mentions_column`")
         if isinstance(head, LinksConfig) and head.candidates == "given" and not mentions_given:

@@ -129,9 +129,7 @@ class ClozeConfig(HeadConfig):
     """
     candidates_column: str | None = None
     """Column with a list of objects to score for each document."""
-    of: Annotated[list[Literal["words", "entities"]], BeforeValidator(listed), Field(min_length=1)] = [
-        "words"
-    ]
+    of: Annotated[list[Literal["words", "entities"]], BeforeValidator(listed), Field(min_length=1)] = ["words"]
     """words: by the word head; entities: by the entity head, from a [MASK] entity over the gap that the model
     reads in addition.
     """

@@ -6,12 +6,12 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from luke_batch.base.errors import OutputError, ResourceError
 from luke_batch.corpus.committed import list_output
 from luke_batch.corpus.layout import TEMPORARY, join
 from luke_batch.corpus.manifest import latest_manifest
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import OutputError, ResourceError
 
 _PROBE = b"luke-batch was here to see whether it may write\n"
 _RESERVE = 8 * 2**20
@@ -36,13 +36,9 @@ def check_writable(output: Storage) -> None:
         return
     folder = existing_folder(output.root)
     if not folder.is_dir():
-        raise OutputError(
-            f"OUTPUT {output.url} cannot be a folder: {folder} is a file; choose another folder"
-        )
+        raise OutputError(f"OUTPUT {output.url} cannot be a folder: {folder} is a file; choose another folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder"
-        )
+        raise OutputError(f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder")
 
 
 def check_listable(output: Storage) -> None:
@@ -110,6 +106,5 @@ def check_folder_space(folder: str, what: str) -> None:
     free = shutil.disk_usage(existing_folder(folder)).free
     if free < _LOGS:
         raise ResourceError(
-            f"{what} {folder} has {free / 1e6:,.0f} MB of free disk, and {_LOGS / 1e6:,.0f} MB are the least;"
-            " free some"
+            f"{what} {folder} has {free / 1e6:,.0f} MB of free disk, and {_LOGS / 1e6:,.0f} MB are the least; free some"
         )

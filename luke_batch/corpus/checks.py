@@ -5,10 +5,10 @@ from collections.abc import Callable, Container
 
 import pyarrow as pa
 
-from luke_batch.columns import head_columns
+from luke_batch.base.errors import FragmentError
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import head_columns
 from luke_batch.document.columns import INTERNAL
-from luke_batch.errors import FragmentError
 
 _SHOWN = 20
 """Column names that a message lists."""
@@ -28,9 +28,7 @@ def check_source(
         raise FragmentError(f"{path} has several columns named {doubled[0]}; rename all but one")
     reserved = [name for name in schema.names if name.startswith(INTERNAL)]
     if reserved:
-        raise FragmentError(
-            f"{path} has a column {reserved[0]}; names that begin with {INTERNAL} are ours: rename it"
-        )
+        raise FragmentError(f"{path} has a column {reserved[0]}; names that begin with {INTERNAL} are ours: rename it")
     _check_kind(schema, path, "input.text_column", columns.text_column, "text", is_text)
     if ids:
         _check_kind(schema, path, "input.id_column", columns.id_column, "strings or integers", _is_id)

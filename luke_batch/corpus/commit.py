@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.dead_letters import (
     DeadLetter,
@@ -29,8 +31,6 @@ from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.document.source import renamed_columns, source_column
 from luke_batch.document.texts import readable, texts_of
-from luke_batch.errors import ContractError, LeaseError
-from luke_batch.schemas import load_contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,7 @@ def commit_item(
         if index not in failed
     ]
     if positions:
-        raise ContractError(
-            f"the sink got rows of fragments {sorted(positions)}, which are not in the work item"
-        )
+        raise ContractError(f"the sink got rows of fragments {sorted(positions)}, which are not in the work item")
     if context.lease is not None and is_overtaken(output, context.lease):
         raise LeaseError(f"another run has taken over OUTPUT {output.url}")
     for failure in failures:
@@ -128,9 +126,7 @@ def _positions(table: pa.Table) -> dict[int, list[tuple[int, int]]]:
     return dict(found)
 
 
-def _prepare(
-    table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]], context: RunContext
-) -> _Prepared:
+def _prepare(table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]], context: RunContext) -> _Prepared:
     if [row for row, _ in entries] != list(range(fragment.row_start, fragment.row_end)):
         raise ContractError(
             f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of"
@@ -183,9 +179,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
     source = [
         field.name
         for field in table.schema
-        if field.name not in context.written
-        and not field.name.startswith(INTERNAL)
-        and not is_from_partition(field)
+        if field.name not in context.written and not field.name.startswith(INTERNAL) and not is_from_partition(field)
     ]
     provenance = {
         "schema": "annotations.v1",

@@ -13,6 +13,7 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import OutputError
 from luke_batch.corpus.committed import (
     CommittedFile,
     list_data,
@@ -27,7 +28,6 @@ from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.output_file import VECTORS, to_parquet
 from luke_batch.corpus.pandas_index import for_rows
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import OutputError
 
 _ROWS, _RUN = b"luke_batch.rows", b"luke_batch.run"
 
@@ -93,9 +93,7 @@ def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[
         yield group
 
 
-def _merge(
-    output: Storage, group: Sequence[CommittedFile], letters: Sequence[CommittedFile], lease: Lease
-) -> int:
+def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[CommittedFile], lease: Lease) -> int:
     """Commit the rows of `group` as one file; its size in bytes."""
     tables = [_read(output, file) for file in group]
     first: pa.Schema = tables[0].schema
@@ -146,8 +144,7 @@ def _read(output: Storage, file: CommittedFile) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())
         raise OutputError(
-            f"OUTPUT {output.url}: {file.file.path} cannot be read: {cause}; remove that file and run the job"
-            " again"
+            f"OUTPUT {output.url}: {file.file.path} cannot be read: {cause}; remove that file and run the job again"
         ) from error
 
 

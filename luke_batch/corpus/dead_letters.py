@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.corpus.fragments import file_key
 from luke_batch.corpus.keys import Key
 from luke_batch.corpus.layout import DEAD_LETTERS, join
 from luke_batch.corpus.storage import Storage
-from luke_batch.schemas import load_contract
 
 RUN_KEY = b"luke_batch.run"
 _MESSAGE_CHARACTERS = 2000
@@ -55,9 +55,7 @@ def write_dead_letters(output: Storage, key: Key, letters: Sequence[DeadLetter],
     output.write_atomic(dead_letter_path(key), sink.getvalue())
 
 
-def write_file_dead_letter(
-    output: Storage, letter: DeadLetter, content_id: str, fingerprint: str, run_id: str
-) -> Key:
+def write_file_dead_letter(output: Storage, letter: DeadLetter, content_id: str, fingerprint: str, run_id: str) -> Key:
     """The one letter of a whole file; returns its key."""
     key = file_key(letter.source, content_id, fingerprint)
     write_dead_letters(output, key, [letter], run_id)

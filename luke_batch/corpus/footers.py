@@ -13,8 +13,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import FragmentError
 
 _MAGIC = b"PAR1"
 _TRAILER = 8
@@ -135,9 +135,7 @@ def _parse(tail: bytes, file: Sized) -> Footer:
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows = tuple(group.num_rows for group in groups)
     if metadata.num_rows != sum(rows) or any(count < 0 for count in rows):
-        raise FragmentError(
-            f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows"
-        )
+        raise FragmentError(f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows")
     return Footer(
         path=file.path,
         content_id=content_hash((str(file.size).encode(), tail)),

@@ -115,9 +115,7 @@ def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> li
     fragments: list[Fragment] = []
 
     def close(start: int, end: int, size: int, group: int) -> None:
-        rows = Fragment(
-            source.path, source.partition, start, end, footer.content_id, footer.rows, size, group
-        )
+        rows = Fragment(source.path, source.partition, start, end, footer.content_id, footer.rows, size, group)
         fragments.append(rows)
 
     start = size = row = 0
@@ -145,8 +143,7 @@ def whole_range(path: str, partition: str, footer: Footer, rows: Range) -> Fragm
     starts = list(accumulate(footer.group_rows, initial=0))
     groups = zip(starts, footer.group_rows, footer.group_bytes, strict=False)
     size = sum(
-        weight * max(0, min(end, first + count) - max(start, first)) // max(1, count)
-        for first, count, weight in groups
+        weight * max(0, min(end, first + count) - max(start, first)) // max(1, count) for first, count, weight in groups
     )
     group_start = starts[max(0, bisect_right(starts[:-1], start) - 1)]
     return Fragment(path, partition, start, end, footer.content_id, footer.rows, size, group_start)

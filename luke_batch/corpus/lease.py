@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
+from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
 from luke_batch.corpus.layout import LEASES, TEMPORARY, base_name, join
 from luke_batch.corpus.process_identity import ProcessIdentity
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import IncompleteError, LeaseError, OutputError
 
 _RENEWALS = 4
 """Renewals in the time after which a lease expires."""

@@ -39,9 +39,7 @@ class RunManifest:
     exit_code: int | None = None
     durations: dict[str, float] = field(default_factory=lambda: dict[str, float]())
     versions: dict[str, str] = field(default_factory=lambda: dict[str, str]())
-    models: dict[str, dict[str, str | None]] = field(
-        default_factory=lambda: dict[str, dict[str, str | None]]()
-    )
+    models: dict[str, dict[str, str | None]] = field(default_factory=lambda: dict[str, dict[str, str | None]]())
     """Path of each checkpoint -> `weights`, its content hash, `revision`, the hub's commit, `precision`."""
     renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     """Source columns that bore a name we write: old name -> new name."""
@@ -72,8 +70,7 @@ class RunManifest:
         return replace(
             self,
             finished=now.isoformat(timespec="seconds"),
-            outcome=cast("dict[str, Any]", json.loads(json.dumps(asdict(outcome))))
-            | {"complete": outcome.complete},
+            outcome=cast("dict[str, Any]", json.loads(json.dumps(asdict(outcome)))) | {"complete": outcome.complete},
             exit_code=exit_code,
         )
 

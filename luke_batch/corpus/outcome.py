@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from luke_batch.base.errors import FragmentError, IncompleteError
 from luke_batch.corpus.committed import (
     CommittedFile,
     OutputListing,
@@ -14,7 +15,6 @@ from luke_batch.corpus.footers import inspect_all
 from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.ranges import covers, gaps
-from luke_batch.errors import FragmentError, IncompleteError
 
 
 @dataclass(frozen=True, slots=True)

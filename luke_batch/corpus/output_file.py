@@ -40,9 +40,7 @@ def to_parquet(table: pa.Table, vectors: Collection[str], compression: str) -> p
     )
     sink = pa.BufferOutputStream()
     rows = max(1, table.num_rows)
-    pq.write_table(
-        table, sink, row_group_size=rows, compression=compression, write_page_checksum=True, **encodings
-    )
+    pq.write_table(table, sink, row_group_size=rows, compression=compression, write_page_checksum=True, **encodings)
     return sink.getvalue()
 
 

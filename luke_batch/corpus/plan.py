@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.corpus.committed import (
@@ -32,7 +33,6 @@ from luke_batch.corpus.ranges import covers
 from luke_batch.corpus.restriction import Restriction, partition_values
 from luke_batch.corpus.sources import SourceFile, Sources, list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import FragmentError, InputError, OutputError
 
 State = Literal["new", "changed", "stale", "done", "bad", "vanished"]
 STATES: tuple[State, ...] = ("new", "changed", "stale", "done", "bad", "vanished")
@@ -230,9 +230,7 @@ def _add(draft: _Draft, source: SourceFile, footer: Footer, committed: Sequence[
     draft.files.append(PlannedFile(source.path, footer.content_id, footer.rows, state))
 
 
-def _add_done(
-    draft: _Draft, source: SourceFile, known: KnownFooter, current: Sequence[CommittedFile]
-) -> None:
+def _add_done(draft: _Draft, source: SourceFile, known: KnownFooter, current: Sequence[CommittedFile]) -> None:
     draft.count("done", len(current), known.rows, known.bytes)
     draft.done.extend(file.key for file in current)
     draft.files.append(PlannedFile(source.path, known.content_id, known.rows, "done"))
@@ -276,10 +274,7 @@ def _check_apart(sources: Sources, output: Storage) -> None:
     below = root.removeprefix(top)
     partitions = {"", *(file.partition for file in sources.files)}
     name = file_key("", "0" * CONTENT_ID_CHARACTERS, "0").name
-    if sources.is_folder or any(
-        sources.includes(below + join(DATA, partition, name)) for partition in partitions
-    ):
+    if sources.is_folder or any(sources.includes(below + join(DATA, partition, name)) for partition in partitions):
         raise OutputError(
-            f"OUTPUT {output.url} lies inside INPUT, so that its files would be read as input;"
-            " choose another folder"
+            f"OUTPUT {output.url} lies inside INPUT, so that its files would be read as input; choose another folder"
         )

@@ -13,13 +13,13 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.partition_columns import with_language
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import FRAGMENT, ROW
-from luke_batch.errors import FragmentError
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 16 * 2**20
@@ -67,9 +67,7 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
             try:
                 rows = with_language(reader.rows(fragment), config.lang_column, fragment.partition)
                 tables.append(_numbered(rows, index, fragment.row_start))
-            except (
-                Exception
-            ) as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
+            except Exception as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
                 reader.close()
                 message = " ".join(str(error).split()) or "no message"
                 if fragment.source not in message:
@@ -105,9 +103,7 @@ class _Reader:
             raise FragmentError(f"{fragment.source} has vanished since the plan was made")
         footer = inspect(self._source, file)
         if footer.content_id != fragment.content_id:
-            raise FragmentError(
-                f"{fragment.source} has changed since the plan was made; the next run takes it up"
-            )
+            raise FragmentError(f"{fragment.source} has changed since the plan was made; the next run takes it up")
         buffer = _LOCAL_BUFFER if self._source.is_local else _REMOTE_BUFFER
         return _Cursor(self._source.open(fragment.source), footer, fragment.source, buffer)
 
@@ -167,9 +163,7 @@ class _Cursor:
     def _next(self) -> pa.RecordBatch:
         batch = next(self._batches, None)
         if batch is None:
-            raise FragmentError(
-                f"{self._path} ends at row {self._first}, its footer promises {self._footer.rows}"
-            )
+            raise FragmentError(f"{self._path} ends at row {self._first}, its footer promises {self._footer.rows}")
         return batch
 
     def _group(self, row: int) -> int:
@@ -189,11 +183,7 @@ def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:
 def _whole(tables: list[pa.Table], config: InputConfig) -> pa.Table:
     schema: pa.Schema = tables[0].schema if tables else _bare_schema(config)
     # Files packed together differ at most in the row count that pandas notes in its metadata.
-    table = (
-        pa.concat_tables([part.replace_schema_metadata(schema.metadata) for part in tables])
-        if tables
-        else None
-    )
+    table = pa.concat_tables([part.replace_schema_metadata(schema.metadata) for part in tables]) if tables else None
     if table is None or table.num_rows == 0:
         return pa.Table.from_arrays([_carrier(field) for field in schema], schema=schema)
     return _unified(table)

@@ -12,12 +12,12 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from luke_batch.base.errors import FragmentError, OutputError
 from luke_batch.corpus.committed import CommittedFile, list_data
 from luke_batch.corpus.footers import Footer, inspect_all
 from luke_batch.corpus.generations import shown
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.unify import unify
-from luke_batch.errors import FragmentError, OutputError
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
@@ -43,9 +43,7 @@ def read(output: str) -> "Dataset":
     except OSError as error:
         raise OutputError(f"OUTPUT {output} cannot be listed: {error}") from error
     if not files:
-        raise OutputError(
-            f"OUTPUT {output} holds no committed file; run `luke-batch annotate INPUT {output}` first"
-        )
+        raise OutputError(f"OUTPUT {output} holds no committed file; run `luke-batch annotate INPUT {output}` first")
     files.sort(key=lambda file: (file.partition, file.key.path, file.key.rows or (0, 0)))
     footers = _footers(storage, files)
     schema = unify((file.file.path, footer.schema) for file, footer in zip(files, footers, strict=True))

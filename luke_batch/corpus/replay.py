@@ -10,6 +10,7 @@ left alone: files that are new or have changed are the business of `annotate`.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.config import OutputConfig
 from luke_batch.corpus.committed import CommittedFile, OutputListing, of_generation
 from luke_batch.corpus.footers import Footer, inspect_all
@@ -19,7 +20,6 @@ from luke_batch.corpus.outcome import Outcome, reconcile
 from luke_batch.corpus.plan import BadFile, Plan, PlannedFile, Tally
 from luke_batch.corpus.storage import StoredFile
 from luke_batch.corpus.sweep import Leftovers, find_superseded
-from luke_batch.errors import FragmentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,7 @@ def _footers(plan: Plan, paths: Sequence[str]) -> Iterable[Footer]:
         if isinstance(footer, FragmentError):
             raise footer
         if footer.content_id != content[footer.path]:
-            raise FragmentError(
-                f"{footer.path} has changed since the plan was made; run `luke-batch annotate`"
-            )
+            raise FragmentError(f"{footer.path} has changed since the plan was made; run `luke-batch annotate`")
         yield footer
 
 
@@ -154,9 +152,7 @@ def _vanished(files: Iterable[PlannedFile], bad: Iterable[BadFile], listed: Outp
 def _notes(mute: int, vanished: int) -> tuple[str, ...]:
     notes: list[str] = []
     if mute:
-        notes.append(
-            f"dead letters of {mute:,} files are of an earlier content or another run: run `annotate`"
-        )
+        notes.append(f"dead letters of {mute:,} files are of an earlier content or another run: run `annotate`")
     if vanished:
         notes.append(f"dead letters of {vanished:,} files that are not in INPUT stay as they are")
     return tuple(notes)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote
 
+from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.corpus.sources import SourceFile
-from luke_batch.errors import ConfigError, InputError
 
 _SHOWN = 10
 """Values that a message lists."""

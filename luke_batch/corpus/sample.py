@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from luke_batch.base.errors import ConfigError, FragmentError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.corpus.footers import Footer, inspect_all
@@ -21,7 +22,6 @@ from luke_batch.corpus.fragments import Fragment, cut, schema_key
 from luke_batch.corpus.restriction import Restriction, partition_values
 from luke_batch.corpus.sources import SourceFile, list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ConfigError, FragmentError, InputError
 
 _BLOCK_ROWS = 16
 _LEAST, _MOST = 64, 2000
@@ -48,9 +48,7 @@ class SampleSize:
             return cls(value)
         if isinstance(value, int) and value > 0:
             return cls(None, value)
-        raise ConfigError(
-            f"--sample {text}: expected a share such as 1%, or a number of documents such as 500"
-        )
+        raise ConfigError(f"--sample {text}: expected a share such as 1%, or a number of documents such as 500")
 
     def of(self, documents: int) -> int:
         """Documents to take from so many."""

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from luke_batch.base.errors import InputError
 from luke_batch.corpus.layout import base_name, join
 from luke_batch.corpus.storage import Storage, StoredFile
-from luke_batch.errors import InputError
 
 _MAGIC = re.compile(r"[*?\[]")
 _SUFFIXES = (".parquet", ".pq")
@@ -54,9 +54,7 @@ def list_sources(input: str) -> Sources:
     except OSError as error:
         raise InputError(f"INPUT {input} cannot be listed: {error}") from error
     if not sources.files:
-        raise InputError(
-            f"INPUT {input} holds no Parquet file (*.parquet, *.pq, neither hidden nor beginning with _)"
-        )
+        raise InputError(f"INPUT {input} holds no Parquet file (*.parquet, *.pq, neither hidden nor beginning with _)")
     return sources
 
 

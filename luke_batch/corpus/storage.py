@@ -16,8 +16,8 @@ from typing import Any, Self, cast
 
 import pyarrow as pa
 
+from luke_batch.base.errors import MissingDependencyError, UsageError
 from luke_batch.corpus.layout import TEMPORARY, join
-from luke_batch.errors import MissingDependencyError, UsageError
 
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
 
@@ -112,9 +112,7 @@ class Storage:
             return pa.OSFile(self.absolute(path), "rb")
         with _store_errors(self.url):
             # Parquet has its own buffers: read-ahead would fetch the same megabytes once for each column.
-            return pa.PythonFile(
-                self._filesystem.open(self.absolute(path), "rb", cache_type="none"), mode="r"
-            )
+            return pa.PythonFile(self._filesystem.open(self.absolute(path), "rb", cache_type="none"), mode="r")
 
     def read_bytes(self, path: str) -> bytes:
         """The whole file."""

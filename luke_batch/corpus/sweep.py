@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.corpus.committed import (
     CommittedFile,
     OutputListing,
@@ -23,7 +24,6 @@ from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan, PlannedFile
 from luke_batch.corpus.ranges import covers
 from luke_batch.corpus.storage import Storage, StoredFile
-from luke_batch.errors import FragmentError
 
 _ABANDONED_SECONDS = 3600.0
 """Age of a temporary file that no living writer still has."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from luke_batch.errors import OutputError
+from luke_batch.base.errors import OutputError
 
 
 def unify(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
@@ -54,9 +54,7 @@ def widen(first: pa.DataType, second: pa.DataType) -> pa.DataType:
     for text, number in ((plain, other), (other, plain)):
         if pa.types.is_integer(number) and (pa.types.is_string(text) or pa.types.is_large_string(text)):
             return text  # ids are one or the other
-    merged = pa.unify_schemas(
-        [pa.schema([("x", plain)]), pa.schema([("x", other)])], promote_options="permissive"
-    )
+    merged = pa.unify_schemas([pa.schema([("x", plain)]), pa.schema([("x", other)])], promote_options="permissive")
     return merged.field(0).type
 
 

@@ -9,9 +9,9 @@ from typing import Any, NoReturn, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import ContractError
 from luke_batch.document.results import RESULTS
-from luke_batch.errors import ContractError
-from luke_batch.schemas import load_contract
 
 _MAY_BE_NULL = frozenset({"text_embedding", *RESULTS})
 

@@ -11,13 +11,13 @@ import time
 import pyarrow as pa
 import ray
 
-from luke_batch import meters
-from luke_batch.annotator import model_stages
+from luke_batch.annotate.annotator import model_stages
+from luke_batch.base import meters
+from luke_batch.base.errors import DeviceError
 from luke_batch.config import JobConfig
 from luke_batch.distributed import wire
 from luke_batch.distributed.metrics import export
 from luke_batch.distributed.stage_names import named
-from luke_batch.errors import DeviceError
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.streams import from_stream, to_stream
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 import ray
 from ray.exceptions import RayTaskError
 
-from luke_batch.annotator import StageSpec
+from luke_batch.annotate.annotator import StageSpec
+from luke_batch.base.errors import ResourceError, UsageError
+from luke_batch.base.problems import Problems
 from luke_batch.distributed.actors import gpu_assigned
 from luke_batch.distributed.local_node import usable_cores
 from luke_batch.distributed.resources import Node
-from luke_batch.errors import ResourceError, UsageError
-from luke_batch.model.device import pick_device
-from luke_batch.problems import Problems
+from luke_batch.model.engine.device import pick_device
 
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
@@ -56,9 +56,7 @@ def connected(address: str | None) -> Generator[None]:
         # It ends workers that were idle for a second, as those that read and commit are between two items:
         # each item would pay for new ones, two seconds of imports apiece.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", _IDLE_WORKER_MS)
-        if usable_cores() < (
-            os.cpu_count() or 1
-        ):  # else what Ray finds, which knows the limits of containers
+        if usable_cores() < (os.cpu_count() or 1):  # else what Ray finds, which knows the limits of containers
             settings["num_cpus"] = usable_cores()
     elif address != "auto":
         _check_listening(address)
@@ -74,8 +72,7 @@ def nodes() -> tuple[Node, ...]:
     found = cast("list[dict[str, Any]]", ray.nodes())
     resources = [cast("dict[str, float]", node["Resources"]) for node in found if node["Alive"]]
     return tuple(
-        Node(entry.get("CPU", 0), entry.get("GPU", 0), entry.get("object_store_memory", inf))
-        for entry in resources
+        Node(entry.get("CPU", 0), entry.get("GPU", 0), entry.get("object_store_memory", inf)) for entry in resources
     )
 
 

@@ -7,10 +7,11 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from luke_batch import meters
-from luke_batch.annotator import check_models, model_stages, pinned, with_error
-from luke_batch.columns import output_columns
+from luke_batch.annotate.annotator import check_models, model_stages, pinned, with_error
+from luke_batch.base import meters
+from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, nodes
@@ -21,7 +22,6 @@ from luke_batch.distributed.planning import table_hashes
 from luke_batch.distributed.resources import Node, demands, plan_pools
 from luke_batch.distributed.tasks import prepare
 from luke_batch.document.source import rename_collisions
-from luke_batch.errors import FragmentError, InputError
 
 _ROWS = 256
 """Documents that an actor gets at a time: enough for full batches, few enough to share between actors."""
@@ -75,6 +75,5 @@ def _leaving_one_cpu(found: tuple[Node, ...]) -> list[Node]:
     """The other stages of a pipeline ask for one CPU a task: with none left they would wait for ever."""
     largest = max(range(len(found)), key=lambda number: found[number].cpus)
     return [
-        replace(node, cpus=max(node.cpus - 1, 0)) if number == largest else node
-        for number, node in enumerate(found)
+        replace(node, cpus=max(node.cpus - 1, 0)) if number == largest else node for number, node in enumerate(found)
     ]

@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luke_batch import meters
-from luke_batch.annotator import check_models, model_stages
+from luke_batch.annotate.annotator import check_models, model_stages
+from luke_batch.base import meters
+from luke_batch.base.errors import InputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.restriction import Restriction
@@ -23,7 +24,6 @@ from luke_batch.distributed.measurement import Measurement, measure
 from luke_batch.distributed.precision import resolve_precision
 from luke_batch.distributed.resources import Demand, Node, plan_pools
 from luke_batch.distributed.stage_names import TEXT_STAGE, named
-from luke_batch.errors import InputError
 
 SAMPLE_SECONDS = 60.0
 """After which a sample is cut short, unless told otherwise."""

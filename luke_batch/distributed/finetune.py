@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.finetune_progress import Follower
 from luke_batch.distributed.locations import refuse_relative
 from luke_batch.distributed.resources import Demand, plan_pools
-from luke_batch.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
-from luke_batch.model.fetch import is_relative as is_relative_model
+from luke_batch.model.files.fetch import is_relative as is_relative_model
 from luke_batch.training.plan import Plan, run_folder
 from luke_batch.training.planning import make_plan
 from luke_batch.training.settings import FinetuneConfig
@@ -97,9 +97,7 @@ def finetune(
 
 def _check_places(named: Mapping[str, str], config: FinetuneConfig, environment: Mapping[str, str]) -> None:
     if "://" in named["OUTPUT_MODEL"]:
-        raise OutputError(
-            f"OUTPUT_MODEL {named['OUTPUT_MODEL']} is a URL; train into a local folder and copy it there"
-        )
+        raise OutputError(f"OUTPUT_MODEL {named['OUTPUT_MODEL']} is a URL; train into a local folder and copy it there")
     kinds = {"OUTPUT_MODEL": OutputError}
     refuse_relative([(name, path, kinds.get(name, InputError)) for name, path in named.items()], environment)
     if is_relative_model(config.base):

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from luke_batch.base.errors import ConfigError, InputError, OutputError, UsageError
+from luke_batch.base.problems import Problems
 from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig, OutputConfig
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ConfigError, InputError, OutputError, UsageError
-from luke_batch.model.fetch import is_relative as is_relative_model
-from luke_batch.problems import Problems
+from luke_batch.model.files.fetch import is_relative as is_relative_model
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the entry point of a submitted job, and for nothing else."""
@@ -23,9 +23,7 @@ def check_absolute(input: str, output: str, config: JobConfig, environment: Mapp
     )
     relative = list(kinds)
     models = {head.model: config.model_of(head).path for head in config.heads}
-    relative += [
-        (f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)
-    ]
+    relative += [(f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)]
     gazetteer = config.proposers.gazetteer
     if gazetteer is not None:
         relative.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
@@ -35,9 +33,7 @@ def check_absolute(input: str, output: str, config: JobConfig, environment: Mapp
     refuse_relative(relative, environment)
 
 
-def refuse_relative(
-    places: Sequence[tuple[str, str, type[UsageError]]], environment: Mapping[str, str]
-) -> None:
+def refuse_relative(places: Sequence[tuple[str, str, type[UsageError]]], environment: Mapping[str, str]) -> None:
     """Raise the errors of all places (name, path, error) that are relative, in a submitted job."""
     if _SUBMITTED not in environment:
         return

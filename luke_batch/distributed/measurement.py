@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from luke_batch.annotator import ModelStage, StageSpec
-from luke_batch.columns import output_columns
+from luke_batch.annotate.annotator import ModelStage, StageSpec
+from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.output_file import VECTORS, to_parquet
 from luke_batch.corpus.partition_columns import is_from_partition
@@ -17,8 +18,7 @@ from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import ERROR, drop_internal
 from luke_batch.document.source import rename_collisions
-from luke_batch.model.device import pick_device
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.device import pick_device
 
 _WARM_UP = 4
 """Documents that go first and do not count: a first pass touches memory that later ones find ready."""

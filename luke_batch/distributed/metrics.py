@@ -63,9 +63,7 @@ METRICS = (
         "outcome",
         by_model=False,
     ),
-    Metric(
-        "items", "counter", "Work items that are `committed`, or `failed` to be.", "outcome", by_model=False
-    ),
+    Metric("items", "counter", "Work items that are `committed`, or `failed` to be.", "outcome", by_model=False),
     Metric("dead_letters", "counter", "Documents, fragments and files in the dead letters.", "error_class"),
     Metric("sentences", "counter", "Sentences of the texts that were read."),
     Metric("mentions", "counter", "Mentions in committed work items."),
@@ -75,9 +73,7 @@ METRICS = (
     Metric("entities", "counter", "Entity tokens of these windows."),
     Metric("spans", "counter", "Spans that `ner` has scored."),
     Metric("pairs", "counter", "Pairs of mentions that `relations` has scored."),
-    Metric(
-        "batches", "counter", "Batches of windows; one that memory did not hold and was halved counts once."
-    ),
+    Metric("batches", "counter", "Batches of windows; one that memory did not hold and was halved counts once."),
     Metric(
         "positions",
         "counter",

@@ -9,13 +9,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from luke_batch.base.errors import ResourceError, UsageError
+from luke_batch.base.problems import Problems
 from luke_batch.config import JobConfig
 from luke_batch.corpus.access import probe_output
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ResourceError, UsageError
-from luke_batch.model.checkpoint import resolve_model
-from luke_batch.problems import Problems
+from luke_batch.model.files.checkpoint import resolve_model
 
 _SECONDS = 120.0
 """After which a node that has not answered is left to Ray: a busy cluster is no mistake of the user's."""

@@ -20,12 +20,12 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.exceptions import RayError
 
+from luke_batch.base.errors import IncompleteError
 from luke_batch.corpus.fragments import WorkItem, reading_groups
 from luke_batch.distributed.actors import ItemActor
 from luke_batch.distributed.resources import LIGHT_CPUS, Pool, Pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.tasks import Job, commit, read_and_prepare, reading_row
-from luke_batch.errors import IncompleteError
 
 WAVE_ITEMS = 2000
 """Items that Ray is told of at once: each costs the driver a `ray.put` before anything runs."""
@@ -133,6 +133,6 @@ def stage_context() -> DataContext:
 def cause_of(error: RayError) -> str:
     """The line that says why, out of a message with the tracebacks of several processes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = [line for line in lines if line.startswith("luke_batch.errors.")]
-    line = ours[0].removeprefix("luke_batch.errors.") if ours else (lines or ["no message"])[-1]
+    ours = [line for line in lines if line.startswith("luke_batch.base.errors.")]
+    line = ours[0].removeprefix("luke_batch.base.errors.") if ours else (lines or ["no message"])[-1]
     return f"{type(error).__name__}: {line}"

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from luke_batch.annotator import check_models
+from luke_batch.annotate.annotator import check_models
+from luke_batch.annotate.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
+from luke_batch.base.errors import ConfigError, OutputError
+from luke_batch.base.problems import Problems
 from luke_batch.config import GazetteerConfig, JobConfig
 from luke_batch.corpus.access import check_listable, check_writable
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
@@ -18,12 +21,9 @@ from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.precision import resolve_precision
-from luke_batch.errors import ConfigError, OutputError
-from luke_batch.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.problems import Problems
-from luke_batch.text.aliases import aliases_hash
-from luke_batch.text.content import check_content
+from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.text.names.aliases import aliases_hash
+from luke_batch.text.sentences.content import check_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,7 @@ def _check_same_fingerprint(computed: str, same_as: RunManifest | None) -> None:
 def _check_same_corpus(input: str, plan: Plan) -> None:
     """Refuse to prune everything because INPUT is another one: all its files would seem to have vanished."""
     known = {state: tally.files for state, tally in plan.tallies.items() if tally.files}
-    if (
-        plan.on_vanished != "prune"
-        or not known.get("vanished")
-        or not set(known) <= {"vanished", "new", "bad"}
-    ):
+    if plan.on_vanished != "prune" or not known.get("vanished") or not set(known) <= {"vanished", "new", "bad"}:
         return
     last = latest_manifest(plan.output, lambda run: run.outcome is not None)
     if last is not None and last.input != recorded_input(input):

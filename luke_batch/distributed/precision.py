@@ -12,10 +12,12 @@ from itertools import product
 
 import pyarrow as pa
 
-from luke_batch.agreement import ComparedEngine, Found, Tally
-from luke_batch.annotator import ModelStage, StageSpec, model_stages
-from luke_batch.columns import output_columns
+from luke_batch.annotate.agreement import ComparedEngine, Found, Tally
+from luke_batch.annotate.annotator import ModelStage, StageSpec, model_stages
+from luke_batch.annotate.fingerprint import fingerprint
+from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig, ModelConfig, Precision
+from luke_batch.config.columns import output_columns
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.manifest import latest_manifest
 from luke_batch.corpus.read import read_item
@@ -24,11 +26,9 @@ from luke_batch.corpus.sample import Census, count, draw
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import rename_collisions, source_column
 from luke_batch.document.texts import texts_of
-from luke_batch.fingerprint import fingerprint
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.device import faster_precision, pick_device, use_threads
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.device import faster_precision, pick_device, use_threads
+from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.files.checkpoint import Checkpoint
 
 _LEAST_BYTES = 2**19
 """Of a corpus, uncompressed, below which nothing is tried."""
@@ -106,9 +106,7 @@ def _with(config: JobConfig, chosen: Mapping[str, Precision]) -> JobConfig:
     return config.with_models(change) if chosen else config
 
 
-def _tried(
-    input: str, config: JobConfig, candidates: Mapping[str, Precision], where: Restriction | None
-) -> Resolved:
+def _tried(input: str, config: JobConfig, candidates: Mapping[str, Precision], where: Restriction | None) -> Resolved:
     chosen: dict[str, Precision] = dict.fromkeys(candidates, "float32")
     exact = _with(config, chosen)
     census = count(input, config, where)
@@ -135,9 +133,7 @@ def _documents(census: Census, config: JobConfig) -> Iterator[pa.Table]:
 
 
 def _shown(tallies: Mapping[Task, Tally]) -> str:
-    return ", ".join(
-        f"{task.value} {tally.agreeing} of {tally.compared}" for task, tally in sorted(tallies.items())
-    )
+    return ", ".join(f"{task.value} {tally.agreeing} of {tally.compared}" for task, tally in sorted(tallies.items()))
 
 
 class _Trial:
@@ -168,9 +164,7 @@ class _Trial:
         gpu = spec.model.num_gpus > 0
         return ModelStage(self._config, spec, pick_device(spec.model.device, gpu), self._load)
 
-    def _load(
-        self, model: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str
-    ) -> Engine:
+    def _load(self, model: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], device: str) -> Engine:
         engine = load_engine(model, checkpoint, tasks, device)
         precision = self._candidates.get(model.path, "float32")
         if precision == "float32":

@@ -7,7 +7,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from luke_batch.annotator import model_stages, vector_type
+from luke_batch.annotate.annotator import model_stages, vector_type
+from luke_batch.base.errors import OutputError
+from luke_batch.base.problems import Problems
 from luke_batch.config import EmbeddingsConfig, JobConfig
 from luke_batch.corpus.access import check_folder_space, check_space, probe_output
 from luke_batch.corpus.plan import Plan
@@ -15,8 +17,6 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.local_node import this_node
 from luke_batch.distributed.locations import check_reachable
 from luke_batch.distributed.resources import Node, Pools, check_object_store, demands, plan_pools
-from luke_batch.errors import OutputError
-from luke_batch.problems import Problems
 
 _MANY = 1_000_000
 """Work items of a plan that could not be made."""
@@ -89,15 +89,11 @@ def is_local(address: str | None) -> bool:
     return (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
 
 
-def _check_scheduling(
-    nodes: Sequence[Node], config: JobConfig, plan: Plan | None, problems: Problems
-) -> Pools | None:
+def _check_scheduling(nodes: Sequence[Node], config: JobConfig, plan: Plan | None, problems: Problems) -> Pools | None:
     """The pools; None, and a note, where they do not fit."""
     pools: list[Pools] = []
     with problems.noted():
-        pools.append(
-            plan_pools(nodes, demands(model_stages(config)), _MANY if plan is None else len(plan.items))
-        )
+        pools.append(plan_pools(nodes, demands(model_stages(config)), _MANY if plan is None else len(plan.items)))
     if plan is not None:
         sizes = [sum(part.bytes for part in item.fragments) for item in plan.items]
         with problems.noted():

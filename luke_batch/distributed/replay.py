@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.lease import Lease
@@ -14,7 +15,6 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers
 from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.run import RunReport, Start, carry_out
-from luke_batch.errors import InputError, OutputError
 
 
 def replay(
@@ -63,9 +63,7 @@ def _last_run(storage: Storage) -> RunManifest:
     except OSError as error:
         raise OutputError(f"OUTPUT {storage.url} cannot be listed: {error}") from error
     if last is None:
-        raise OutputError(
-            f"OUTPUT {storage.url} has no finished run; run `luke-batch annotate INPUT OUTPUT` first"
-        )
+        raise OutputError(f"OUTPUT {storage.url} has no finished run; run `luke-batch annotate INPUT OUTPUT` first")
     return last
 
 

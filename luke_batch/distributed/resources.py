@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from luke_batch.annotator import StageSpec
-from luke_batch.errors import ResourceError
-from luke_batch.problems import Problems
+from luke_batch.annotate.annotator import StageSpec
+from luke_batch.base.errors import ResourceError
+from luke_batch.base.problems import Problems
 
 LIGHT_CPUS = 0.02
 """CPUs that a light task asks for: two of them fit beside an actor on a node with one core."""

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 import pyarrow as pa
 
-from luke_batch import meters
+from luke_batch.base import meters
 from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed.stage_names import COMMIT_STAGE, READ_STAGE, TEXT_STAGE

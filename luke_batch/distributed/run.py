@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
 
-from luke_batch.annotator import model_stages, pinned
-from luke_batch.columns import output_columns
+from luke_batch.annotate.annotator import model_stages, pinned
+from luke_batch.annotate.preparation import Preparation
+from luke_batch.base.errors import IncompleteError
+from luke_batch.base.problems import Problems
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
@@ -35,10 +38,7 @@ from luke_batch.distributed.planning import Prepared, examine
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.tally import Tally
 from luke_batch.distributed.tasks import Job
-from luke_batch.errors import IncompleteError
-from luke_batch.preparation import Preparation
-from luke_batch.problems import Problems
-from luke_batch.text.aliases import load_aliases
+from luke_batch.text.names.aliases import load_aliases
 
 _FAILED_ITEMS = 10
 """Work items that may fail to commit before a run gives up: a full disk fails them all."""
@@ -166,9 +166,7 @@ def annotate(
         return carry_out(prepared, start, lease, judge)
 
 
-def carry_out(
-    prepared: Prepared, start: Start, lease: Lease, judge: Judge, notes: Sequence[str] = ()
-) -> RunReport:
+def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, notes: Sequence[str] = ()) -> RunReport:
     """Do what a plan says, then judge and tidy OUTPUT.
 
     Args:
@@ -223,8 +221,7 @@ def _reachable(output: Storage) -> Generator[None]:
         yield
     except OSError as error:
         raise IncompleteError(
-            f"OUTPUT {output.url} cannot be read or written any more: {error}; once it can, the same command"
-            " goes on"
+            f"OUTPUT {output.url} cannot be read or written any more: {error}; once it can, the same command goes on"
         ) from error
 
 
@@ -298,9 +295,7 @@ def _annotate_items(
             lease.take()
             write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
-        totals = Totals(
-            sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items)
-        )
+        totals = Totals(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))
         stream = None if quiet else sys.stderr
         metrics = RunMetrics(plan)
         tally.throughput.start()

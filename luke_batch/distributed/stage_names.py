@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from luke_batch.annotator import StageSpec
+from luke_batch.annotate.annotator import StageSpec
 
 READ_STAGE = "read"
 TEXT_STAGE = "text"

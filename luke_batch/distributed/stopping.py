@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from luke_batch.errors import IncompleteError
+from luke_batch.base.errors import IncompleteError
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
-from luke_batch import meters
+from luke_batch.base import meters
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext, commit_item
 from luke_batch.corpus.fragments import WorkItem

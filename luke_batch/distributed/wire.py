@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from luke_batch import meters
+from luke_batch.base import meters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
 from luke_batch.isolation.streams import from_stream, to_stream

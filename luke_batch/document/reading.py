@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.columns import (
     ALIASES,
     ERROR,
@@ -133,9 +133,7 @@ def _set_coverage(table: pa.Table, documents: list[Document]) -> None:
 
 def _mentions(spans: IntArray, rows: list[dict[str, Any]]) -> Mentions:
     scores = [np.nan if row["score"] is None else row["score"] for row in rows]
-    types = [
-        None if row["types"] is None else [(t["label"], t["score"]) for t in row["types"]] for row in rows
-    ]
+    types = [None if row["types"] is None else [(t["label"], t["score"]) for t in row["types"]] for row in rows]
     title_scores = [np.nan if row["title_score"] is None else row["title_score"] for row in rows]
     return Mentions(
         spans,

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.base.contracts import load_contract
 from luke_batch.document.columns import (
     ALIASES,
     ERROR,
@@ -27,7 +28,6 @@ from luke_batch.document.columns import (
 )
 from luke_batch.document.results import RESULTS
 from luke_batch.document.state import Document, Mentions, Types, no_spans
-from luke_batch.schemas import load_contract
 
 _SPAN = {"start": pa.int32(), "end": pa.int32()}
 _PAIR = {"head": pa.int32(), "tail": pa.int32()}
@@ -164,9 +164,7 @@ def _write_span_vectors(
     return _lists(lengths, values, failed)
 
 
-def _write_word_vectors(
-    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
-) -> pa.Array:
+def _write_word_vectors(documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
     members = [kind.value_type.field(i) for i in range(kind.value_type.num_fields)]
     found = [(len(document.words), document.word_vectors) for document in documents]
     vectors, lengths = _vector_rows(found, failed, members[2].type)
@@ -192,13 +190,10 @@ def _vector_rows(
     return _fixed(flat, kind), [len(group) for group in groups]
 
 
-def _write_text_vectors(
-    documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
-) -> pa.Array:
+def _write_text_vectors(documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
     missing = np.full(kind.list_size, np.nan, np.float32)
     rows = [
-        missing if bad or d.text_vector is None else d.text_vector
-        for d, bad in zip(documents, failed, strict=True)
+        missing if bad or d.text_vector is None else d.text_vector for d, bad in zip(documents, failed, strict=True)
     ]
     return _fixed(np.stack(rows) if rows else np.empty((0, kind.list_size), np.float32), kind)
 
@@ -223,9 +218,7 @@ def _write_coverage(documents: Sequence[Document], failed: NDArray[np.bool_], ki
     return pa.array(rows, kind)
 
 
-def _write_result(
-    name: str, documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType
-) -> pa.Array:
+def _write_result(name: str, documents: Sequence[Document], failed: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
     rows = [None if bad else d.results.get(name) for d, bad in zip(documents, failed, strict=True)]
     return pa.array(rows, kind)
 

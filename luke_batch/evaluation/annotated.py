@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from luke_batch.base.errors import InputError
 from luke_batch.document.texts import readable
-from luke_batch.errors import InputError
 from luke_batch.evaluation.gold import Gold
 from luke_batch.evaluation.items import NULL, Integers, Items, Structs
 from luke_batch.evaluation.tables import ID, TEXT, Columns, read_documents
@@ -85,9 +85,7 @@ def _items(location: str, table: pa.RecordBatch, task: Task) -> Items:
     else:
         relations = Structs.of(table["relations"])
         ends = mentions.pointed_at(relations)
-        _refuse(
-            location, table, relations, np.any(ends < 0, axis=1), "a relation to a mention that is not there"
-        )
+        _refuse(location, table, relations, np.any(ends < 0, axis=1), "a relation to a mention that is not there")
         items = _labelled(relations, relations.parents, bounds[ends].reshape(-1, 4), "label", "score")
     rows = table["row"].to_numpy(zero_copy_only=False).astype(np.int64)
     return Items(rows[items.documents], items.places, items.labels, items.scores)
@@ -100,9 +98,7 @@ def _labelled(structs: Structs, documents: Integers, places: Integers, label: st
     return items.take(~structs.lacks(label))
 
 
-def _refuse(
-    location: str, table: pa.RecordBatch, structs: Structs, wrong: NDArray[np.bool_], what: str
-) -> None:
+def _refuse(location: str, table: pa.RecordBatch, structs: Structs, wrong: NDArray[np.bool_], what: str) -> None:
     """What luke-batch writes is checked before it is committed: such a file is not to be trusted at all."""
     if wrong.any():
         id = readable(table[ID][int(structs.parents[wrong][0])])

@@ -82,9 +82,7 @@ def expected_calibration_error(scores: NDArray[np.floating], right: Booleans, bi
     return float(sum(abs(np.sum(score - share)) for score, share in parts) / len(scores))
 
 
-def log_odds(
-    logits: NDArray[np.floating], chosen: NDArray[np.integer], temperature: float, *, multi: bool
-) -> Floats:
+def log_odds(logits: NDArray[np.floating], chosen: NDArray[np.integer], temperature: float, *, multi: bool) -> Floats:
     """(n,) log odds of the chosen labels: their probabilities are `scipy.special.expit` of these.
 
     `logits` (n, labels) are raw, `chosen` (n,) are columns of them. multi: a sigmoid for each label; else a

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from luke_batch.errors import ConfigError
+from luke_batch.base.errors import ConfigError
 from luke_batch.evaluation.items import Integers, Items, Strings
 from luke_batch.evaluation.tasks import Task
 
@@ -72,9 +72,7 @@ def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Seque
     if task == "types" or (task == "relations" and _is_one_label_a_pair(gold, gold_rows, documents)):
         eligible = np.ones(len(found), np.bool_) if task == "types" else scored
         judged = np.unique(gold_rows[gold_columns >= 0])
-        accuracy = Accuracy(
-            distinct[judged, 0], _best_is_right(judged, found_rows[eligible], right[eligible])
-        )
+        accuracy = Accuracy(distinct[judged, 0], _best_is_right(judged, found_rows[eligible], right[eligible]))
     told = scored & ~np.isnan(found.scores)
     return Comparison(
         labels=tuple(labels),
@@ -93,15 +91,11 @@ def chosen_labels(wanted: Sequence[str], gold: Strings, found: Strings) -> list[
     Raises ConfigError for one that occurs in neither.
     """
     known = {*gold, *found}
-    named = {
-        label.strip() for entry in wanted for label in ([entry] if entry in known else entry.split(","))
-    } - {""}
+    named = {label.strip() for entry in wanted for label in ([entry] if entry in known else entry.split(","))} - {""}
     strange = sorted(named - known)
     if strange:
         there = ", ".join(sorted(known)[:_SHOWN])
-        raise ConfigError(
-            f"--labels: {', '.join(strange)} occurs neither in GOLD nor in ANNOTATED, which have {there}"
-        )
+        raise ConfigError(f"--labels: {', '.join(strange)} occurs neither in GOLD nor in ANNOTATED, which have {there}")
     return sorted(named)
 
 
@@ -110,9 +104,7 @@ def _is_one_label_a_pair(gold: Items, rows: NDArray[np.intp], documents: int) ->
     return len(np.unique(rows)) == len(rows) and len(np.unique(gold.documents)) == documents
 
 
-def _best_is_right(
-    judged: NDArray[np.intp], rows: NDArray[np.intp], right: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _best_is_right(judged: NDArray[np.intp], rows: NDArray[np.intp], right: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(judged,) whether the first item found at each place, the one with the highest score, is right; false
     where none was found. `judged` is sorted.
     """

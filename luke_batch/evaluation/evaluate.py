@@ -90,9 +90,7 @@ def evaluate(
         scores=score(comparison),
         intervals=intervals(comparison, len(right.ids), resamples, seed),
         resamples=resamples,
-        calibration_error=expected_calibration_error(confidences, comparison.right)
-        if len(confidences)
-        else None,
+        calibration_error=expected_calibration_error(confidences, comparison.right) if len(confidences) else None,
         gold=right,
         annotated=found,
     )

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from luke_batch.base.errors import InputError
 from luke_batch.document.texts import text_errors
-from luke_batch.errors import InputError
 from luke_batch.evaluation.items import NULL, Integers, Items, Structs
 from luke_batch.evaluation.tables import ID, TEXT, Columns, read_documents
 from luke_batch.evaluation.tasks import GOLD_COLUMNS, Task

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from luke_batch.errors import MissingDependencyError
+from luke_batch.base.errors import MissingDependencyError
 
 _PACKAGES = {"scipy": "scipy", "sklearn": "scikit-learn"}
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import InputError
 from luke_batch.corpus.committed import list_committed
 from luke_batch.corpus.layout import STATE
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.texts import readable
-from luke_batch.errors import InputError
 
 ID = "id"
 TEXT = "text"
@@ -112,9 +112,7 @@ def _convert(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.
         plain = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         return as_type(plain, kind)
     except KeyError as error:
-        raise InputError(
-            f"{where}: column {column!r} has no member {error.args[0]!r}; it is {values.type}"
-        ) from error
+        raise InputError(f"{where}: column {column!r} has no member {error.args[0]!r}; it is {values.type}") from error
     except pa.ArrowException as error:
         what = "a list of structs" if pa.types.is_large_list(kind) else "text or integers"
         raise InputError(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 
 N_BEST = 20
 """Starts and ends of a window that are paired, and answers of a text that share the probability."""
@@ -20,9 +20,7 @@ class Found(NamedTuple):
     end: int
 
 
-def window_answers(
-    logits: FloatArray, characters: IntArray, own: NDArray[np.bool_], most_tokens: int
-) -> list[Found]:
+def window_answers(logits: FloatArray, characters: IntArray, own: NDArray[np.bool_], most_tokens: int) -> list[Found]:
     """The pairs of the best starts and ends of a window that make an answer of at most `most_tokens`.
 
     A token that shows no character ends none; one that is the space before a word begins with that word.

@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from luke_batch import meters
-from luke_batch.arrays import FloatArray
+from luke_batch.base import meters
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ProposerConfig
 from luke_batch.document.state import Document
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import InputBuilder, Window
 
 _ITEMS_AT_ONCE = 512
 """Mentions or pairs of a document whose windows are built together: a few full batches."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from luke_batch.base.errors import ConfigError
 from luke_batch.config import (
     EmbeddingsConfig,
     HeadConfig,
@@ -16,7 +17,6 @@ from luke_batch.config import (
 from luke_batch.config import (
     Head as AnyHead,
 )
-from luke_batch.errors import ConfigError
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.embeddings import EmbeddingsHead
 from luke_batch.heads.linking import Scale
@@ -27,11 +27,11 @@ from luke_batch.heads.scores import Labels
 from luke_batch.heads.text_heads import TEXT_BUILDERS, TEXT_TASKS, check_text_head, require_word_head
 from luke_batch.heads.titles import Titles
 from luke_batch.heads.types import TypesHead
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.engine import Task
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.model.windows import InputBuilder
-from luke_batch.text.aliases import load_aliases
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.facts import HeadFacts
+from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.text.names.aliases import load_aliases
 
 _MAX_WORDS = 16
 """Longest span in words where neither the job nor the checkpoint says: that of the published CoNLL-2003
@@ -104,9 +104,7 @@ def _none_label(head: NerConfig | RelationsConfig, facts: HeadFacts, multi: bool
     if named is not None:
         if named not in facts.labels:
             shown = ", ".join(facts.labels[:8])
-            raise ConfigError(
-                f"heads ({head.head}): {path} has no label {named!r} for `none_label`; it has {shown}"
-            )
+            raise ConfigError(f"heads ({head.head}): {path} has no label {named!r} for `none_label`; it has {shown}")
         return facts.labels.index(named)
     usual = _NONE_LABELS[head.head]
     if usual in facts.labels:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import IntArray
+from luke_batch.base.arrays import IntArray
 from luke_batch.config import Proposer
 from luke_batch.document.state import Document, Mentions, no_spans
 from luke_batch.text.spans import all_spans, auto_spans

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import ChoiceConfig
 from luke_batch.document.state import Document, no_spans
 from luke_batch.heads.base import Annotation, Setup, ask_each
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.stride_windows import stride_windows
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.heads.windows.stride_windows import stride_windows
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 
 class ChoiceHead:

@@ -10,16 +10,16 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import EmbeddingsConfig
 from luke_batch.document.state import Document
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask, ask_each
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frame, Framer, group_by_sentence, region_of
-from luke_batch.heads.sentence_windows import SentenceWindow, sentence_windows
 from luke_batch.heads.titles import Titles
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Tokens, Window, chunks
+from luke_batch.heads.windows.frames import Frame, Framer, group_by_sentence, region_of
+from luke_batch.heads.windows.sentence_windows import SentenceWindow, sentence_windows
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Tokens, Window, chunks
 
 _WINDOWS_AT_ONCE = 16
 """Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
@@ -118,9 +118,7 @@ class EmbeddingsHead:
             if frame is not None
         ]
 
-    def _embed_text(
-        self, document: Document, spans: IntArray, entities: IntArray
-    ) -> Generator[Ask, Answer, None]:
+    def _embed_text(self, document: Document, spans: IntArray, entities: IntArray) -> Generator[Ask, Answer, None]:
         """Each token once, and the entities beside them where they are to be read."""
         if not self._config.with_entities:
             spans, entities = spans[:0], entities[:0]
@@ -135,8 +133,7 @@ class EmbeddingsHead:
 
         def windows(part: slice) -> list[Window]:
             return [
-                self._builder.entity_window(item.tokens, _NONE, _NONE, entities[item.entities])
-                for item in parts[part]
+                self._builder.entity_window(item.tokens, _NONE, _NONE, entities[item.entities]) for item in parts[part]
             ]
 
         def take(number: int, states: FloatArray) -> None:

@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import LinksConfig
 from luke_batch.document.state import Document
 from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frame, Framer, group_by_sentence
 from luke_batch.heads.linking import Options, Scale, candidate_ids, settled_next
-from luke_batch.heads.passages import group_by_passage
 from luke_batch.heads.titles import Titles
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Tokens, Window, chunks
-from luke_batch.text.aliases import AliasTable
+from luke_batch.heads.windows.frames import Frame, Framer, group_by_sentence
+from luke_batch.heads.windows.passages import group_by_passage
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Tokens, Window, chunks
+from luke_batch.text.names.aliases import AliasTable
 
 
 @dataclass(slots=True)
@@ -148,9 +148,7 @@ class LinksHead:
             # All of them: the model may know none of the likeliest.
             found = self._aliases.candidates(document.text[start:end], sys.maxsize)
             count = int((found.priors >= least).sum())  # they descend
-            options.append(
-                self._known(document, found.titles[:count], found.qids[:count], found.priors[:count])
-            )
+            options.append(self._known(document, found.titles[:count], found.qids[:count], found.priors[:count]))
         return options
 
     def _given(self, document: Document, spans: IntArray) -> list[Options | None]:

@@ -7,14 +7,14 @@ code).
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import NerConfig
 from luke_batch.document.state import Document, Mentions
 from luke_batch.heads.base import Annotation, Setup, ask
 from luke_batch.heads.candidates import always_kept, as_mentions, candidates, is_among
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.span_windows import SpanWindows
-from luke_batch.model.engine import Task
+from luke_batch.heads.windows.span_windows import SpanWindows
+from luke_batch.model.engine.engine import Task
 
 
 class NerHead:
@@ -22,9 +22,7 @@ class NerHead:
 
     name = "ner"
 
-    def __init__(
-        self, config: NerConfig, setup: Setup, labels: Labels, least_bound: float | None = None
-    ) -> None:
+    def __init__(self, config: NerConfig, setup: Setup, labels: Labels, least_bound: float | None = None) -> None:
         """`least_bound` as for `SpanWindows`."""
         self._config = config
         self._max_words = setup.max_words

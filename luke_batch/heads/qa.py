@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import QaConfig
 from luke_batch.document.state import Document, Row, no_spans
 from luke_batch.heads.answers import Found, best_answers, rank, window_answers
 from luke_batch.heads.base import Annotation, Setup, ask_each
-from luke_batch.heads.placed_text import PlacedText
-from luke_batch.heads.stride_windows import best_windows, stride_windows
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.windows.stride_windows import best_windows, stride_windows
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 _MOST_QUESTION_TOKENS = 64
 """Longer questions are cut, as in the SQuAD script."""
@@ -108,7 +108,5 @@ class QaHead:
         for span, score in ranked or [(None, None)]:
             start, end = span or (None, None)
             quoted = None if span is None else document.text[start:end]
-            rows.append(
-                {"question": question.text, "start": start, "end": end, "text": quoted, "score": score}
-            )
+            rows.append({"question": question.text, "start": start, "end": end, "text": quoted, "score": score})
         return rows

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from luke_batch.arrays import IntArray
+from luke_batch.base.arrays import IntArray
 from luke_batch.config import Proposer, RelationsConfig
 from luke_batch.document.state import Document, Relations, no_spans
 from luke_batch.heads.base import Annotation, Setup, ask_in_parts
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Framer, region_of
 from luke_batch.heads.scores import Labels
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.heads.windows.frames import Framer, region_of
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 
 class RelationsHead:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,7 @@ class Labels:
             is `none`.
         """
         probabilities = self.probabilities(logits[None])[0]
-        if self.multi:
-            chosen = np.flatnonzero(probabilities >= self.threshold)
-        else:
-            chosen = np.array([logits.argmax()])
+        chosen = np.flatnonzero(probabilities >= self.threshold) if self.multi else logits.argmax(keepdims=True)
         chosen = chosen[chosen != self.none]
         chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
         return [(self.names[index], float(probabilities[index])) for index in chosen.tolist()]

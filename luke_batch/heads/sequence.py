@@ -5,9 +5,9 @@ import numpy as np
 from luke_batch.document.state import Document, Row, no_spans
 from luke_batch.heads.base import Annotation, Setup, ask_each
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.sentence_windows import sentence_windows
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.heads.windows.sentence_windows import sentence_windows
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 
 class SequenceHead:

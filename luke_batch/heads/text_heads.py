@@ -4,17 +4,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from luke_batch.base.errors import CheckpointError, ConfigError
 from luke_batch.config import ChoiceConfig, ClozeConfig, HeadConfig, QaConfig, SequenceConfig, TokensConfig
-from luke_batch.errors import CheckpointError, ConfigError
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.choice import ChoiceHead
-from luke_batch.heads.cloze import ClozeHead
+from luke_batch.heads.cloze.cloze import ClozeHead
 from luke_batch.heads.qa import QaHead
 from luke_batch.heads.scores import Labels
 from luke_batch.heads.sequence import SequenceHead
 from luke_batch.heads.tokens import Scheme, Tags, TokensHead
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.engine import Task
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
 
 TEXT_TASKS: Mapping[type[HeadConfig], Task] = {
     SequenceConfig: Task.SEQUENCE,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Self
 
-from luke_batch.model.entities import SPECIAL_ENTRIES
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
+from luke_batch.model.inputs.tokenizer import Tokenizer
 
 
 class Titles:

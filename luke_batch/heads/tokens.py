@@ -8,15 +8,15 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import TokensConfig
 from luke_batch.document.state import Document, Row
 from luke_batch.heads.base import Annotation, Setup, ask_each
-from luke_batch.heads.placed_text import PlacedText
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.stride_windows import best_windows, stride_windows
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.windows.stride_windows import best_windows, stride_windows
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 Scheme = Literal["iob", "plain", "words"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from luke_batch.errors import InputError
+from luke_batch.base.errors import InputError
 from luke_batch.index.making import Making, skipped
 from luke_batch.index.manifest import Held, Manifest, Version
 from luke_batch.index.packs import open_pack

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.index.counts import Ints, among
 from luke_batch.index.keys import ID_BITS, ids_of, name_ids
 from luke_batch.index.layers import ROW_GROUP, layers_of, live_batches, open_layers

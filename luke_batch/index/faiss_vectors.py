@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import ConfigError, MissingDependencyError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import ConfigError, MissingDependencyError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
 from luke_batch.index.layers import live_batches, open_layers
 from luke_batch.index.vectors import FOUND, SHOWN, Filter, Layout, Update, searched

@@ -61,9 +61,7 @@ def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
 
 def ids_of(keys: Iterable[str]) -> NDArray[np.int64]:
     """Hashes of keys, 0 to 2**63 - 1: ids of entities, which also say where they lie."""
-    digests = b"".join(
-        hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys
-    )
+    digests = b"".join(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys)
     return (np.frombuffer(digests, np.uint64) >> np.uint64(64 - ID_BITS)).astype(np.int64)
 
 
@@ -81,9 +79,7 @@ def _member(mentions: pa.StructArray, name: str) -> pa.Array:
 
 
 def _prefixed(mentions: pa.StructArray, name: str, clean: Callable[[str], str]) -> pa.Array:
-    return _mapped(
-        _member(mentions, name), lambda value: f"{name}:{text}" if (text := clean(value)) else None
-    )
+    return _mapped(_member(mentions, name), lambda value: f"{name}:{text}" if (text := clean(value)) else None)
 
 
 def _surfaces(mentions: pa.StructArray, policy: Policy) -> pa.Array:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import MissingDependencyError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import MissingDependencyError
 from luke_batch.index.entities import EntityTable
 from luke_batch.index.layers import live_batches, open_layers
 from luke_batch.index.vectors import FOUND, SEARCHED, SHOWN, Filter, Layout, Update, searched
@@ -128,9 +128,7 @@ def _apply(update: Update, target: Path, layout: Layout) -> None:
         schema = update.table.reader(SEARCHED).schema
         batches = (batch for layer in layers for batch in live_batches(layer, SEARCHED))
         _write(
-            pa.RecordBatchReader.from_batches(
-                schema, (batch.select(SEARCHED).cast(schema) for batch in batches)
-            ),
+            pa.RecordBatchReader.from_batches(schema, (batch.select(SEARCHED).cast(schema) for batch in batches)),
             target,
             "append",
         )
@@ -153,10 +151,7 @@ def _write(rows: pa.RecordBatchReader, target: Path, mode: Literal["create", "ap
 def _compression(variant: str, dimension: int) -> dict[str, Any]:
     if variant != "IVF_PQ":
         return {}
-    return {
-        "num_sub_vectors": next(parts for parts in (8, 4, 2, 1) if dimension % parts == 0)
-        * (dimension // 64 or 1)
-    }
+    return {"num_sub_vectors": next(parts for parts in (8, 4, 2, 1) if dimension % parts == 0) * (dimension // 64 or 1)}
 
 
 def _condition(filter: Filter) -> str | None:

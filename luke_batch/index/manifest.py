@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luke_batch.errors import OutputError
+from luke_batch.base.errors import OutputError
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import Fragment
 

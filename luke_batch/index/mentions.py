@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import InputError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import InputError
 from luke_batch.index.keys import entity_keys
 from luke_batch.index.settings import Policy
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.contracts import load_contract
 from luke_batch.index.counts import Counts, Ints, among, group_starts, places
 from luke_batch.index.keys import name_ids
 from luke_batch.index.packs import Pack, Rows, in_order, open_pack, plain_columns, vectors_in
 from luke_batch.index.settings import Policy
 from luke_batch.index.sums import segment_sums
-from luke_batch.schemas import load_contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
     mentions = np.add.reduceat(table["count"].to_numpy(), starts)
     vectors = _sums(rows, order.to_numpy(), starts) / mentions[:, None]
     names, titles, labels, languages = (
-        Counts.of_lists(groups, table[name].combine_chunks())
-        for name in ("aliases", "titles", "labels", "languages")
+        Counts.of_lists(groups, table[name].combine_chunks()) for name in ("aliases", "titles", "labels", "languages")
     )
     dimension = vectors.shape[1]
     vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), dimension)
@@ -164,9 +163,7 @@ def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
 
 def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
     """Sums of the vectors of each entity, (entities, dimension)."""
-    single = (
-        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
-    )
+    single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
     if single.all():
         return segment_sums(rows.singles, order, starts)
     every = np.empty((len(single), rows.singles.shape[1]), np.float64)

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import OutputError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import OutputError
 from luke_batch.index.counts import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
@@ -118,9 +118,7 @@ def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
     order = in_order(table)
     place = order.to_numpy()
     table = table.take(order)
-    single = (
-        pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
-    )
+    single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
     within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
     single = single[place]
     ids = table["id"].to_numpy()
@@ -215,9 +213,7 @@ def _binary(matrix: NDArray[Any], here: NDArray[np.bool_], at: Ints) -> pa.Binar
     width = matrix.shape[1] * matrix.itemsize
     offsets = np.concatenate(([0], np.cumsum(here))).astype(np.int32) * width
     validity = pa.array(here).buffers()[1]
-    return pa.BinaryArray.from_buffers(
-        pa.binary(), len(here), [validity, pa.py_buffer(offsets), pa.py_buffer(content)]
-    )
+    return pa.BinaryArray.from_buffers(pa.binary(), len(here), [validity, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 
 def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:

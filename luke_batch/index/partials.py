@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.index.counts import Counts, Ints, group_starts, places
 from luke_batch.index.keys import ids_of
 from luke_batch.index.mentions import Mentions, read_mentions
@@ -126,9 +126,7 @@ def _contexts(
     return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(members, fields=fields))
 
 
-def cut(
-    table: pa.Table, mentions: Mentions, chosen: Ints, policy: Policy
-) -> tuple[pa.Array, pa.Array, pa.Array]:
+def cut(table: pa.Table, mentions: Mentions, chosen: Ints, policy: Policy) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Contexts of the `chosen` mentions: their texts, and where the mention starts and ends in them."""
     structs = mentions.structs.take(pa.array(chosen))
     surfaces = pc.fill_null(_member(structs, "text"), "").to_pylist()

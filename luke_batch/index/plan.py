@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.corpus.keys import Key
-from luke_batch.errors import ConfigError, OutputError
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.manifest import Held, Version
 from luke_batch.index.merge import PackUse
@@ -142,9 +142,7 @@ def _left_over(folder: IndexFolder, config: IndexConfig, used: set[str]) -> dict
             continue
         for number, key in enumerate(facts.fragments):
             nowhere = Fragment(key, "", "", 0, "")
-            held = Held(
-                nowhere, path.name, number, facts.mentions[number], facts.rows[number], facts.skipped[number]
-            )
+            held = Held(nowhere, path.name, number, facts.mentions[number], facts.rows[number], facts.skipped[number])
             found.setdefault(key, held)
     return found
 

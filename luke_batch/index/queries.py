@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import UsageError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import vectors_of
 
 OPEN, CLOSE = "[[", "]]"
@@ -31,9 +31,7 @@ class MarkedText:
         before, opened, rest = query.partition(OPEN)
         mention, closed, after = rest.partition(CLOSE)
         if not opened or not closed or any(mark in mention + after for mark in (OPEN, CLOSE)):
-            raise UsageError(
-                f"query {query!r}: mark one mention, as in 'She met {OPEN}Marie Curie{CLOSE} in Paris.'"
-            )
+            raise UsageError(f"query {query!r}: mark one mention, as in 'She met {OPEN}Marie Curie{CLOSE} in Paris.'")
         # Blanks inside the marks are no part of the name.
         lead = len(mention) - len(mention.lstrip())
         if not mention.strip():
@@ -47,7 +45,7 @@ class Embedder:
 
     def __init__(self, model: dict[str, Any]) -> None:
         # Here, not above: who searches by name needs no torch.
-        from luke_batch.annotator import Annotator
+        from luke_batch.annotate.annotator import Annotator
         from luke_batch.config import JobConfig
 
         revision = f"@{model['revision']}" if model["revision"] else ""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import ContractError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import ContractError
 from luke_batch.index.counts import Ints, among
 from luke_batch.index.entities import unit, vectors_of
 from luke_batch.index.vectors import Filter, Searcher

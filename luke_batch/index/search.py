@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from luke_batch.arrays import FloatArray
-from luke_batch.errors import UsageError
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
 from luke_batch.index.manifest import Manifest, Version
 from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
@@ -156,9 +156,7 @@ class EntityIndex:
                 " vector; search by name"
             )
         if manifest.model is None:
-            raise UsageError(
-                f"{self._where}: its annotated files do not name the model that made them; search by name"
-            )
+            raise UsageError(f"{self._where}: its annotated files do not name the model that made them; search by name")
         return Embedder(manifest.model)
 
     def _check(self, k: int) -> None:

@@ -14,13 +14,13 @@ from typing import Any, Protocol, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.footers import Footer, inspect_all
 from luke_batch.corpus.generations import shown
 from luke_batch.corpus.layout import RUNS, base_name, join
 from luke_batch.corpus.manifest import without_secrets
 from luke_batch.corpus.storage import Storage, StoredFile
-from luke_batch.errors import FragmentError, InputError
 from luke_batch.index.mentions import columns_of, vector_type
 from luke_batch.index.settings import Policy
 
@@ -149,8 +149,7 @@ class AnnotatedSource:
             raise InputError(f"ANNOTATED {self.name} cannot be listed: {error}") from error
         if not files:
             raise InputError(
-                f"ANNOTATED {self.name} holds no committed file; run `luke-batch annotate INPUT {self.name}`"
-                " first"
+                f"ANNOTATED {self.name} holds no committed file; run `luke-batch annotate INPUT {self.name}` first"
             )
         return files
 

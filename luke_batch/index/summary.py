@@ -26,9 +26,7 @@ def summary(built: Built) -> Iterator[str]:
         f" new or changed, {changes['entities_removed']:,} removed"
     )
     vectors = manifest.vectors
-    cells = (
-        f", {vectors['partitions']:,} cells, {vectors['probes']:,} probed" if vectors["partitions"] else ""
-    )
+    cells = f", {vectors['partitions']:,} cells, {vectors['probes']:,} probed" if vectors["partitions"] else ""
     yield f"vectors    {manifest.dimension} dimensions, {vectors['variant']}{cells}"
     recall = manifest.recall
     if recall is not None:
@@ -40,11 +38,7 @@ def summary(built: Built) -> Iterator[str]:
 def print_answer(answer: Mapping[str, Any], console: Console) -> None:
     """A table of what a query has found. What is not printable in names is blanked: they are of documents."""
     entity, others = answer["entity"], len(answer["same_name"])
-    title = (
-        answer["query"]
-        if entity is None
-        else f"{entity['name']} ({entity['key']}, {entity['count']:,} mentions)"
-    )
+    title = answer["query"] if entity is None else f"{entity['name']} ({entity['key']}, {entity['count']:,} mentions)"
     if others:
         title += f", one of {others + 1} entities of that name"
     console.print(_shown(title), soft_wrap=True)

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import ContractError
 from luke_batch.corpus.output_file import leaf_columns
-from luke_batch.errors import ContractError
 from luke_batch.index.counts import Ints, among
 from luke_batch.index.layers import (
     ROW_GROUP,
@@ -53,8 +53,7 @@ class Aggregation:
     def __call__(self, item: Sequence[Fragment]) -> str:
         """Aggregate the fragments of one pack; its name."""
         parts = [
-            (one.key, aggregate(self.sources.read(one, self.policy), self.policy, one.path, one.where))
-            for one in item
+            (one.key, aggregate(self.sources.read(one, self.policy), self.policy, one.path, one.where)) for one in item
         ]
         return write_pack(self.packs, self.policy.fingerprint, parts)
 
@@ -149,9 +148,7 @@ class Merge:
         entities = merge_rows(rows, self.policy, self.aliases)
         ids = entities["id"].to_numpy()
         if (ids[1:] == ids[:-1]).any():
-            raise ContractError(
-                "two entity keys share an id; this needs an index with longer ids: please report it"
-            )
+            raise ContractError("two entity keys share an id; this needs an index with longer ids: please report it")
         return entities
 
     def _path(self, kind: str, name: str) -> Path:

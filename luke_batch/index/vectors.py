@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.index.entities import EntityTable
 from luke_batch.index.settings import SearchSettings
 

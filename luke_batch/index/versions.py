@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from luke_batch.errors import IncompleteError, LeaseError, OutputError, UsageError
+from luke_batch.base.errors import IncompleteError, LeaseError, OutputError, UsageError
 from luke_batch.index.manifest import SCHEMA, Held, Manifest, Version, write_fragments
 
 _MARK = {"format": "luke-batch index", "schema": SCHEMA}
@@ -84,9 +84,7 @@ class IndexFolder:
         except OSError as error:
             raise OutputError(f"INDEX {self.path} cannot be written: {error.strerror or error}") from error
         try:
-            fcntl.flock(
-                handle, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # the kernel frees it, however the process ends
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, however the process ends
         except OSError as error:
             os.close(handle)
             raise LeaseError(f"INDEX {self.path}: another build is at work there; wait for it") from error
@@ -101,9 +99,7 @@ class IndexFolder:
         """Make what lies in `building/version` the current version, and remove what nobody needs."""
         made = self.building / "version"
         write_fragments(made / "fragments.parquet", held)
-        write_whole(
-            made / "manifest.json", json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode()
-        )
+        write_whole(made / "manifest.json", json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode())
         target = self.path / "versions" / f"{manifest.number:06d}"
         target.parent.mkdir(exist_ok=True)
         _flush(made, self.path / "current")
@@ -139,9 +135,7 @@ class IndexFolder:
         except (OSError, ValueError, AttributeError):
             found = None
         if found is None:
-            raise OutputError(
-                f"INDEX {self.path} is a folder of something else; name an empty or a new folder"
-            )
+            raise OutputError(f"INDEX {self.path} is a folder of something else; name an empty or a new folder")
         if found != SCHEMA:
             raise OutputError(
                 f"INDEX {self.path} holds {found} and this version of luke-batch knows {SCHEMA}; build into"

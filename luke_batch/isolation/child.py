@@ -12,17 +12,17 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from luke_batch import meters, pulse
-from luke_batch.allocator import return_freed_memory
-from luke_batch.annotator import ModelStage, model_stages
+from luke_batch.annotate.annotator import ModelStage, model_stages
+from luke_batch.annotate.preparation import Preparation
+from luke_batch.base import meters, pulse
+from luke_batch.base.allocator import return_freed_memory
+from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.config import JobConfig
-from luke_batch.errors import DeviceError, UsageError
 from luke_batch.isolation.limits import end_with_parent, limit_memory
 from luke_batch.isolation.messages import Kind, StageOrder
 from luke_batch.isolation.net import isolated, written_by
 from luke_batch.isolation.streams import from_stream, to_stream
-from luke_batch.model.device import pick_device
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.device import pick_device
 
 _BEAT_SECONDS = 0.2
 """Signs of life are sent at most so often, save for a new stage."""

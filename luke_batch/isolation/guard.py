@@ -14,12 +14,12 @@ from typing import Self
 
 import pyarrow as pa
 
-from luke_batch import errors, meters
+from luke_batch.base import errors, meters
+from luke_batch.base.errors import CrashError, DeviceError, HangError, ResourceError, UsageError
 from luke_batch.config import JobConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Failure
 from luke_batch.document.texts import longest
-from luke_batch.errors import CrashError, DeviceError, HangError, ResourceError, UsageError
 from luke_batch.isolation.limits import memory_limit
 from luke_batch.isolation.messages import Kind, StageOrder
 from luke_batch.isolation.net import fail_documents, written_by
@@ -42,9 +42,7 @@ class Guard:
     does not survive.
     """
 
-    def __init__(
-        self, config: JobConfig, stage: int | None, *, gpu_assigned: bool = False, threads: int = 1
-    ) -> None:
+    def __init__(self, config: JobConfig, stage: int | None, *, gpu_assigned: bool = False, threads: int = 1) -> None:
         """Start the stage: `stage` is the number of a model stage, None the text stages.
 
         Raises:

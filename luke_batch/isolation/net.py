@@ -9,13 +9,13 @@ from typing import cast
 
 import pyarrow as pa
 
-from luke_batch.annotator import vector_type
-from luke_batch.columns import output_columns
+from luke_batch.annotate.annotator import vector_type
+from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.document.columns import ERROR
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.writing import write_documents
-from luke_batch.errors import DeviceError, UsageError
 
 
 def isolated(
@@ -45,13 +45,9 @@ def written_by(config: JobConfig, stage: int | None) -> tuple[Sequence[str], pa.
     return (["sentences"], None) if stage is None else (output_columns(config), vector_type(config))
 
 
-def fail_documents(
-    table: pa.Table, failure: Failure, columns: Sequence[str], vector: pa.DataType | None
-) -> pa.Table:
+def fail_documents(table: pa.Table, failure: Failure, columns: Sequence[str], vector: pa.DataType | None) -> pa.Table:
     """`table` with every document failed, save for those that have failed before; see `isolated`."""
-    documents = [
-        Document(text="", sentences=no_spans(), failure=before or failure) for before in _failures(table)
-    ]
+    documents = [Document(text="", sentences=no_spans(), failure=before or failure) for before in _failures(table)]
     return write_documents(table, documents, columns, vector)
 
 

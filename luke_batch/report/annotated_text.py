@@ -78,9 +78,7 @@ def _types(row: Row, end: int) -> Iterator[Text]:
             continue
         seen.add(mention["text"])
         line = Text("  ").append(plain(mention["text"]), style=label_style(mention["label"]))
-        yield line.append(" is ").append(
-            ", ".join(f"{plain(each['label'])} {each['score']:.2f}" for each in types[:3])
-        )
+        yield line.append(" is ").append(", ".join(f"{plain(each['label'])} {each['score']:.2f}" for each in types[:3]))
 
 
 def _relations(row: Row, end: int) -> Iterator[Text]:

@@ -79,11 +79,7 @@ def histogram(bins: Sequence[int]) -> list[tuple[float, float, int]]:
 def mean_score(bins: Sequence[int]) -> float | None:
     """Of a score histogram, by the middles of its bins."""
     total = sum(bins[:BINS])
-    return (
-        sum((number + 0.5) / BINS * count for number, count in enumerate(bins[:BINS])) / total
-        if total
-        else None
-    )
+    return sum((number + 0.5) / BINS * count for number, count in enumerate(bins[:BINS])) / total if total else None
 
 
 def _smoothed(rates: Sequence[float]) -> list[float]:

@@ -42,9 +42,7 @@ def _worth_showing(rows: Sequence[Row], lang: str) -> list[int]:
     """One document a language, those with the most kinds of relations and of mentions first."""
 
     def content(index: int) -> tuple[int, int]:
-        kinds = [
-            {each["label"] for each in rows[index].get(name) or []} for name in ("relations", "mentions")
-        ]
+        kinds = [{each["label"] for each in rows[index].get(name) or []} for name in ("relations", "mentions")]
         return len(kinds[0]), len(kinds[1])
 
     best: dict[str, int] = {}
@@ -66,9 +64,7 @@ def _print_neighbours(
         name = Text(plain(vectors.surfaces[query]), style=label_style(vectors.labels[query]))
         for index, cosine in vectors.nearest(query, _NEIGHBOURS):
             near = Text(plain(vectors.surfaces[index]), style=label_style(vectors.labels[index]))
-            found.add_row(
-                name, near, f"{cosine:.2f}", Text(plain(str(rows[vectors.rows[index]][title])), style="dim")
-            )
+            found.add_row(name, near, f"{cosine:.2f}", Text(plain(str(rows[vectors.rows[index]][title])), style="dim"))
             name = Text()
     console.print()
     console.print(found)

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import FragmentError, InputError, LukeBatchError, OutputError
 from luke_batch.corpus.committed import CommittedFile, list_output
 from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.manifest import RunManifest, read_manifests
 from luke_batch.corpus.sources import source_at
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import FragmentError, InputError, LukeBatchError, OutputError
 from luke_batch.report.lookup import FoundLetter, FoundRow, find_letters, find_rows
 
 _OURS = "luke_batch."
@@ -86,9 +86,7 @@ def explain(output: Storage, wanted: str) -> list[Explanation]:
     return sorted(found, key=lambda each: (each.source, -1 if each.source_row is None else each.source_row))
 
 
-def _of_row(
-    output: Storage, wanted: str, found: FoundRow, manifests: Mapping[str, RunManifest]
-) -> Explanation:
+def _of_row(output: Storage, wanted: str, found: FoundRow, manifests: Mapping[str, RunManifest]) -> Explanation:
     metadata = _metadata(output, found.file)
     notes: list[str] = []
     coverage, dropped, counts = _numbers(output, found, notes)
@@ -162,9 +160,7 @@ def _numbers(
     return coverage, dropped, counts
 
 
-def _runs(
-    wanted: Sequence[str], manifests: Mapping[str, RunManifest], notes: list[str]
-) -> list[dict[str, Any]]:
+def _runs(wanted: Sequence[str], manifests: Mapping[str, RunManifest], notes: list[str]) -> list[dict[str, Any]]:
     if len(wanted) > 1:
         notes.append("the output was merged (compact): one of these runs wrote the row")
     found: list[dict[str, Any]] = []

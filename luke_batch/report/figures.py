@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.corpus.committed import list_data, list_dead_letters
 from luke_batch.corpus.drift import Drift
 from luke_batch.corpus.generations import shown
@@ -15,7 +16,6 @@ from luke_batch.corpus.layout import RUNS
 from luke_batch.corpus.manifest import RunManifest, read_manifests, without_secrets
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import FragmentError, InputError, OutputError
 from luke_batch.report.lookup import read_letters
 from luke_batch.report.samples import MOST, Sample, read_samples
 
@@ -100,8 +100,7 @@ def collect(output: Storage, run_id: str | None = None, *, samples: bool = True)
     found = run.figures.get("statistics")
     if found is None:
         notes.append(
-            "This run recorded no labels, scores and coverage: it has not finished, or is of an older"
-            " version."
+            "This run recorded no labels, scores and coverage: it has not finished, or is of an older version."
         )
     drift = run.figures.get("drift")
     measured = None if drift is None else Drift.from_figures(drift)
@@ -119,9 +118,7 @@ def collect(output: Storage, run_id: str | None = None, *, samples: bool = True)
     )
 
 
-def _chosen(
-    output: Storage, manifests: Sequence[RunManifest], run_id: str | None, notes: list[str]
-) -> RunManifest:
+def _chosen(output: Storage, manifests: Sequence[RunManifest], run_id: str | None, notes: list[str]) -> RunManifest:
     if not manifests:
         raise OutputError(
             f"OUTPUT {output.url} has no run that can be read; run `luke-batch annotate INPUT OUTPUT` first"
@@ -136,9 +133,7 @@ def _chosen(
     if run.finished is None:
         notes.append("This run has not finished: it is under way, or was stopped.")
     elif manifests[-1].run_id != run.run_id:
-        notes.append(
-            f"Run {manifests[-1].run_id} began later and has not finished: it is under way, or was stopped."
-        )
+        notes.append(f"Run {manifests[-1].run_id} began later and has not finished: it is under way, or was stopped.")
     return run
 
 
@@ -159,8 +154,7 @@ def _before(
         notes.append("OUTPUT has no earlier run: there is nothing to compare the labels with.")
     elif run.figures.get("statistics") is not None:
         notes.append(
-            f"No earlier run ({len(earlier)} in OUTPUT) recorded labels of documents: there is nothing to"
-            " compare with."
+            f"No earlier run ({len(earlier)} in OUTPUT) recorded labels of documents: there is nothing to compare with."
         )
     return None
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import FragmentError, OutputError
 from luke_batch.corpus.committed import CommittedFile, OutputListing
 from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.generations import shown
@@ -21,7 +22,6 @@ from luke_batch.corpus.keys import path_hash
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import renamed_columns
 from luke_batch.document.texts import readable
-from luke_batch.errors import FragmentError, OutputError
 
 _THREADS = 8
 _AT_ONCE = 256
@@ -48,9 +48,7 @@ class FoundLetter:
     """Columns of dead_letters.v1."""
 
 
-def find_rows(
-    output: Storage, listed: OutputListing, wanted: str, id_columns: Sequence[str]
-) -> list[FoundRow]:
+def find_rows(output: Storage, listed: OutputListing, wanted: str, id_columns: Sequence[str]) -> list[FoundRow]:
     """Committed documents with this id, of those that a reader shows; several where ids are repeated.
 
     Args:
@@ -123,9 +121,7 @@ def _search(
             yield from zip(some, pool.map(look, some), strict=True)
 
 
-def _rows_with_id(
-    output: Storage, file: CommittedFile, *, wanted: str, id_columns: Sequence[str]
-) -> list[int]:
+def _rows_with_id(output: Storage, file: CommittedFile, *, wanted: str, id_columns: Sequence[str]) -> list[int]:
     footer = inspect(output, file.file)
     renamed = renamed_columns(footer.schema)
     names = [renamed.get(name, name) for name in id_columns]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

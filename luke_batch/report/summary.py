@@ -61,9 +61,7 @@ class Summary:
         """The state of OUTPUT in one sentence."""
         letters = f"{self.dead_documents:,} documents and {self.dead_files:,} files are in the dead letters"
         if self.missing:
-            return (
-                f"incomplete: {len(self.missing):,} fragments are not committed; run the same command again"
-            )
+            return f"incomplete: {len(self.missing):,} fragments are not committed; run the same command again"
         if self.exit_code == DRIFT:
             return f"complete, but {_drift(self.drift or {})}: more than output.drift_limit allows"
         if self.exit_code:

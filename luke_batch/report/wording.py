@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from luke_batch.base.errors import IncompleteError
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
 from luke_batch.corpus.manifest import RunManifest
-from luke_batch.errors import IncompleteError
 
 STATES = {
     "new": "new in INPUT",

@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import IntArray
-from luke_batch.text.breaks import code_points
+from luke_batch.base.arrays import IntArray
+from luke_batch.text.sentences.breaks import code_points
 
 VERSION = 1
 """Raised by hand whenever the same words would give other spans; part of the fingerprint."""

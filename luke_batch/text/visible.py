@@ -5,8 +5,8 @@ from typing import Self
 
 import numpy as np
 
-from luke_batch.arrays import IntArray
-from luke_batch.text import breaks
+from luke_batch.base.arrays import IntArray
+from luke_batch.text.sentences import breaks
 
 # Controls and white space; soft hyphen, marks of direction, byte order mark and the like.
 _INVISIBLE = np.array(

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from luke_batch.arrays import IntArray
-from luke_batch.text import breaks
-from luke_batch.text.languages import normalise
+from luke_batch.base.arrays import IntArray
+from luke_batch.text.sentences import breaks
+from luke_batch.text.sentences.languages import normalise
 from luke_batch.text.visible import Visible
 
 VERSION = 1

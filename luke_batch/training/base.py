@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model.pieces import read_object
-from luke_batch.model.tensor_files import encoder_files
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.tensors import encoder_files
+from luke_batch.model.inputs.pieces import read_object
 
 State = dict[str, Tensor]
 
@@ -51,11 +51,7 @@ def load_base(folder: Path) -> Base:
     if config.get("hidden_act", "gelu") != "gelu":
         raise CheckpointError(f"{folder}: hidden_act {config['hidden_act']!r}; LUKE computes gelu only")
     try:
-        tensors = {
-            name: item
-            for file in encoder_files(folder, str(folder))
-            for name, item in load_file(file).items()
-        }
+        tensors = {name: item for file in encoder_files(folder, str(folder)) for name, item in load_file(file).items()}
     except SafetensorError as error:
         raise CheckpointError(f"{folder}: weights cannot be read ({error}); download it again") from error
     return Base(config, {_plain_name(name): tensor.float() for name, tensor in tensors.items()})

@@ -82,8 +82,7 @@ def _labels(plan: Plan, name: HeadName) -> str:
 
 def _files(part: str, files: tuple[DataFile, ...]) -> str:
     return "".join(
-        f"| {part} | {item.name} | {item.rows} | {item.sha256} | {item.licence or 'not told'} |\n"
-        for item in files
+        f"| {part} | {item.name} | {item.rows} | {item.sha256} | {item.licence or 'not told'} |\n" for item in files
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base.errors import InputError
 from luke_batch.corpus.layout import base_name
 from luke_batch.corpus.sources import Sources, list_sources
-from luke_batch.errors import InputError
 from luke_batch.training.data import Row, fault, row_of
 
 _LISTS: dict[str, tuple[str, ...]] = {"entities": ("start", "end"), "relations": ("head", "tail", "label")}
@@ -84,9 +84,7 @@ def _read_file(corpus: Corpus, sources: Sources, path: str) -> None:
             names = set(parquet.schema_arrow.names)
             missing = sorted({"text", "entities"} - names)
             if missing:
-                raise InputError(
-                    f"{where}: no column {', '.join(missing)}; training data has text and entities"
-                )
+                raise InputError(f"{where}: no column {', '.join(missing)}; training data has text and entities")
             wanted = [column for column in (*_PLAIN, *_LISTS, *_LICENCE_COLUMNS) if column in names]
             table = parquet.read(columns=wanted)
     except (pa.ArrowException, OSError) as error:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from luke_batch.errors import InputError
+from luke_batch.base.errors import InputError
 
 _COLUMNS = ("id", "lang", "source", "doc_id", "text", "entities", "relations")
 
@@ -57,9 +57,7 @@ def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
         schema = pq.read_schema(file)
         missing = {"text", "entities"} - set(schema.names)
         if missing:
-            raise InputError(
-                f"{file}: no column {', '.join(sorted(missing))}; training data has text and entities"
-            )
+            raise InputError(f"{file}: no column {', '.join(sorted(missing))}; training data has text and entities")
         table = pq.read_table(file, columns=[name for name in _COLUMNS if name in schema.names])
         for number, values in enumerate(cast("list[dict[str, Any]]", table.to_pylist())):
             row = row_of(values, f"{file.name}#{number}")
@@ -74,8 +72,7 @@ def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
 def row_of(values: dict[str, Any], name: str) -> Row:
     """A row of a file as Python values; `name` is its id where it has none."""
     entities = tuple(
-        Entity(_whole(item, "start"), _whole(item, "end"), item.get("label"))
-        for item in _structs(values, "entities")
+        Entity(_whole(item, "start"), _whole(item, "end"), item.get("label")) for item in _structs(values, "entities")
     )
     relations = tuple(
         Relation(_whole(item, "head"), _whole(item, "tail"), item.get("label") or "")
@@ -119,9 +116,7 @@ def fault(row: Row) -> str | None:
 
 def relabel(row: Row, labels: dict[str, str | None], default: str | None = None) -> Row:
     """The row with its entities' labels mapped; one that maps to None stays as a span of unknown label."""
-    entities = tuple(
-        replace(entity, label=labels.get(entity.label or "", default)) for entity in row.entities
-    )
+    entities = tuple(replace(entity, label=labels.get(entity.label or "", default)) for entity in row.entities)
     return replace(row, entities=entities)
 
 

@@ -64,9 +64,7 @@ class EntityHead(nn.Module):
         return self.transform(states) @ rows.mT + self.bias
 
 
-def train(
-    states: Tensor, entities: Tensor, count: int, config: EntityHeadConfig
-) -> tuple[EntityHead, Tensor]:
+def train(states: Tensor, entities: Tensor, count: int, config: EntityHeadConfig) -> tuple[EntityHead, Tensor]:
     """The head, and the rows of the entities.
 
     Args:
@@ -84,9 +82,7 @@ def train(
     with torch.no_grad():
         means = torch.zeros(count, states.shape[1]).index_add_(0, entities, head.transform(states))
         added = nn.Parameter(_START_NORM * functional.normalize(means, dim=-1))
-    optimizer = torch.optim.AdamW(
-        [*head.parameters(), added], lr=config.rate, weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW([*head.parameters(), added], lr=config.rate, weight_decay=config.weight_decay)
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.rate * (1 - step / config.steps)

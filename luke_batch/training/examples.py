@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from luke_batch.arrays import IntArray
-from luke_batch.errors import InputError
-from luke_batch.model.encoder import EncoderConfig
-from luke_batch.model.pieces import read_object
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import InputError
+from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.text.spans import auto_spans
 from luke_batch.text.words import words
 from luke_batch.training.data import Row
+from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.labels import relation_pairs
 from luke_batch.training.pairs import RelationsTask
 from luke_batch.training.plan import Plan
@@ -60,9 +60,7 @@ def task_of(
                 sampling=SpanSampling(most=config.negatives),
             )
         case "types":
-            return TypesTask(
-                rows, spec.labels, builder, skipped, multi_label=spec.multi_label, max_tokens=limit
-            )
+            return TypesTask(rows, spec.labels, builder, skipped, multi_label=spec.multi_label, max_tokens=limit)
         case "relations":
             return RelationsTask(
                 relation_pairs(rows, spec, given=plan.given_pairs),

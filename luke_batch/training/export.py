@@ -26,10 +26,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from luke_batch.model.checkpoint import SCORER_FILE
-from luke_batch.model.int8 import dequantise, quantise
-from luke_batch.model.span_scorer import SpanScorerNet
-from luke_batch.model.vocabulary_files import write_vocabulary
+from luke_batch.model.engine.span_scorer import SpanScorerNet
+from luke_batch.model.files.checkpoint import SCORER_FILE
+from luke_batch.model.files.int8 import dequantise, quantise
+from luke_batch.model.writing.vocabulary_files import write_vocabulary
 from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
 
@@ -186,9 +186,7 @@ def _write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
         save_file(shard, folder / file, metadata={"format": "pt"})
         where.update(dict.fromkeys(shard, file))
     total = sum(item.nbytes for item in tensors.values())
-    _write_json(
-        folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where}
-    )
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
 
 
 def _write_json(file: Path, content: object, indent: int | None = 1) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.data import Entity, Row
 from luke_batch.training.sampling import Example
 from luke_batch.training.tasks import NOTHING, TOO_LONG, Draws
@@ -100,9 +100,7 @@ def _repeats(group: Group) -> bool:
     return len(np.unique(identities)) < len(identities)
 
 
-def _mentions(
-    row: Row, entities: Sequence[Entity], identities: Sequence[int], names: Names, *, keys: bool
-) -> Mentions:
+def _mentions(row: Row, entities: Sequence[Entity], identities: Sequence[int], names: Names, *, keys: bool) -> Mentions:
     spans = np.array([(item.start, item.end) for item in entities], np.int32)
     targets = np.zeros((len(entities), TARGETS), np.int32)
     for place, (item, identity) in enumerate(zip(entities, identities, strict=True)):

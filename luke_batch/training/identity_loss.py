@@ -34,9 +34,7 @@ def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:
     alike = targets[:, 1:2] == targets[:, 1]
     other = ~torch.eye(len(targets), dtype=torch.bool, device=vectors.device)
     keys = targets[:, 3:]
-    begun = (
-        ((keys[:, None, :, None] == keys[None, :, None, :]) & (keys[:, None, :, None] != 0)).any(-1).any(-1)
-    )
+    begun = ((keys[:, None, :, None] == keys[None, :, None, :]) & (keys[:, None, :, None] != 0)).any(-1).any(-1)
     varied = same & ~alike
     positive = torch.where(varied.any(1, keepdim=True), varied, same & other)
     negative = ~same & ~alike & ~begun

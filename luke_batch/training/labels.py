@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luke_batch.errors import InputError
+from luke_batch.base.errors import InputError
 from luke_batch.text.words import words
 from luke_batch.training.data import Row
 from luke_batch.training.model import Feature, HeadSpec

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from luke_batch.errors import InputError
+from luke_batch.base.errors import InputError
 from luke_batch.training.data import Entity, Row, fault, read_rows
 
 _UNNAMED = frozenset({"TIME", "NUM"})

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from luke_batch.model.device import multiplies_bfloat16
+from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
 from luke_batch.training.optimizer import optimizer_of
 from luke_batch.training.parallel import Group
@@ -231,9 +231,7 @@ class Trainer:
             raise ValueError(message)
         self.model.load_state_dict(state["model"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(
-            state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best")
-        )
+        self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best"))
         self._rng.bit_generator.state = state["rng"]
         # Before there were several processes, the state of the one stood at the top.
         own = state["processes"][self.group.rank] if "processes" in state else state

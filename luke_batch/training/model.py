@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.training.identity_loss import identity_loss, name_loss
 from luke_batch.training.sampling import Example
 
@@ -111,9 +111,7 @@ def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) 
     return torch.cat([start, end, entities], -1)
 
 
-def collate(
-    examples: Sequence[Example], pad_id: int, multi_label: bool
-) -> tuple[EncoderInput, Tensor, Tensor | None]:
+def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
     """Padded inputs, targets, and for a multi-label head which labels are known."""
     count = len(examples)
     words = max(example.words for example in examples)
@@ -161,9 +159,7 @@ def loss_of(
         loss = identity_loss(vectors, targets)
         return loss if names is None else loss + name_loss(vectors, targets[:, 2], names)
     if known is None:
-        return functional.cross_entropy(
-            logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=_IGNORED
-        )
+        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=_IGNORED)
     logits = logits.view_as(targets)  # the windows of types have one entity
     each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     loss = (each * known).sum(-1).mean()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.training.data import Row
 from luke_batch.training.sampling import Example
 from luke_batch.training.tasks import NOTHING, TOO_LONG, Draws

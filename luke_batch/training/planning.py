@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from luke_batch.errors import CheckpointError, InputError, OutputError
+from luke_batch.base.errors import CheckpointError, InputError, OutputError
 from luke_batch.evaluation.libraries import check_libraries
 from luke_batch.training.corpus import Corpus, read_corpus
 from luke_batch.training.data import Row
@@ -74,9 +74,7 @@ def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path)
     try:
         (folder / START).mkdir(parents=True)
     except OSError as error:
-        raise OutputError(
-            f"OUTPUT_MODEL {output} cannot be written beside: {error}; choose another"
-        ) from error
+        raise OutputError(f"OUTPUT_MODEL {output} cannot be written beside: {error}; choose another") from error
     try:
         name = prepare(config.base, folder / START, config.seed).name
         plan = replace(plan, base=name, batches=_batches(plan, rows_of(trained), folder / START))
@@ -134,8 +132,7 @@ def _batches(plan: Plan, rows: Sequence[Row], start: Path) -> dict[HeadName, flo
         task = task_of(head, plan, rows, builder, skipped)
         if len(task) < config.workers:
             raise InputError(
-                f"TRAIN has {len(task)} examples of the head {head} for {config.workers} workers; lower"
-                " --workers"
+                f"TRAIN has {len(task)} examples of the head {head} for {config.workers} workers; lower --workers"
             )
         found[head] = batches_of_a_pass(task, skipped, tokens=config.batch_tokens, seed=config.seed)
     return found
@@ -146,9 +143,7 @@ def _notes(trained: Corpus, tested: Corpus | None, heads: dict[HeadName, HeadLab
     for corpus in (trained, tested):
         if corpus is None:
             continue
-        notes += [
-            f"{corpus.name}: {count} rows left out: {why}" for why, count in sorted(corpus.skipped.items())
-        ]
+        notes += [f"{corpus.name}: {count} rows left out: {why}" for why, count in sorted(corpus.skipped.items())]
         if "ner" in heads and (count := overlaps(corpus.rows)):
             notes.append(f"{corpus.name}: {count} mentions overlap others; flat decoding finds one of each")
     if tested is not None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.model.device import multiplies_bfloat16
-from luke_batch.model.windows import InputBuilder, chunks
+from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.model.engine.device import multiplies_bfloat16
+from luke_batch.model.inputs.windows import InputBuilder, chunks
 from luke_batch.training.data import Row
 from luke_batch.training.model import MultiTaskModel, collate
 from luke_batch.training.sampling import Example, cut_into_batches

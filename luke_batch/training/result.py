@@ -16,10 +16,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from luke_batch.model.checkpoint import HEADS_FILE, TOKENIZER_FILES
-from luke_batch.model.head_facts import FORMAT, MANIFEST, HeadFacts
-from luke_batch.model.single_head import write_single_head
-from luke_batch.model.tensor_files import SINGLE
+from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
+from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
+from luke_batch.model.files.tensors import SINGLE
+from luke_batch.model.writing.single_head import write_single_head
 from luke_batch.training.card import readme
 from luke_batch.training.curves import draw
 from luke_batch.training.model import MultiTaskModel

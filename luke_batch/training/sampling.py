@@ -16,8 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from luke_batch.arrays import IntArray
-from luke_batch.model.windows import Window
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.windows import Window
 
 BoolArray = NDArray[np.bool_]
 
@@ -156,9 +156,7 @@ class PassSource:
     of pools and of batches: nothing else is random that the seed does not fix.
     """
 
-    def __init__(
-        self, task: CountedTask, tokens: int, pool: int, seed: int, *, rank: int = 0, size: int = 1
-    ) -> None:
+    def __init__(self, task: CountedTask, tokens: int, pool: int, seed: int, *, rank: int = 0, size: int = 1) -> None:
         """`pool`: examples that are cut into batches together, so that similar lengths meet."""
         self.task = task
         self._tokens = tokens
@@ -190,9 +188,7 @@ class PassSource:
 
     def _fill(self) -> Iterator[list[Example]]:
         turn, part = divmod(self._number, self._pools)
-        order = np.random.default_rng([self._seed, turn]).permutation(len(self.task))[
-            self._rank :: self._size
-        ]
+        order = np.random.default_rng([self._seed, turn]).permutation(len(self.task))[self._rank :: self._size]
         rng = np.random.default_rng([self._seed, turn, part, self._rank])
         numbers = order[part * self._pool : (part + 1) * self._pool].tolist()
         examples = [self.task.at(number, rng, self._share) for number in numbers]
@@ -240,9 +236,7 @@ class BatchSource:
         self._start = dict(self._rng.bit_generator.state)
         self._used = 0
         drawn = (self.task.draw(self._rng, self._share) for _ in range(100 * self._pool))
-        found = [
-            example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)
-        ]
+        found = [example for example, _ in zip((item for item in drawn if item), range(self._pool), strict=False)]
         if not found:
             message = f"{self.task.name}: no row of the training data can be used"
             raise ValueError(message)

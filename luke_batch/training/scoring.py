@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
 from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling
 from luke_batch.heads.ner import choose
 from luke_batch.heads.scores import Labels
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.training.data import Row
 from luke_batch.training.labels import NOTHING, relation_pairs
 from luke_batch.training.model import HeadSpec, MultiTaskModel
@@ -100,9 +100,7 @@ class Calibrated:
         return asdict(self)
 
 
-def ner_outputs(
-    model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, propose: Proposer
-) -> Outputs:
+def ner_outputs(model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, propose: Proposer) -> Outputs:
     """The accepted spans of each row by flat decoding; spans of unknown label (None) count nowhere."""
     spec = model.specs["ner"]
     numbers = {label: number for number, label in enumerate(spec.labels)}
@@ -148,17 +146,10 @@ def relations_outputs(
 ) -> Outputs:
     """The relations of all ordered pairs of a row's entities, or of those pairs that stand in the data."""
     pairs = relation_pairs(rows, None, given=given)
-    task = RelationsTask(
-        pairs, model.specs["relations"].labels, builder, Counter(), max_tokens=builder.max_tokens
-    )
+    task = RelationsTask(pairs, model.specs["relations"].labels, builder, Counter(), max_tokens=builder.max_tokens)
     places = [(pair.row.id, set(pair.labels)) for pair in pairs]
     outputs = _outputs(model, "relations", builder, places, [task.window(pair) for pair in pairs])
-    told = {
-        (number, item)
-        for number, row in enumerate(rows)
-        for item in row.relations
-        if item.label not in NOTHING
-    }
+    told = {(number, item) for number, row in enumerate(rows) for item in row.relations if item.label not in NOTHING}
     # Of a pair whose mentions overlap nothing can be asked.
     return replace(outputs, missed=outputs.missed + len(told) - sum(len(pair.labels) for pair in pairs))
 

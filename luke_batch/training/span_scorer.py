@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from luke_batch.arrays import FloatArray, IntArray
-from luke_batch.model.span_scorer import SpanScorerNet, word_states
-from luke_batch.model.weights import Table
-from luke_batch.model.windows import InputBuilder
+from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.model.engine.span_scorer import SpanScorerNet, word_states
+from luke_batch.model.files.weights import Table
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.data import Row
 from luke_batch.training.tasks import Proposer
 
@@ -48,9 +48,7 @@ class Sentence:
     """(g, 2) token ranges of the mentions among them."""
 
 
-def sentences(
-    rows: Sequence[Row], labels: Sequence[str], builder: InputBuilder, propose: Proposer
-) -> list[Sentence]:
+def sentences(rows: Sequence[Row], labels: Sequence[str], builder: InputBuilder, propose: Proposer) -> list[Sentence]:
     """The rows that fit a window. Mentions of other labels than `labels` count for nothing."""
     found: list[Sentence] = []
     for row in rows:
@@ -93,9 +91,7 @@ def train(data: Sequence[Sentence], table: Table, config: ScorerConfig) -> SpanS
         token_ids, present, targets = _collate(batch)
         logits = net(word_states(table, token_ids), present)
         known = targets >= 0
-        loss = functional.binary_cross_entropy_with_logits(
-            logits[known], targets[known].float(), pos_weight=weight
-        )
+        loss = functional.binary_cross_entropy_with_logits(logits[known], targets[known].float(), pos_weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -134,10 +130,7 @@ class LikelySpans:
         spans = self._propose(row)
         tokens = self._builder.tokenize(row.text, spans)
         token_ids = torch.from_numpy(tokens.ids.astype(np.int64))
-        ends = [
-            torch.tensor([value])
-            for value in (self._builder.tokenizer.bos_id, self._builder.tokenizer.eos_id)
-        ]
+        ends = [torch.tensor([value]) for value in (self._builder.tokenizer.bos_id, self._builder.tokenizer.eos_id)]
         words = word_states(self._table, torch.cat([ends[0], token_ids, ends[1]])[None])
         scores = torch.sigmoid(self._net(words, torch.ones(words.shape[:2], dtype=torch.bool)))[0].numpy()
         covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0])
@@ -157,9 +150,7 @@ def span_least(scores: FloatArray, spans: IntArray) -> FloatArray:
     return np.minimum(scores[spans[:, 0], 0], scores[spans[:, 1] - 1, 1])
 
 
-def _batches(
-    data: Sequence[Sentence], tokens: int, rng: np.random.Generator | None
-) -> Iterator[list[Sentence]]:
+def _batches(data: Sequence[Sentence], tokens: int, rng: np.random.Generator | None) -> Iterator[list[Sentence]]:
     """All sentences once, those of similar length together; in random order where there is a generator."""
     order = np.arange(len(data)) if rng is None else rng.permutation(len(data))
     for start in range(0, len(order), _POOL):

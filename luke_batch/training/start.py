@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import MODEL_TYPES, TOKENIZER_FILES, resolve
-from luke_batch.model.content_hash import content_hash
-from luke_batch.model.fetch import fetch
-from luke_batch.model.fit import check_fit
-from luke_batch.model.pieces import read_object
-from luke_batch.model.tensor_files import SINGLE, encoder_files
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import encoder_state
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.checkpoint import MODEL_TYPES, TOKENIZER_FILES, resolve
+from luke_batch.model.files.content_hash import content_hash
+from luke_batch.model.files.fetch import fetch
+from luke_batch.model.files.fit import check_fit
+from luke_batch.model.files.tensors import SINGLE, encoder_files
+from luke_batch.model.files.weights import encoder_state
+from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.training.base import ENTITY_VOCABULARY, load_base, to_luke
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -112,9 +112,7 @@ def _from_luke(base: str, folder: Path) -> tuple[Start, dict[str, Any], dict[str
     return Start(_shown(base), frozen), config, state
 
 
-def _from_encoder(
-    base: str, source: Path, folder: Path, seed: int
-) -> tuple[Start, dict[str, Any], dict[str, Tensor]]:
+def _from_encoder(base: str, source: Path, folder: Path, seed: int) -> tuple[Start, dict[str, Any], dict[str, Tensor]]:
     encoder = load_base(source)
     _copy_tokenizer(source, folder)
     try:
@@ -126,8 +124,7 @@ def _from_encoder(
         ) from error
     if (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id) != (0, 1, 2):
         raise CheckpointError(
-            f"{base}: <s>, <pad> and </s> have other ids than RoBERTa's and XLM-R's 0, 1 and 2; choose such"
-            " a base"
+            f"{base}: <s>, <pad> and </s> have other ids than RoBERTa's and XLM-R's 0, 1 and 2; choose such a base"
         )
     words = "embeddings.word_embeddings.weight"
     try:

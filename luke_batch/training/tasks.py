@@ -13,8 +13,8 @@ from typing import cast
 import numpy as np
 from numpy.random import Generator
 
-from luke_batch.arrays import IntArray
-from luke_batch.model.windows import InputBuilder, Window, chunks
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
 from luke_batch.training.data import Entity, Row
 from luke_batch.training.sampling import Example, SpanSampling, choose_negatives
 
@@ -112,9 +112,7 @@ class NerTask:
         every = np.concatenate([shown, spans]) if rng.random() < _ALL_CUTS else shown
         return self._example(row, shown, every, gold)
 
-    def _example(
-        self, row: Row, shown: IntArray, every: IntArray, gold: dict[tuple[int, int], int]
-    ) -> Example | None:
+    def _example(self, row: Row, shown: IntArray, every: IntArray, gold: dict[tuple[int, int], int]) -> Example | None:
         """The spans `shown` in a text that is cut at the bounds of `every`, which begins with them."""
         tokens = self._builder.tokenize(row.text, every)
         if len(tokens.ids) + 2 > self._max_tokens:

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from luke_batch.model.device import multiplies_bfloat16
-from luke_batch.model.encoder import EncoderConfig
+from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.curve import append, read_curve
+from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.examples import input_builder, proposer, task_of
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
@@ -186,11 +186,7 @@ class Worker:
 
     def _save_best(self) -> None:
         if self.group.leads:
-            trained = {
-                name: item.detach().cpu()
-                for name, item in self._model.named_parameters()
-                if item.requires_grad
-            }
+            trained = {name: item.detach().cpu() for name, item in self._model.named_parameters() if item.requires_grad}
             partial = self.run / f"{BEST}.partial"
             save_file(trained, partial)
             partial.replace(self.run / BEST)
@@ -208,6 +204,4 @@ def _points(steps: int, evaluations: int) -> set[int]:
 def _bfloat16(config: FinetuneConfig, device: str) -> bool:
     if config.precision != "auto":
         return config.precision == "bfloat16"
-    return (
-        multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
-    )
+    return multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)

@@ -55,12 +55,8 @@ def test_nothing_from_a_document_is_executed(watched: Watched, hostile: Path) ->
     assert watched.messages == []
     assert {url.partition("#")[0] for url in watched.requests} == {hostile.as_uri()}
     assert watched.page.locator("script, img, iframe, object, embed, form, input").count() == 0
-    assert not [
-        name for name in watched.page.evaluate(_ATTRIBUTES) if name.startswith(("on", "style", "src"))
-    ]
-    targets = watched.page.evaluate(
-        "[...document.querySelectorAll('[href]')].map(e => e.getAttribute('href'))"
-    )
+    assert not [name for name in watched.page.evaluate(_ATTRIBUTES) if name.startswith(("on", "style", "src"))]
+    targets = watched.page.evaluate("[...document.querySelectorAll('[href]')].map(e => e.getAttribute('href'))")
     assert {target for target in targets if not target.startswith("#")} == {"data:,"}
     shown = watched.page.locator("body").inner_text()
     for payload in PAYLOADS[:8]:
@@ -163,9 +159,7 @@ def test_a_keyboard_is_enough(watched: Watched, report: Path) -> None:
     assert skip.evaluate("e => e === document.activeElement && e.getBoundingClientRect().left >= 0")
     page.keyboard.press("Enter")
     assert page.url.endswith("#main")
-    targets = page.evaluate(
-        "[...document.querySelectorAll('nav a')].map(a => !!document.querySelector(a.hash))"
-    )
+    targets = page.evaluate("[...document.querySelectorAll('nav a')].map(a => !!document.querySelector(a.hash))")
     assert targets
     assert all(targets)
     summary = page.locator("summary", has_text="Configuration")

@@ -85,9 +85,7 @@ ACTIONS: dict[str, Callable[[Run, random.Random], bool]] = {
 """Each says whether it hit something."""
 
 
-def _kill_one(
-    run: Run, rng: random.Random, wanted: Callable[[str], bool], seconds: float = _SEARCH_SECONDS
-) -> bool:
+def _kill_one(run: Run, rng: random.Random, wanted: Callable[[str], bool], seconds: float = _SEARCH_SECONDS) -> bool:
     """Whether a living process with such a command line was there, in the time of a search, and was killed.
 
     A worker says what it does in its command line, for the few milliseconds that a small fragment takes: so

@@ -37,8 +37,7 @@ def schedule(rng: random.Random, counts: Mapping[str, int]) -> list[Disturbance]
     # The last fragments are committed too fast after another to be disturbed one by one.
     moments = sorted(rng.randrange(FRAGMENTS - 8) for _ in kinds)
     return [
-        Disturbance(kind, moment, rng.uniform(0, _DELAY_SECONDS))
-        for kind, moment in zip(kinds, moments, strict=True)
+        Disturbance(kind, moment, rng.uniform(0, _DELAY_SECONDS)) for kind, moment in zip(kinds, moments, strict=True)
     ]
 
 

@@ -83,9 +83,7 @@ def night(output: Path, file: int, number: int) -> None:
     forget(output, file)
     names = [[(f"Name {(7 * file + 3 * row + place) % 90}", "PER") for place in range(8)] for row in range(6)]
     documents = [document(f"{file}-{row}", mentions) for row, mentions in enumerate(names)]
-    put_output(
-        output, f"s{file}", documents, content=f"{number:06x}aaaaaa", seed=number, dimension=_DIMENSION
-    )
+    put_output(output, f"s{file}", documents, content=f"{number:06x}aaaaaa", seed=number, dimension=_DIMENSION)
 
 
 def forget(output: Path, file: int) -> None:

@@ -21,15 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luke_batch import Annotator, JobConfig
+from luke_batch.base.errors import ConfigError
 from luke_batch.config import InputConfig, OutputConfig
+from luke_batch.config.loading import load_config
 from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ConfigError
-from luke_batch.settings import load_config
 from tests.checkpoints import make_multi_head
 from tests.corpora import FINGERPRINT, WRITTEN, commit
 from tests.raw_texts import any_text, languages
@@ -57,19 +57,10 @@ def fuzz(share: str) -> Callable[[Test], Test]:
 
 
 # Configurations: valid ones with parts replaced by anything that YAML can say.
-_KEYS = st.sampled_from(
-    sorted({*JobConfig.model_fields, "head", "spans", "main", "path", "actors", "max_rows"})
-)
+_KEYS = st.sampled_from(sorted({*JobConfig.model_fields, "head", "spans", "main", "path", "actors", "max_rows"}))
 _VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["all", "ner"]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=3)
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["all", "ner"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
 _DEFAULTS = JobConfig().model_dump(mode="json")
@@ -243,8 +234,7 @@ def test_any_document_is_annotated(annotator: Annotator, texts: list[tuple[str |
 
 _OFFSETS = st.integers(-2, 40) | st.sampled_from([2**31 - 1, 2**31, -(2**31) - 1, 2**63 - 1]) | st.none()
 _MENTIONS = st.lists(
-    st.none()
-    | st.fixed_dictionaries({"start": _OFFSETS, "end": _OFFSETS, "label": st.none() | st.text(max_size=3)}),
+    st.none() | st.fixed_dictionaries({"start": _OFFSETS, "end": _OFFSETS, "label": st.none() | st.text(max_size=3)}),
     max_size=5,
 )
 _PAIRED = st.lists(st.fixed_dictionaries({"head": _OFFSETS, "tail": _OFFSETS}), max_size=4)

@@ -14,9 +14,9 @@ from typing import Any, cast
 import numpy as np
 import pyarrow.parquet as pq
 
-from luke_batch.arrays import IntArray
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Tokens, Window, padded_positions
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Tokens, Window, padded_positions
 
 NO_CONTEXT = np.zeros(0, np.int32)
 KINDS = ("luke", "mluke")
@@ -58,9 +58,7 @@ def mismatches(folder: Path, kind: str, tokenizer: Tokenizer | None = None) -> l
     """A line for each case of one tokenizer that differs; `tokenizer` defaults to the folder's own."""
     builder = InputBuilder(tokenizer or Tokenizer.load(folder / f"{kind}-v4-layout"), max_tokens=sys.maxsize)
     cases = read_cases(folder)
-    tokens = builder.tokenize_many(
-        [(case["text"], np.array(case["spans"], np.int32).reshape(-1, 2)) for case in cases]
-    )
+    tokens = builder.tokenize_many([(case["text"], np.array(case["spans"], np.int32).reshape(-1, 2)) for case in cases])
     found = [difference(builder, case, made, kind) for case, made in zip(cases, tokens, strict=True)]
     return [f"{kind} case {row}: {name} differs" for row, name in enumerate(found) if name]
 

@@ -283,9 +283,7 @@ def test_read_unifies_the_columns(odd: Run) -> None:
     assert 2**40 in table["year"].to_pylist()
     assert {"7", "d0", "same"} <= set(table["id"].to_pylist())
     assert table["author"].null_count == table.num_rows - 3
-    assert (
-        table.num_rows == odd.summary["documents"] - 20 - 1
-    )  # half of a damaged file, and a text that is not UTF-8
+    assert table.num_rows == odd.summary["documents"] - 20 - 1  # half of a damaged file, and a text that is not UTF-8
 
 
 @pytest.mark.parametrize("name", TEXT_KINDS)

@@ -11,7 +11,7 @@ import ray.data
 
 import luke_batch
 from luke_batch import JobConfig
-from luke_batch.errors import CheckpointError, InputError
+from luke_batch.base.errors import CheckpointError, InputError
 from tests.integration.conftest import (
     assert_same_annotations,
     config_for,

@@ -8,7 +8,7 @@ import pytest
 
 import luke_batch
 from luke_batch import Annotator, cli
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 from tests.documentation import commands, run_python, write_files
 
 pytestmark = pytest.mark.usefixtures("ray_session")

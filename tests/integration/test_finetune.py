@@ -20,10 +20,10 @@ from transformers import LukeForEntitySpanClassification, LukeTokenizer
 from luke_batch import Annotator, JobConfig
 from luke_batch.config import ModelConfig
 from luke_batch.distributed.finetune import Resources, finetune
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.curve import read_curve
 from luke_batch.training.plan import run_folder
 from luke_batch.training.settings import FinetuneConfig

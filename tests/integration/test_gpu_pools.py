@@ -10,9 +10,9 @@ import pytest
 import ray
 
 from luke_batch import JobConfig
+from luke_batch.base.errors import ResourceError
 from luke_batch.distributed import run
 from luke_batch.distributed.actors import gpu_assigned
-from luke_batch.errors import ResourceError
 from tests.corpora import put
 from tests.integration.conftest import assert_same_annotations, config_for, documents, read_data
 
@@ -78,9 +78,7 @@ def test_gpu_without_cuda_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     """With an assigned GPU and no CUDA, `device: auto` is a clear error; nothing hangs or is written."""
     put(tmp_path / "in", "a.parquet", documents("a"))
     config = config_for(checkpoint, num_gpus=0.5)
-    with pytest.raises(
-        ResourceError, match=r"models.main: Ray assigned a GPU.*no CUDA.*device: cpu"
-    ) as raised:
+    with pytest.raises(ResourceError, match=r"models.main: Ray assigned a GPU.*no CUDA.*device: cpu") as raised:
         run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
     assert "device: cpu" in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -13,10 +13,10 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from luke_batch import meters
-from luke_batch.annotator import with_error
+from luke_batch.annotate.annotator import with_error
+from luke_batch.base import meters
+from luke_batch.base.errors import CheckpointError, ResourceError, UsageError
 from luke_batch.config import GazetteerConfig, IsolationConfig, JobConfig, ModelConfig, ProposerConfig
-from luke_batch.errors import CheckpointError, ResourceError, UsageError
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.limits import memory_limit
 from luke_batch.isolation.streams import from_stream, to_stream
@@ -130,9 +130,7 @@ print(guard.process_id, flush=True)
 guard(to_stream(pa.table({{"text": ["POISON({deed}@segment)"]}})))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     with parent.stdout:
         child = psutil.Process(int(parent.stdout.readline()))
@@ -147,9 +145,7 @@ guard(to_stream(pa.table({{"text": ["POISON({deed}@segment)"]}})))
 def test_what_is_the_job_s_is_raised(tmp_path: Path) -> None:
     """With its own class, and the child is gone."""
     missing = ProposerConfig(gazetteer=GazetteerConfig(path=str(tmp_path / "names.csv")))
-    config = JobConfig.model_validate(
-        {"proposers": missing, "heads": [{"head": "ner", "spans": "gazetteer"}]}
-    )
+    config = JobConfig.model_validate({"proposers": missing, "heads": [{"head": "ner", "spans": "gazetteer"}]})
     with pytest.raises(UsageError, match=r"names\.csv"):
         Guard(config, None)
     with pytest.raises(CheckpointError, match="no-model"):

@@ -9,10 +9,10 @@ import pytest
 
 import luke_batch
 from luke_batch import Annotator, JobConfig
+from luke_batch.base.errors import InputError
 from luke_batch.cli import run as command
 from luke_batch.distributed.index import build_index
 from luke_batch.distributed.run import annotate
-from luke_batch.errors import InputError
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig
@@ -44,9 +44,7 @@ def test_ray_builds_what_one_process_does(index: Path, annotated: Annotated, tmp
     tables = [EntityIndex.open(str(path)).entities().read_all().sort_by("id") for path in (index, alone)]
     assert tables[0].num_rows > 10
     assert tables[0].equals(tables[1])
-    mentions = sum(
-        len(found) for found in luke_batch.read(str(annotated.output)).to_table()["mentions"].to_pylist()
-    )
+    mentions = sum(len(found) for found in luke_batch.read(str(annotated.output)).to_table()["mentions"].to_pylist())
     assert tables[0]["count"].to_numpy().sum() == mentions
 
 
@@ -80,9 +78,7 @@ def test_vectors_of_linked_entities(
     counted; entities are searched by name, not by text.
     """
     given = [[{"start": 0, "end": 7, "title": "Beyoncé"}, {"start": 17, "end": 28, "title": "Los Angeles"}]]
-    given.append(
-        [{"start": 0, "end": 11, "title": "Los Angeles"}, {"start": 12, "end": 15, "title": "No Such Page"}]
-    )
+    given.append([{"start": 0, "end": 11, "title": "Los Angeles"}, {"start": 12, "end": 15, "title": "No Such Page"}])
     kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("title", pa.string())]))
     texts = ["Beyoncé lives in Los Angeles.", "Los Angeles was sunny."]
     documents = {"id": ["a", "b"], "text": texts, "given": pa.array(given, kind)}
@@ -96,9 +92,7 @@ def test_vectors_of_linked_entities(
     opened = EntityIndex.open(str(tmp_path / "index"))
     rows = opened.entities(["key", "count", "vector"]).read_all().sort_by("key").to_pylist()
     assert [(row["key"], row["count"]) for row in rows] == [("title:Beyoncé", 1), ("title:Los Angeles", 2)]
-    embedded = (
-        luke_batch.read(str(tmp_path / "out")).to_table().sort_by("id")["entity_embeddings"].to_pylist()
-    )
+    embedded = luke_batch.read(str(tmp_path / "out")).to_table().sort_by("id")["entity_embeddings"].to_pylist()
     mean = np.mean([embedded[0][1], embedded[1][0]], axis=0)
     assert rows[1]["vector"] == pytest.approx(mean.tolist(), abs=1e-6)
     assert command(["index", "search", str(tmp_path / "index"), "Los Angeles", "--json"]) == 0
@@ -117,9 +111,7 @@ def test_the_command_line(
     name = EntityIndex.open(str(index)).entities().read_all()["name"][0].as_py()
     queries = tmp_path / "queries"
     queries.write_text(f"{name}\n\n", encoding="utf-8")
-    assert (
-        command(["index", "search", str(index), name, "--queries", str(queries), "--k", "2", "--json"]) == 0
-    )
+    assert command(["index", "search", str(index), name, "--queries", str(queries), "--k", "2", "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(answers) == 2
     assert answers[0] == answers[1]

@@ -53,9 +53,7 @@ class Nights:
         report = annotate(str(self.folder / "in"), str(self.folder / "out"), config, where=where, quiet=True)
         after = self.outputs()
         written = {path for path, when in after.items() if before.get(path) != when}
-        counts = [
-            report.plan.tallies[state].fragments for state in ("new", "changed", "stale", "done", "vanished")
-        ]
+        counts = [report.plan.tallies[state].fragments for state in ("new", "changed", "stale", "done", "vanished")]
         cells = [*counts, report.tally.documents, len(after)]
         seconds = f"{time.monotonic() - started:.1f}"
         self.lines.append(f"{name:<18}" + "".join(f"{cell:>11}" for cell in [*cells, seconds]))

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from luke_batch import JobConfig
+from luke_batch.base.errors import CheckpointError, InputError, OutputError, ResourceError
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import run
-from luke_batch.errors import CheckpointError, InputError, OutputError, ResourceError
 from tests.corpora import put
 from tests.integration.conftest import (
     Annotated,
@@ -164,14 +164,10 @@ def test_refused_before_anything_is_written(tmp_path: Path, checkpoint: Path) ->
     assert_refused(InputError, "does not exist", tmp_path / "nowhere", output, config)
     assert_refused(CheckpointError, "nothing_here", input, output, config_for(tmp_path / "nothing_here"))
     too_many = config_for(checkpoint, num_cpus=64)
-    assert_refused(
-        ResourceError, r"each actor needs 64 CPUs, .* the largest has 2 CPUs", input, output, too_many
-    )
+    assert_refused(ResourceError, r"each actor needs 64 CPUs, .* the largest has 2 CPUs", input, output, too_many)
     crowd = config_for(checkpoint, actors=3)
     assert_refused(ResourceError, r"need 3 CPUs at the same time.*cluster has 2 CPUs", input, output, crowd)
-    other_column = config.model_copy(
-        update={"input": config.input.model_copy(update={"text_column": "body"})}
-    )
+    other_column = config.model_copy(update={"input": config.input.model_copy(update={"text_column": "body"})})
     assert_refused(InputError, "no column 'body'", input, output, other_column)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
@@ -180,8 +176,8 @@ def test_refused_before_anything_is_written(tmp_path: Path, checkpoint: Path) ->
 
 def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, config: JobConfig) -> None:
     """What no stage foresaw fails the documents of its table, which names stage and error."""
-    from luke_batch.annotator import vector_type
-    from luke_batch.columns import output_columns
+    from luke_batch.annotate.annotator import vector_type
+    from luke_batch.config.columns import output_columns
     from luke_batch.document.columns import ERROR
     from luke_batch.isolation.net import isolated
 
@@ -189,8 +185,6 @@ def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, 
         raise MemoryError("no room")
 
     found = isolated(broken, documents("a"), output_columns(config), vector_type(config), "ner")
-    assert (
-        found[ERROR].to_pylist() == [{"stage": "ner", "error_class": "MemoryError", "message": "no room"}] * 6
-    )
+    assert found[ERROR].to_pylist() == [{"stage": "ner", "error_class": "MemoryError", "message": "no room"}] * 6
     assert found["mentions"].null_count == found["text_embedding"].null_count == 6
     assert Storage.at(str(tmp_path)).list() == []

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from luke_batch import cli
+from luke_batch.base.errors import InputError, LeaseError
 from luke_batch.corpus.access import probe_output
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.lease import Lease
@@ -23,7 +24,6 @@ from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import InputError, LeaseError
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig
@@ -233,9 +233,7 @@ def test_an_index_of_annotations_in_a_store(bucket: str, tmp_path: Path) -> None
     """Two nights give the entities of the same files on a disk; so does a source that was pickled."""
     store = Storage.at(f"s3://{bucket}/out")
     for night, name in enumerate(("Ada", "Bo")):
-        path = put_output(
-            tmp_path / "out", f"s{night}", [document("d", [(name, "PER"), ("Cy", "LOC")])], seed=night
-        )
+        path = put_output(tmp_path / "out", f"s{night}", [document("d", [(name, "PER"), ("Cy", "LOC")])], seed=night)
         store.write_atomic(f"data/{path.name}", path.read_bytes())
         # In this process: workers of a Ray that other tests started know nothing of the store.
         build(Sources.at([f"s3://{bucket}/out"]), IndexFolder(str(tmp_path / "remote")), IndexConfig())

@@ -20,11 +20,11 @@ import yaml
 
 import luke_batch
 from luke_batch import cli
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.heads.titles import Titles
-from luke_batch.model.engine import Task
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from tests.checkpoints import HEADS, LABELS, Recipe, with_head
 from tests.corpora import put
 from tests.references import reference
@@ -48,12 +48,7 @@ NOTHING = np.empty(0, np.int32)
 
 def spans_of(text: str) -> list[tuple[int, int]]:
     """Where the names are."""
-    found = {
-        (place, place + len(name))
-        for name in NAMES
-        for place in range(len(text))
-        if text.startswith(name, place)
-    }
+    found = {(place, place + len(name)) for name in NAMES for place in range(len(text)) if text.startswith(name, place)}
     return sorted(found)
 
 
@@ -83,9 +78,7 @@ class Job:
     params=[("fast", "luke"), ("transformers", "luke"), ("fast", "mluke")],
     ids="-".join,
 )
-def job(
-    request: pytest.FixtureRequest, checkpoint_folder: Folders, tmp_path_factory: pytest.TempPathFactory
-) -> Job:
+def job(request: pytest.FixtureRequest, checkpoint_folder: Folders, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """One run of `luke-batch annotate` with five models."""
     engine, kind = request.param
     plain = Recipe(kind=kind, entity_aware=kind == "luke", seed=7)
@@ -98,8 +91,7 @@ def job(
     config = {
         "input": {"mentions_column": "given"},
         "models": {
-            head: {"path": str(path), "engine": engine, "actors": 1, "num_cpus": 0.2}
-            for head, path in folders.items()
+            head: {"path": str(path), "engine": engine, "actors": 1, "num_cpus": 0.2} for head, path in folders.items()
         },
         "heads": [
             {"head": "ner", "model": "ner", "spans": "given", "context": "none", "none_label": "NIL"},
@@ -196,9 +188,7 @@ def test_vectors_are_those_of_the_class(job: Job) -> None:
         entities = Window(window.token_ids, ids, window.entity_spans)
         assert row["entity_embeddings"] == _near(job.reference("embeddings", entities))
         words = job.builder.text_window(job.builder.tokenize(row["text"], np.empty((0, 2), np.int32)).ids)
-        assert row["text_embedding"] == pytest.approx(
-            reference(model, Task.TEXT, words)[1:-1].mean(0), abs=1e-4
-        )
+        assert row["text_embedding"] == pytest.approx(reference(model, Task.TEXT, words)[1:-1].mean(0), abs=1e-4)
     assert np.abs(np.array(job.rows[0]["mention_embeddings"]) - job.rows[0]["entity_embeddings"]).max() > 0.1
 
 

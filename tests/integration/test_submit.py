@@ -144,9 +144,7 @@ def test_a_wrong_token_is_refused_with_the_cure(cluster: Cluster, tmp_path: Path
         *("--address", cluster.address, "--set", f"models.main.path={checkpoint}"),
     ]
     environment = cluster.environment | {"RAY_AUTH_TOKEN": "wrong" * 8}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2, done.stderr
     assert "RAY_AUTH_TOKEN" in done.stderr
     assert not (tmp_path / "out").exists()

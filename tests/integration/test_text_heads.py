@@ -9,7 +9,7 @@ import pytest
 
 from luke_batch import Annotator, JobConfig
 from luke_batch.distributed.run import annotate
-from luke_batch.heads.placed_text import PlacedText
+from luke_batch.heads.windows.placed_text import PlacedText
 from luke_batch.text.words import words
 from tests.checkpoints import LABELS, Recipe, make, with_head
 from tests.corpora import put
@@ -34,16 +34,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small checkpoint of each class, two of LUKE and two of mLUKE."""
     recipes = {head: Recipe() for head in ("sequence", "qa")}
     recipes |= {head: Recipe(kind="mluke") for head in ("tokens", "choice")}
-    return {
-        head: make(tmp_path_factory.mktemp(head), with_head(head, recipe)) for head, recipe in recipes.items()
-    }
+    return {head: make(tmp_path_factory.mktemp(head), with_head(head, recipe)) for head, recipe in recipes.items()}
 
 
 def job(folders: dict[str, Path], engine: str) -> JobConfig:
     """Four heads, each on a model of its own."""
     models = {
-        head: {"path": str(folder), "engine": engine, "actors": 1, "num_cpus": 0.25}
-        for head, folder in folders.items()
+        head: {"path": str(folder), "engine": engine, "actors": 1, "num_cpus": 0.25} for head, folder in folders.items()
     }
     heads = [{**head, "model": head["head"]} for head in HEADS]
     return JobConfig.model_validate({"models": models, "heads": heads, "output": {"max_rows": 3}})
@@ -62,9 +59,7 @@ def documents() -> pa.Table:
 
 
 @pytest.mark.parametrize("engine", ["fast", "transformers"])
-def test_a_run_equals_transformers_and_the_annotator(
-    engine: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_run_equals_transformers_and_the_annotator(engine: str, folders: dict[str, Path], tmp_path: Path) -> None:
     """From files to files: the labels, spans, answers and choices of transformers' classes on the same text,
     and for every row what the Annotator makes of it in one process.
     """
@@ -117,9 +112,7 @@ def _assert_reference(row: dict[str, Any], folders: dict[str, Path]) -> None:
     logits = references["qa"](asked, ids["qa"])[len(asked) + 3 : -1]
     sums = logits[:, :1] + logits[:, 1][None, :]
     length = np.arange(len(sums))[None, :] - np.arange(len(sums))[:, None]
-    first, last = np.unravel_index(
-        np.where((length >= 0) & (length < 30), sums, -np.inf).argmax(), sums.shape
-    )
+    first, last = np.unravel_index(np.where((length >= 0) & (length < 30), sums, -np.inf).argmax(), sums.shape)
     characters = PlacedText.of(references["qa"].tokenizer, SHORT).characters
     (answer,) = row["answers"]
     assert (answer["start"], answer["end"]) == (characters[first, 0], characters[last, 1])

@@ -54,9 +54,7 @@ def _abort() -> None:
         os.abort()
 
 
-_DEEDS = {
-    function.__name__[1:]: function for function in (_raise, _end, _kill, _hang, _hold, _allocate, _abort)
-}
+_DEEDS = {function.__name__[1:]: function for function in (_raise, _end, _kill, _hang, _hold, _allocate, _abort)}
 
 
 def _obey(text: str, stage: str) -> None:
@@ -67,7 +65,7 @@ def _obey(text: str, stage: str) -> None:
 
 def _poison() -> None:
     from luke_batch.heads import run
-    from luke_batch.text import segmenter
+    from luke_batch.text.sentences import segmenter
 
     advance, make = run._advance, segmenter.make_segmenter
 

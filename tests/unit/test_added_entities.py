@@ -19,23 +19,23 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from luke_batch.annotator import Annotator
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError, InputError
 from luke_batch.cli import run
 from luke_batch.config import JobConfig, ModelConfig
-from luke_batch.entities import add
-from luke_batch.entities.add import add_entities
-from luke_batch.entities.mentions import of_descriptions, read_mentions
-from luke_batch.entities.placement import Placement
-from luke_batch.entities.vectors import Reader
-from luke_batch.errors import CheckpointError, InputError
-from luke_batch.model import added_entities
-from luke_batch.model.added_entities import EntitySpace
-from luke_batch.model.append_rows import Rows, append_rows
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import Window
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import Window
+from luke_batch.model.writing import added_entities
+from luke_batch.model.writing.added_entities import EntitySpace
+from luke_batch.model.writing.append_rows import Rows, append_rows
+from luke_batch.titles import add
+from luke_batch.titles.add import add_entities
+from luke_batch.titles.mentions import of_descriptions, read_mentions
+from luke_batch.titles.placement import Placement
+from luke_batch.titles.vectors import Reader
 from tests.checkpoints import Recipe, with_head
 from tests.memory import peak_memory
 
@@ -77,9 +77,7 @@ def scores(folder: Path, entities: int) -> FloatArray:
     return engine.run(Task.LINKS, [window])[0]
 
 
-def titles_found(
-    folder: Path, text: str, spans: list[tuple[int, int]], titles: list[str]
-) -> list[str | None]:
+def titles_found(folder: Path, text: str, spans: list[tuple[int, int]], titles: list[str]) -> list[str | None]:
     """What `links` chooses among `titles` for each span."""
     mentions = [[{"start": start, "end": end, "candidates": titles} for start, end in spans]]
     job = JobConfig.model_validate(
@@ -115,9 +113,7 @@ def test_known_entities_stay_and_new_ones_win_their_mentions(
 @pytest.mark.parametrize("kind", ["luke", "mluke"])
 def test_transformers_loads_the_copy(checkpoint_folder: Folders, tmp_path: Path, kind: Any) -> None:
     """Its own class takes the folder, with head and table tied, also where the file holds the table twice."""
-    folder = shutil.copytree(
-        checkpoint_folder(with_head("links", Recipe(kind=kind, seed=5))), tmp_path / "old"
-    )
+    folder = shutil.copytree(checkpoint_folder(with_head("links", Recipe(kind=kind, seed=5))), tmp_path / "old")
     state = load_file(folder / "model.safetensors")
     table = state["luke.entity_embeddings.entity_embeddings.weight"]
     state["entity_predictions.decoder.weight"] = table.clone()
@@ -132,9 +128,7 @@ def test_transformers_loads_the_copy(checkpoint_folder: Folders, tmp_path: Path,
     )
 
 
-def test_the_embedded_model_learns_a_title_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_embedded_model_learns_a_title_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the command: our own format with shards; then `links` with an alias table that names the title."""
     monkeypatch.setattr(add, "KNOWN", 60)  # a thousand names take a quarter of a minute
     table = described(tmp_path / "t.parquet", ["Zorba Nax", "Beyoncé"], ["Zorba Nax is a singer.", "Singer."])
@@ -189,11 +183,7 @@ def test_an_int8_table_grows_by_its_scales(checkpoint_folder: Folders, tmp_path:
 _dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int64])
 
 
-@given(
-    st.lists(
-        st.tuples(_dtypes, st.integers(0, 5), st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=5
-    )
-)
+@given(st.lists(st.tuples(_dtypes, st.integers(0, 5), st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=5))
 def test_appending_rows_equals_concatenation(
     tmp_path_factory: pytest.TempPathFactory, tensors: list[tuple[torch.dtype, int, int, int]]
 ) -> None:
@@ -240,9 +230,7 @@ def test_a_large_table_is_never_in_memory(tmp_path: Path) -> None:
         ("New_York", "In New York.", "In New York.", 3),
     ],
 )
-def test_where_a_description_names_its_title(
-    title: str, description: str | None, text: str, start: int
-) -> None:
+def test_where_a_description_names_its_title(title: str, description: str | None, text: str, start: int) -> None:
     """At the first occurrence as whole words, else before the description."""
     skipped: Counter[str] = Counter()
     found = of_descriptions(pa.array([title, " "], TEXT), pa.array([description, "x"], TEXT), skipped)

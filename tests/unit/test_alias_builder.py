@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.aliases import collect
-from luke_batch.aliases.build import build_aliases
-from luke_batch.aliases.pieces import Pieces
-from luke_batch.aliases.titles import Redirects, own_names, written
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import InputError, OutputError, UsageError
 from luke_batch.cli import run
 from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import InputError, OutputError, UsageError
-from luke_batch.schemas import load_contract
-from luke_batch.text.aliases import load_aliases
-from luke_batch.text.name_forms import normalise
+from luke_batch.text.names.aliases import load_aliases
+from luke_batch.text.names.name_forms import normalise
+from luke_batch.titles import aliases_collect as collect
+from luke_batch.titles.aliases_build import build_aliases
+from luke_batch.titles.aliases_pieces import Pieces
+from luke_batch.titles.redirects import Redirects, own_names, written
 from tests import corpora
 from tests.raw_texts import any_text
 
@@ -34,10 +34,7 @@ Link = tuple[int, int, str | None]
 def documents(path: Path, rows: Sequence[tuple[str | None, list[Link] | None]], column: str = "links") -> str:
     """A file of documents with linked mentions."""
     kind = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("title", pa.string())]))
-    links = [
-        None if found is None else [{"start": s, "end": e, "title": t} for s, e, t in found]
-        for _, found in rows
-    ]
+    links = [None if found is None else [{"start": s, "end": e, "title": t} for s, e, t in found] for _, found in rows]
     pq.write_table(pa.table({"text": [text for text, _ in rows], column: pa.array(links, kind)}), path)
     return str(path)
 
@@ -167,9 +164,7 @@ def test_all_inputs_together(tmp_path: Path) -> None:
             ("nothing", None),
         ],
     )
-    found = documents(
-        tmp_path / "found.parquet", [("NYC and I", [(0, 3, "New York City"), (8, 9, None)])], "mentions"
-    )
+    found = documents(tmp_path / "found.parquet", [("NYC and I", [(0, 3, "New York City"), (8, 9, None)])], "mentions")
     anchors = parquet(
         tmp_path / "anchors.parquet",
         name=["NYC", "Paris", "Known"],
@@ -224,9 +219,7 @@ def titled(table: pa.Table) -> pa.Table:
 def test_what_annotate_has_linked(tmp_path: Path) -> None:
     """An OUTPUT counts as one file: its committed rows, by their column `mentions`."""
     corpora.put(tmp_path, "in/a.parquet", corpora.documents(5))
-    plan = make_plan(
-        str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), corpora.job(), corpora.FINGERPRINT
-    )
+    plan = make_plan(str(tmp_path / "in"), Storage.at(str(tmp_path / "out")), corpora.job(), corpora.FINGERPRINT)
     corpora.run(plan, corpora.context(), titled)
     built = build_aliases(str(tmp_path / "aliases"), [str(tmp_path / "out")], [], [])
     assert built.links == 5
@@ -274,9 +267,7 @@ def test_ids_of_a_map_go_before_those_of_the_data(tmp_path: Path) -> None:
 
 def test_the_order_of_the_inputs_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same links give the same bytes, also where they are added up in several rounds."""
-    rows: list[tuple[str | None, list[Link] | None]] = [
-        (f"name{i % 7}", [(0, 5, f"T{i % 3}")]) for i in range(50)
-    ]
+    rows: list[tuple[str | None, list[Link] | None]] = [(f"name{i % 7}", [(0, 5, f"T{i % 3}")]) for i in range(50)]
     one, other = documents(tmp_path / "a.parquet", rows), documents(tmp_path / "b.parquet", rows[::-1])
     build_aliases(str(tmp_path / "first"), [one, one], [], [])
     monkeypatch.setattr(collect, "_PENDING", 5)

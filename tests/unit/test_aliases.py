@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.errors import ConfigError, InputError, MissingDependencyError
-from luke_batch.text import alias_compile, alias_files, aliases
-from luke_batch.text.alias_compile import FILES, Compiled, compile_aliases
-from luke_batch.text.alias_source import read_aliases
-from luke_batch.text.aliases import AliasTable, Candidates, aliases_hash, load_aliases
-from luke_batch.text.name_forms import fold, normalise
+from luke_batch.base.errors import ConfigError, InputError, MissingDependencyError
+from luke_batch.text.names import alias_compile, alias_files, aliases
+from luke_batch.text.names.alias_compile import FILES, Compiled, compile_aliases
+from luke_batch.text.names.alias_source import read_aliases
+from luke_batch.text.names.aliases import AliasTable, Candidates, aliases_hash, load_aliases
+from luke_batch.text.names.name_forms import fold, normalise
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
 
@@ -48,9 +48,7 @@ def write(rows: list[Row], path: Path) -> str:
     """A table of `rows` at `path`."""
     columns = zip(*rows, strict=True)
     names = {"name": pa.string(), "title": pa.string(), "count": pa.int64(), "qid": pa.string()}
-    arrays = {
-        name: pa.array(column, kind) for (name, kind), column in zip(names.items(), columns, strict=True)
-    }
+    arrays = {name: pa.array(column, kind) for (name, kind), column in zip(names.items(), columns, strict=True)}
     pq.write_table(pa.table(arrays), path)
     return str(path)
 
@@ -94,9 +92,7 @@ def naive(names: list[str], text: str) -> list[list[int]]:
 def test_find_equals_a_naive_search(data: st.DataObject, text: str) -> None:
     """Longest match, left to right, whatever normalisation does to offsets; spans lie in the text."""
     bounds = st.integers(0, len(text))
-    names = data.draw(
-        st.lists(st.tuples(bounds, bounds).map(lambda cut: text[min(cut) : max(cut)]), max_size=5)
-    )
+    names = data.draw(st.lists(st.tuples(bounds, bounds).map(lambda cut: text[min(cut) : max(cut)]), max_size=5))
     pieces = words(text, None).tolist()
     if pieces:  # names that can be found, some of them one inside another
         word = st.integers(0, len(pieces) - 1)
@@ -104,18 +100,14 @@ def test_find_equals_a_naive_search(data: st.DataObject, text: str) -> None:
         names += data.draw(st.lists(runs, max_size=4))
     names = [name for name in [*names, "a", "ﬁ"] if normalise(name)]
     with tempfile.TemporaryDirectory() as folder:
-        spans = temporary_table([(name, "T", 1, None) for name in names], folder).find(
-            text, words(text, None)
-        )
+        spans = temporary_table([(name, "T", 1, None) for name in names], folder).find(text, words(text, None))
     assert spans.dtype == np.int32
     assert spans.shape == (len(spans), 2)
     assert spans.tolist() == naive(names, text)
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(["US", "us", "Us", "u s", "ß", "SS", "A\u0301"]), st.sampled_from("STUV"))
-    ),
+    st.lists(st.tuples(st.sampled_from(["US", "us", "Us", "u s", "ß", "SS", "A\u0301"]), st.sampled_from("STUV"))),
     st.sampled_from(["US", "us", "uS", " us", "ss", "ẞ", "á", "nobody"]),
     st.integers(1, 3),
 )
@@ -199,9 +191,7 @@ def test_the_default_cache_follows_the_environment(path: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
-def test_a_damaged_cache_is_made_again(
-    path: str, table: AliasTable, tmp_path: Path, name: str, damage: str
-) -> None:
+def test_a_damaged_cache_is_made_again(path: str, table: AliasTable, tmp_path: Path, name: str, damage: str) -> None:
     """Whatever became of a file: it is never mapped, and the table works."""
     assert len(table)
     shutil.copytree(Path(path).parent / "cache", tmp_path / "cache")
@@ -263,7 +253,7 @@ def test_the_first_of_two_processes_stays(
 
 _MEMORY = """
 import pathlib, re, sys
-from luke_batch.text.aliases import load_aliases
+from luke_batch.text.names.aliases import load_aliases
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 import marisa_trie, pyarrow.ipc
@@ -312,9 +302,7 @@ _BAD: list[tuple[dict[str, list[Any]], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("columns", "kind", "message"), _BAD, ids=[bad[2] for bad in _BAD])
-def test_what_is_refused(
-    tmp_path: Path, columns: dict[str, list[Any]], kind: type[Exception], message: str
-) -> None:
+def test_what_is_refused(tmp_path: Path, columns: dict[str, list[Any]], kind: type[Exception], message: str) -> None:
     """One line that names the table, and nothing is left in the cache."""
     pq.write_table(pa.table(columns), tmp_path / "bad.parquet")
     with pytest.raises(kind, match=re.escape(message)) as error:
@@ -378,7 +366,7 @@ def test_a_url_is_downloaded_once(path: str, tmp_path: Path, monkeypatch: pytest
 
 def test_the_embedded_table(tmp_path: Path) -> None:
     """Every title of the embedded model has a name, and the names of the readme's example are there."""
-    model = Path(aliases.__file__).parents[1] / "embedded" / "model" / "entity_vocab.json"
+    model = Path(aliases.__file__).parents[2] / "embedded" / "model" / "entity_vocab.json"
     titles = [title for title in json.loads(model.read_text(encoding="utf-8")) if not title.startswith("[")]
     table = load_aliases("embedded", tmp_path)
     text = "Beyoncé lives in Los Angeles."

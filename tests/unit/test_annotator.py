@@ -11,15 +11,15 @@ import pytest
 import torch
 import transformers
 
-from luke_batch.annotator import Annotator, ModelStage, check_models, model_stages, pinned
+from luke_batch.annotate.annotator import Annotator, ModelStage, check_models, model_stages, pinned
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import CheckpointError, ConfigError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.document.source import rename_collisions, renamed_columns
-from luke_batch.errors import CheckpointError, ConfigError, InputError
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.padding import pad
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
-from luke_batch.schemas import load_contract
+from luke_batch.model.engine.padding import pad
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from tests.checkpoints import HIDDEN, Recipe, make_multi_head, with_head
 
 TEXT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curie there."
@@ -152,9 +152,7 @@ def test_a_wrong_given_span_fails_its_document_alone(
 ) -> None:
     """The document has nulls and a reason of stage `propose`; its neighbour is annotated."""
     job = config(multi_head_folder, [{"head": "ner", "spans": "given"}])
-    result = Annotator.from_config(job).annotate(
-        table(TEXT, TEXT, given=[given, spans(*GIVEN)], pairs=[pairs, None])
-    )
+    result = Annotator.from_config(job).annotate(table(TEXT, TEXT, given=[given, spans(*GIVEN)], pairs=[pairs, None]))
     check(result)
     error = result["error"][0].as_py()
     assert error["stage"] == "propose"
@@ -191,9 +189,7 @@ def test_given_labels_never_pass_for_predictions(
     multi_head_folder: Path, heads: list[dict[str, Any]], label: str | None
 ) -> None:
     """A given label is written where the job has no `ner` head, and nowhere else."""
-    given = pa.array(
-        [[{"start": 0, "end": 11, "label": "GOLD"}, {"start": 0, "end": 11, "label": None}]], LABELLED
-    )
+    given = pa.array([[{"start": 0, "end": 11, "label": "GOLD"}, {"start": 0, "end": 11, "label": None}]], LABELLED)
     rows = table(TEXT).set_column(2, "given", given)
     mentions = Annotator.from_config(config(multi_head_folder, heads)).annotate(rows)["mentions"][0].as_py()
     assert {m["label"] for m in mentions if m["label"] == "GOLD"} == ({label} if label else set())
@@ -242,9 +238,7 @@ def test_given_pairs_are_read_in_their_own_order(multi_head_folder: Path) -> Non
     result = Annotator.from_config(job).annotate(table(TEXT, given=[spans(*GIVEN, (6, 11))], pairs=[pairs]))
     check(result)
     mentions = result["mentions"][0].as_py()
-    read = {
-        (mentions[r["head"]]["text"], mentions[r["tail"]]["text"]) for r in result["relations"][0].as_py()
-    }
+    read = {(mentions[r["head"]]["text"], mentions[r["tail"]]["text"]) for r in result["relations"][0].as_py()}
     assert read == {("Pierre Curie", "Marie Curie"), ("Marie Curie", "Warsaw")}
     dropped = {d["reason"]: d["count"] for d in result["coverage"][0].as_py()["dropped"]}
     assert dropped == {"overlapping_pair": 1, "repeated_pair": 1}
@@ -305,9 +299,7 @@ def test_gazetteer_mentions_reach_the_heads(multi_head_folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(kind="mluke", entity_aware=False)])
-def test_vectors_equal_those_of_transformers(
-    recipe: Recipe, checkpoint_folder: Callable[[Recipe], Path]
-) -> None:
+def test_vectors_equal_those_of_transformers(recipe: Recipe, checkpoint_folder: Callable[[Recipe], Path]) -> None:
     """Mention vectors are LukeModel's entity states, the text vector is the mean of its word states."""
     folder = checkpoint_folder(recipe)
     text = TEXT[:31]
@@ -338,9 +330,9 @@ def test_half_precision_vectors_and_separate_passes(multi_head_folder: Path) -> 
     heads = {"head": "embeddings", "spans": "given", "of": "mentions"}
     rows = table(TEXT, given=[spans(*GIVEN)])
     joint = Annotator.from_config(config(multi_head_folder, [heads])).annotate(rows)
-    apart = Annotator.from_config(
-        config(multi_head_folder, [{**heads, "joint": False, "dtype": "float16"}])
-    ).annotate(rows)
+    apart = Annotator.from_config(config(multi_head_folder, [{**heads, "joint": False, "dtype": "float16"}])).annotate(
+        rows
+    )
     assert apart.schema.field("mention_embeddings").type == pa.list_(pa.list_(pa.float16(), HIDDEN))
     assert joint["coverage"][0].as_py()["windows"] == 2
     assert apart["coverage"][0].as_py()["windows"] == len(GIVEN)
@@ -397,9 +389,7 @@ def test_a_text_of_3000_tokens_gives_what_its_sentences_give(multi_head_folder: 
             assert same["score"] == pytest.approx(mention["score"], abs=1e-5)
             assert [item["label"] for item in same["types"]] == [item["label"] for item in mention["types"]]
             assert other == pytest.approx(vector, abs=1e-4)
-        relations += [
-            {**item, "head": item["head"] + first, "tail": item["tail"] + first} for item in row["relations"]
-        ]
+        relations += [{**item, "head": item["head"] + first, "tail": item["tail"] + first} for item in row["relations"]]
         first += len(row["mentions"])
         start += len(sentence) + 1
     assert next(found, None) is None

@@ -11,9 +11,9 @@ from benchmarks.job import repeated, rounded
 from benchmarks.job_runs import Run
 from benchmarks.page import put
 from benchmarks.work import useful_flops
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.windows import Window
 from tests.checkpoints import Recipe
 
 
@@ -21,9 +21,7 @@ from tests.checkpoints import Recipe
     ("task", "aware", "read"),
     [(Task.SPANS, True, 12), (Task.SPANS, False, 12), (Task.ENTITY, True, 2), (Task.TEXT, True, 10)],
 )
-def test_useful_operations(
-    checkpoint_folder: Callable[[Recipe], Path], task: Task, aware: bool, read: int
-) -> None:
+def test_useful_operations(checkpoint_folder: Callable[[Recipe], Path], task: Task, aware: bool, read: int) -> None:
     """Two layers over 10 words and 2 entities, hidden size 32 and inner size 64: counted by hand."""
     checkpoint = resolve(str(checkpoint_folder(Recipe(entity_aware=aware))))
     window = Window(np.zeros(10, np.int32), np.zeros(2, np.int32), np.zeros((2, 2), np.int32))
@@ -40,14 +38,11 @@ def test_useful_operations(
 def test_each_command_has_a_place_of_its_own(tmp_path: Path) -> None:
     """One table is replaced; the other stays, and what people wrote."""
     page = tmp_path / "page.md"
-    page.write_text(
-        "before\n<!-- job: start -->\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n"
-    )
+    page.write_text("before\n<!-- job: start -->\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n")
     put(page, "job", "new")
     put(page, "job", "newer")
     assert page.read_text() == (
-        "before\n<!-- job: start -->\n\nnewer\n\n<!-- job: end -->\n"
-        "<!-- memory: start -->old<!-- memory: end -->\n"
+        "before\n<!-- job: start -->\n\nnewer\n\n<!-- job: end -->\n<!-- memory: start -->old<!-- memory: end -->\n"
     )
 
 

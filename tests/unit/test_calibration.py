@@ -43,16 +43,14 @@ def test_the_error_is_the_mean_gap_of_bins_of_equal_mass(items: list[tuple[int, 
     scores = np.array([score / 1000 for score, _ in items])
     right = np.array([outcome for _, outcome in items], np.bool_)
     parts = np.array_split(np.argsort(scores), bins)
-    expected = sum(
-        len(part) * abs(scores[part].mean() - right[part].mean()) for part in parts if len(part)
-    ) / max(1, len(items))
+    expected = sum(len(part) * abs(scores[part].mean() - right[part].mean()) for part in parts if len(part)) / max(
+        1, len(items)
+    )
     assert expected_calibration_error(scores, right, bins) == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=60), st.randoms())
-def test_the_error_does_not_depend_on_the_order_of_items(
-    items: list[tuple[int, bool]], random: Random
-) -> None:
+def test_the_error_does_not_depend_on_the_order_of_items(items: list[tuple[int, bool]], random: Random) -> None:
     """Also where a bin's border falls among equal scores: no order of the items changes the error."""
     shuffled = list(items)
     random.shuffle(shuffled)
@@ -101,17 +99,13 @@ def test_a_larger_temperature_makes_the_best_label_less_sure() -> None:
     ("right", "outcome"),
     [([], "no item"), ([True, True, True], "all right"), ([False, False], "all wrong")],
 )
-def test_where_nothing_can_be_fitted_the_temperature_is_one(
-    right: list[bool], outcome: Outcome, multi: bool
-) -> None:
+def test_where_nothing_can_be_fitted_the_temperature_is_one(right: list[bool], outcome: Outcome, multi: bool) -> None:
     """No item, or items of one outcome alone: temperature 1, and the reason."""
     logits = np.zeros((len(right), 3), np.float32)
     chosen = np.zeros(len(right), np.intp)
     found = fit_temperature(logits, chosen, np.array(right, np.bool_), multi=multi)
     assert found == Temperature(1.0, outcome)
-    whole = calibrate(
-        logits, chosen, np.array(right, np.bool_), [f"d{n}" for n in range(len(right))], multi=multi
-    )
+    whole = calibrate(logits, chosen, np.array(right, np.bool_), [f"d{n}" for n in range(len(right))], multi=multi)
     assert whole.temperature.value == 1.0
     assert whole.before == whole.after
 
@@ -140,9 +134,7 @@ def test_no_logits_lead_to_infinity(items: int, labels: int, seed: int, scale: f
     logits[(random.random(logits.shape) < 0.2) & (np.arange(labels) != chosen[:, None])] = -np.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = calibrate(
-            logits, chosen, random.random(items) < 0.5, [str(n) for n in range(items)], multi=multi
-        )
+        found = calibrate(logits, chosen, random.random(items) < 0.5, [str(n) for n in range(items)], multi=multi)
     low, high = BOUNDS
     assert low * 0.99 <= found.temperature.value <= high * 1.01
     assert 0 <= found.before <= 1

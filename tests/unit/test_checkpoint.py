@@ -15,9 +15,9 @@ import huggingface_hub.constants
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model import fetch
-from luke_batch.model.checkpoint import Checkpoint, resolve
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files import fetch
+from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from tests.checkpoints import LABELS, Recipe, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -235,12 +235,10 @@ def test_the_hash_is_that_of_the_content(ner_copy: Path, tmp_path: Path) -> None
 def test_plans_load_no_torch(multi_head_folder: Path) -> None:
     """Facts and hash of a checkpoint are read without importing torch or transformers."""
     code = (
-        "import sys; from luke_batch.model.checkpoint import resolve; import luke_batch.model.engine; "
+        "import sys; from luke_batch.model.files.checkpoint import resolve; import luke_batch.model.engine.engine; "
         "resolve(sys.argv[1]).weights_hash; print({'torch', 'transformers', 'ray'} & sys.modules.keys())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, multi_head_folder], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, multi_head_folder], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 

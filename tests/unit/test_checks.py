@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.config import InputConfig, JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.errors import FragmentError
 
 TEXT_TYPES = [
     pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()),
@@ -102,18 +102,14 @@ def test_wrong_types(column: str, kind: pa.DataType) -> None:
         "r": PAIRS,
         column: kind,
     }
-    message = complaint(
-        pa.schema(list(fields.items())), lang_column="lang", mentions_column="m", relations_column="r"
-    )
+    message = complaint(pa.schema(list(fields.items())), lang_column="lang", mentions_column="m", relations_column="r")
     assert repr(column) in message
     assert str(kind) in message
 
 
 def test_doubled_and_reserved_names() -> None:
     """Two columns of one name, and a column with our internal prefix, are refused."""
-    assert "several columns" in complaint(
-        pa.schema([("id", pa.string()), ("text", pa.string()), ("id", pa.int8())])
-    )
+    assert "several columns" in complaint(pa.schema([("id", pa.string()), ("text", pa.string()), ("id", pa.int8())]))
     assert "rename" in complaint(pa.schema([("_luke_batch_row", pa.int8())]))
 
 

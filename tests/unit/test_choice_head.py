@@ -19,9 +19,7 @@ CHOICE = with_head("choice", Recipe())
 OPTIONS = ["She was born in Warsaw.", "東京", "in Paris, of all places"]
 
 
-def logits_of(
-    reference: Reference, text: str, seconds: list[list[int]], stride: int
-) -> tuple[np.ndarray, int]:
+def logits_of(reference: Reference, text: str, seconds: list[list[int]], stride: int) -> tuple[np.ndarray, int]:
     """The largest logit of each candidate over the windows of the text, and all tokens that are read."""
     ids = reference.ids(text)
     room = 512 - 4 - max(len(second) for second in seconds)

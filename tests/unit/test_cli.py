@@ -15,13 +15,13 @@ import yaml
 from pyarrow.dataset import dataset
 
 from luke_batch import cli
+from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError
 from luke_batch.config import JobConfig
 from luke_batch.corpus import reader
 from luke_batch.corpus.drift import Drift, KindDrift
 from luke_batch.corpus.forecast import Comparison, Forecast
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed import run as runner
-from luke_batch.errors import IncompleteError, InputError, LukeBatchError
 
 _ROOT = Path(__file__).parents[2]
 
@@ -148,10 +148,7 @@ def test_a_run_ends_with_a_summary(fake_run: _FakeRun, command: Captured) -> Non
 def test_a_run_says_how_good_its_forecast_was(fake_run: _FakeRun, command: Captured) -> None:
     """Forecast, actual time and their ratio, and which run it came from; without a forecast, nothing."""
     fake_run.report = {"forecast": Comparison(Forecast(4.0, 2.5, "run-0", 50, True), 5.0)}
-    assert (
-        "4.0 s, took 5.0 s: 1.25 times as long (by run run-0, 50 documents)"
-        in command("annotate", "IN", "OUT")[1]
-    )
+    assert "4.0 s, took 5.0 s: 1.25 times as long (by run run-0, 50 documents)" in command("annotate", "IN", "OUT")[1]
     found = json.loads(command("annotate", "IN", "OUT", "--json")[1])["forecast"]
     assert (found["seconds"], found["actual_seconds"], found["ratio"]) == (4.0, 5.0, 1.25)
     fake_run.report = {"forecast": Comparison(Forecast(4.0, 2.5, "run-0", 50, False), 5.0)}
@@ -302,9 +299,7 @@ def test_an_interrupted_run_is_incomplete(fake_run: _FakeRun, command: Captured)
         (["models", "convert", "/no/such/folder", "DST"], "/no/such/folder"),
     ],
 )
-def test_bad_usage_ends_with_two(
-    command: Captured, fake_run: _FakeRun, arguments: list[str], message: str
-) -> None:
+def test_bad_usage_ends_with_two(command: Captured, fake_run: _FakeRun, arguments: list[str], message: str) -> None:
     """One line names what is wrong, and nothing has run."""
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")

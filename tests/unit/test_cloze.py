@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from transformers import LukeForMaskedLM
 
 from luke_batch import Annotator, JobConfig
-from luke_batch.annotator import check_models
-from luke_batch.errors import CheckpointError
-from luke_batch.heads.fillers import entity_names
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.annotate.annotator import check_models
+from luke_batch.base.errors import CheckpointError
+from luke_batch.heads.cloze.fillers import entity_names
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
 from tests.checkpoints import TOKENIZERS, Recipe, with_head
 from tests.unit.test_golden import write_fast_mluke
 
@@ -125,9 +125,7 @@ def test_candidates_score_as_in_transformers(kind: str, engine: str, checkpoint_
                 )
                 for text, (word, other) in wanted.items()
             }
-            assert [row["word_score"] for row in rows] == sorted(
-                (row["word_score"] for row in rows), reverse=True
-            )
+            assert [row["word_score"] for row in rows] == sorted((row["word_score"] for row in rows), reverse=True)
     lengths = {len(reference.pieces(f" {text}")) for text in CANDIDATES}
     assert len(lengths) > 2
 
@@ -168,9 +166,9 @@ def test_entities_alone(checkpoint_folder: Folders) -> None:
     (rows,) = table["cloze"].to_pylist()
     reference = Reference(folder)
     scores = {
-        text: reference.logs("A text. lives in ", len(reference.pieces(text)), ", they said.", entity=True)[
-            1
-        ][0, reference.tokenizer.entity_vocab[name]].item()
+        text: reference.logs("A text. lives in ", len(reference.pieces(text)), ", they said.", entity=True)[1][
+            0, reference.tokenizer.entity_vocab[name]
+        ].item()
         for text, name in (
             ("Los Angeles", "en:Los Angeles"),
             ("ja:ビヨンセ", "ja:ビヨンセ"),
@@ -295,9 +293,7 @@ def test_a_lite_checkpoint_predicts_words(checkpoint_folder: Folders) -> None:
     assert rows == [{"text": "Tokyo", "word_score": pytest.approx(wanted, abs=1e-4), "entity_score": None}]
 
 
-def test_heads_that_were_added_to_files_of_lukemodel_are_found(
-    checkpoint_folder: Folders, tmp_path: Path
-) -> None:
+def test_heads_that_were_added_to_files_of_lukemodel_are_found(checkpoint_folder: Folders, tmp_path: Path) -> None:
     """By their weights, where config.json still names the class without heads."""
     source = checkpoint_folder(RECIPES["luke"])
     folder = Path(shutil.copytree(source, tmp_path / "model"))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import ray
 
+from luke_batch.base.errors import ResourceError
 from luke_batch.distributed.cluster import connected
-from luke_batch.errors import ResourceError
 
 
 @pytest.fixture(autouse=True)

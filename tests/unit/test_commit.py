@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.base.errors import ContractError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.output_file import to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
-from luke_batch.errors import ContractError
 from tests.corpora import FINGERPRINT, WRITTEN, annotate, commit, context, documents, job, put, run
 
 
@@ -78,9 +78,7 @@ def test_dead_rows_go_aside(tmp_path: Path) -> None:
         ("d1", 1, "segment"), ("d3", 3, "segment"), ("d4", 4, "segment"),
     ]  # fmt: skip
     assert {row["fragment"] for row in rows} == {each.fragment for each in done}
-    assert {(row["source"], row["run"], row["message"]) for row in rows} == {
-        ("a.parquet", "run1", "told to fail")
-    }
+    assert {(row["source"], row["run"], row["message"]) for row in rows} == {("a.parquet", "run1", "told to fail")}
 
 
 def test_only_dead_rows(tmp_path: Path) -> None:
@@ -162,9 +160,7 @@ def edit(column: str, change: Callable[[Any], Any]) -> Callable[[pa.Table], pa.T
     def edited(table: pa.Table) -> pa.Table:
         index = table.schema.get_field_index(column)
         field = table.schema.field(index)
-        return table.set_column(
-            index, field, pa.array([change(v) for v in table[column].to_pylist()], field.type)
-        )
+        return table.set_column(index, field, pa.array([change(v) for v in table[column].to_pylist()], field.type))
 
     return edited
 
@@ -194,9 +190,7 @@ def change_mention(**values: object) -> Callable[[pa.Table], pa.Table]:
                                         [[[1]] * table.num_rows]), "contract says"),
     ],
 )  # fmt: skip
-def test_our_own_defects_commit_nothing(
-    tmp_path: Path, damage: Callable[[pa.Table], pa.Table], message: str
-) -> None:
+def test_our_own_defects_commit_nothing(tmp_path: Path, damage: Callable[[pa.Table], pa.Table], message: str) -> None:
     """A lost or doubled row, a wrong offset or a wrong column raises before anything is written."""
     plan = plan_of(tmp_path, documents(2))
     with pytest.raises(ContractError, match=message):

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.base.errors import LeaseError, OutputError
 from luke_batch.corpus.compaction import Compaction, compact
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.outcome import reconcile
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import LeaseError, OutputError
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 from tests.unit.test_plan import sweep
 
@@ -153,9 +153,7 @@ def test_killed_at_any_write_or_removal(corpus: Path, step: int, monkeypatch: py
                 Storage,
                 name,
                 lambda self, path, *data, _method=method: (
-                    _method(self, path, *data)
-                    if path.startswith("_luke_batch")
-                    else crash(_method, self, path, *data)
+                    _method(self, path, *data) if path.startswith("_luke_batch") else crash(_method, self, path, *data)
                 ),
             )
         try:

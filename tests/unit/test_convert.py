@@ -13,19 +13,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import LukeForMaskedLM
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model import convert as convert_module
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.convert import convert
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.writing import convert as convert_module
+from luke_batch.model.writing.convert import convert
 from tests.checkpoints import Recipe, with_head
 
 Folders = Callable[[Recipe], Path]
 
 
 @pytest.fixture
-def published(
-    checkpoint_folder: Folders, tmp_path: Path
-) -> Callable[[Recipe], tuple[Path, dict[str, torch.Tensor]]]:
+def published(checkpoint_folder: Folders, tmp_path: Path) -> Callable[[Recipe], tuple[Path, dict[str, torch.Tensor]]]:
     """A function that gives a recipe's checkpoint as it was published before safetensors, and its weights."""
 
     def write(recipe: Recipe) -> tuple[Path, dict[str, torch.Tensor]]:
@@ -77,9 +75,7 @@ def test_a_bin_checkpoint_is_converted(published: Published, tmp_path: Path) -> 
     found = load_file(checkpoint.folder / "model.safetensors")
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], state[name]) for name in state)
-    renamed = {
-        name.replace("model.safetensors", "pytorch_model.bin") for name in leftovers(checkpoint.folder)
-    }
+    renamed = {name.replace("model.safetensors", "pytorch_model.bin") for name in leftovers(checkpoint.folder)}
     assert renamed == set(leftovers(source))
     assert leftovers(tmp_path / "out") == ["model"]
 
@@ -119,9 +115,7 @@ def test_shared_tensors(published: Published, tmp_path: Path) -> None:
     assert "entity_predictions.decoder.weight" not in checkpoint.tensors
     model = LukeForMaskedLM.from_pretrained(checkpoint.folder)
     assert torch.equal(model.lm_head.decoder.weight, words)
-    assert torch.equal(
-        model.entity_predictions.decoder.weight, model.luke.entity_embeddings.entity_embeddings.weight
-    )
+    assert torch.equal(model.entity_predictions.decoder.weight, model.luke.entity_embeddings.entity_embeddings.weight)
 
 
 def test_code_in_a_pickle_does_not_run(published: Published, tmp_path: Path) -> None:

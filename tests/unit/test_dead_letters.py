@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.corpus.dead_letters import (
     DeadLetter,
     dead_letter_path,
@@ -13,7 +14,6 @@ from luke_batch.corpus.dead_letters import (
 )
 from luke_batch.corpus.fragments import Fragment
 from luke_batch.corpus.storage import Storage
-from luke_batch.schemas import load_contract
 from tests.corpora import FINGERPRINT
 
 FRAGMENT = Fragment("date=1/a.parquet", "date=1", 4, 8, "0123456789ab", 10, 100, 0)
@@ -21,9 +21,7 @@ FRAGMENT = Fragment("date=1/a.parquet", "date=1", 4, 8, "0123456789ab", 10, 100,
 
 def letter(row: int | None, message: str = "why") -> DeadLetter:
     """A letter of the fragment's file."""
-    return DeadLetter(
-        None if row is None else f"d{row}", FRAGMENT.source, row, "read", "FragmentError", message
-    )
+    return DeadLetter(None if row is None else f"d{row}", FRAGMENT.source, row, "read", "FragmentError", message)
 
 
 def test_letters_follow_the_contract(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.document.columns import drop_internal
 from luke_batch.document.reading import read_documents
 from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
 from luke_batch.document.writing import write_documents
-from luke_batch.schemas import load_contract
 
 VECTOR = pa.list_(pa.float32(), 3)
 COLUMNS = tuple(load_contract("annotations").types)
@@ -63,9 +63,7 @@ def test_merged_mentions_are_sorted_unique_and_complete(first: np.ndarray, secon
     document = Document(text="x" * 40, sentences=np.array([[0, 40]], np.int32))
     document.merge_mentions(Mentions.unlabelled(first))
     document.merge_mentions(Mentions.unlabelled(second))
-    expected = sorted(
-        {*map(tuple, first.tolist()), *map(tuple, second.tolist())}, key=lambda s: (s[0], -s[1])
-    )
+    expected = sorted({*map(tuple, first.tolist()), *map(tuple, second.tolist())}, key=lambda s: (s[0], -s[1]))
     assert [tuple(span) for span in document.mentions.spans.tolist()] == expected
     assert document.mentions.find(first).tolist() == [expected.index(tuple(s)) for s in first.tolist()]
 
@@ -89,9 +87,7 @@ def test_merging_keeps_what_is_known_and_moves_indices() -> None:
 def test_a_document_survives_the_round_trip_through_arrow() -> None:
     """Whatever a stage wrote, the next stage reads; failed rows stay failed and hold nulls."""
     failed = Document(text="bad", sentences=no_spans(), failure=Failure("ner", "ValueError", "no"))
-    empty = Document(
-        text="", sentences=no_spans(), relations=Relations(no_spans(), [], np.empty(0, np.float32))
-    )
+    empty = Document(text="", sentences=no_spans(), relations=Relations(no_spans(), [], np.empty(0, np.float32)))
     texts = [_document().text, "bad", None]
     table = write_documents(pa.table({"text": texts}), [_document(), failed, empty], COLUMNS, VECTOR)
     load_contract("annotations").check(table.schema)
@@ -114,9 +110,7 @@ def test_a_document_survives_the_round_trip_through_arrow() -> None:
 def test_sliced_tables_are_read_from_their_own_rows() -> None:
     """A slice of a table gives the documents of the slice, not of the buffers behind it."""
     documents = [_document(), Document(text="none", sentences=no_spans()), _document()]
-    table = write_documents(
-        pa.table({"text": [d.text for d in documents]}), documents, ("sentences", "mentions"), None
-    )
+    table = write_documents(pa.table({"text": [d.text for d in documents]}), documents, ("sentences", "mentions"), None)
     last = read_documents(table.slice(2), "text", COLUMNS)[0]
     assert last.mentions.spans.tolist() == _document().mentions.spans.tolist()
     assert last.words.tolist() == [[0, 5], [6, 11]]

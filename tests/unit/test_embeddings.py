@@ -11,17 +11,17 @@ import pytest
 import transformers
 from hypothesis import strategies as st
 
-from luke_batch.annotator import Annotator
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError, ConfigError
 from luke_batch.config import JobConfig
-from luke_batch.errors import CheckpointError, ConfigError
 from luke_batch.heads.embeddings import _words_of
-from luke_batch.heads.placed_text import shown
-from luke_batch.heads.sentence_windows import SentenceWindow
 from luke_batch.heads.titles import Titles
-from luke_batch.model.engine import Task
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Tokens
+from luke_batch.heads.windows.placed_text import shown
+from luke_batch.heads.windows.sentence_windows import SentenceWindow
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Tokens
 from tests.checkpoints import HIDDEN, TOKENIZERS, Recipe, with_head
 from tests.references import reference
 
@@ -35,9 +35,7 @@ MENTION = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("title", pa.st
 NOTHING = np.empty(0, np.int32)
 
 
-def embed(
-    folder: Path, texts: Sequence[str], given: Sequence[Given], **settings: object
-) -> list[dict[str, Any]]:
+def embed(folder: Path, texts: Sequence[str], given: Sequence[Given], **settings: object) -> list[dict[str, Any]]:
     """Rows of a job with one embeddings head over given mentions with titles."""
     rows = [[{"start": a, "end": b, "title": title} for a, b, title in mentions] for mentions in given]
     job = JobConfig.model_validate(
@@ -93,9 +91,7 @@ def test_vectors_differ_from_plain_ones_exactly_where_entities_are_given(folder:
     given: list[Given] = [BOTH, [(0, 7, None)], [(0, 7, "Nowhere")], []]
     plain = embed(folder, [TEXT] * 4, given, of="text")
     enhanced = embed(folder, [TEXT] * 4, given, of="text", with_entities=True)
-    same = [
-        one["text_embedding"] == other["text_embedding"] for one, other in zip(plain, enhanced, strict=True)
-    ]
+    same = [one["text_embedding"] == other["text_embedding"] for one, other in zip(plain, enhanced, strict=True)]
     assert same == [False, True, True, True]
 
 
@@ -120,9 +116,7 @@ def test_a_long_text_is_read_in_windows_with_its_entities(folder: Path) -> None:
 def test_vectors_are_normalized_on_request(folder: Path) -> None:
     """Of length 1 in the same direction, in half precision too."""
     (plain,) = embed(folder, [TEXT], [BOTH], of=["mentions", "entities", "text"])
-    (unit,) = embed(
-        folder, [TEXT], [BOTH], of=["mentions", "entities", "text"], normalized=True, dtype="float16"
-    )
+    (unit,) = embed(folder, [TEXT], [BOTH], of=["mentions", "entities", "text"], normalized=True, dtype="float16")
     for column in ("mention_embeddings", "entity_embeddings"):
         for one, other in zip(plain[column], unit[column], strict=True):
             assert np.array(other) == pytest.approx(np.array(one) / np.linalg.norm(one), abs=2e-3)
@@ -131,14 +125,10 @@ def test_vectors_are_normalized_on_request(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"of": "entities"}, {"of": "text", "with_entities": True}])
-def test_a_checkpoint_without_titles_reads_no_entities(
-    checkpoint_folder: Folders, settings: dict[str, Any]
-) -> None:
+def test_a_checkpoint_without_titles_reads_no_entities(checkpoint_folder: Folders, settings: dict[str, Any]) -> None:
     """A lite checkpoint is refused at planning, with the reason."""
     lite = checkpoint_folder(Recipe(lite=True))
-    with pytest.raises(
-        CheckpointError, match=r"no titles .*so it can neither link, read nor predict entities"
-    ):
+    with pytest.raises(CheckpointError, match=r"no titles .*so it can neither link, read nor predict entities"):
         embed(lite, [TEXT], [BOTH], **settings)
 
 

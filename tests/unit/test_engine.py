@@ -9,15 +9,15 @@ import pytest
 import torch
 import transformers
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError, DeviceError, ResourceError
 from luke_batch.config import ModelConfig, Precision
-from luke_batch.errors import CheckpointError, DeviceError, ResourceError
-from luke_batch.model.batched_engine import BatchedEngine
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.device import pick_device
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.weights import encoder_state
-from luke_batch.model.windows import Window
+from luke_batch.model.engine.batched_engine import BatchedEngine
+from luke_batch.model.engine.device import pick_device
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import encoder_state
+from luke_batch.model.inputs.windows import Window
 from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
 from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 
@@ -33,8 +33,7 @@ VARIANTS = {
 SHARED = (Task.SPANS, Task.ENTITY, Task.PAIR)
 """Those of the heads of `multi_head_folder`."""
 SIZES = {
-    kind: (tokenizer.vocab_size, 1 + max(tokenizer.entity_vocab.values()))
-    for kind, tokenizer in TOKENIZERS.items()
+    kind: (tokenizer.vocab_size, 1 + max(tokenizer.entity_vocab.values())) for kind, tokenizer in TOKENIZERS.items()
 }
 """Words and entities of the checkpoints of each kind."""
 TASKS = tuple(task for task in FORWARD_TASKS if task.head in HEADS)
@@ -74,9 +73,7 @@ class Load(Protocol):
 def engine(request: pytest.FixtureRequest) -> Load:
     """Every engine that `models.*.engine` accepts."""
 
-    def load(
-        folder: Path, *tasks: Task, max_tokens: int = 512, precision: Precision = "float32"
-    ) -> BatchedEngine:
+    def load(folder: Path, *tasks: Task, max_tokens: int = 512, precision: Precision = "float32") -> BatchedEngine:
         config = ModelConfig(engine=request.param, max_tokens=max_tokens, precision=precision)
         loaded = load_engine(config, resolve(str(folder)), tasks, "cpu")
         assert isinstance(loaded, BatchedEngine)
@@ -170,9 +167,7 @@ def test_no_windows_no_outputs(engine: Load, multi_head_folder: Path) -> None:
 def test_a_task_without_its_head_is_refused(engine: Load, checkpoint_folder: Folders) -> None:
     """The message names the head that is missing and those that exist."""
     folder = checkpoint_folder(with_head("types", Recipe()))
-    with pytest.raises(
-        CheckpointError, match=r"no ner head .*LukeForEntityClassification.* embeddings, types"
-    ):
+    with pytest.raises(CheckpointError, match=r"no ner head .*LukeForEntityClassification.* embeddings, types"):
         engine(folder, Task.SPANS)
 
 
@@ -182,16 +177,12 @@ def test_a_task_that_was_not_loaded_is_an_error(engine: Load, multi_head_folder:
         engine(multi_head_folder, Task.SPANS).run(Task.ENTITY, windows(Task.ENTITY))
 
 
-@pytest.mark.parametrize(
-    ("token", "entity", "kind"), [(9999, 0, "token"), (5, 9999, "entity"), (-1, 0, "token")]
-)
+@pytest.mark.parametrize(("token", "entity", "kind"), [(9999, 0, "token"), (5, 9999, "entity"), (-1, 0, "token")])
 def test_ids_outside_of_the_tables_are_refused(
     engine: Load, multi_head_folder: Path, token: int, entity: int, kind: str
 ) -> None:
     """On a GPU such an id would end the process: it is refused before the forward pass."""
-    window = Window(
-        np.array([0, token, 2], np.int32), np.array([entity], np.int32), np.array([[1, 2]], np.int32)
-    )
+    window = Window(np.array([0, token, 2], np.int32), np.array([entity], np.int32), np.array([[1, 2]], np.int32))
     with pytest.raises(CheckpointError, match=f"gives the {kind} id"):
         engine(multi_head_folder, Task.TEXT).run(Task.TEXT, [window])
 
@@ -205,9 +196,7 @@ def test_a_window_beyond_the_model_is_an_error(engine: Load, multi_head_folder: 
         loaded.run(Task.TEXT, [Window(np.full(513, 7, np.int32), *none)])
 
 
-def test_out_of_memory_is_survived(
-    engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_is_survived(engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one window fits in memory, outputs are those of whole batches; where none fits, it raises."""
     loaded = engine(multi_head_folder, Task.SPANS, max_tokens=4096)
     inputs = windows(Task.SPANS)
@@ -272,7 +261,5 @@ def test_bfloat16_agrees_with_float32_and_comes_out_as_float32(
         if one.ndim == 3:
             one, other = one[..., 1], other[..., 1]  # ids are no quantities
         one, other = one[np.isfinite(one)], other[np.isfinite(one)]
-        assert np.abs(one - other).max(initial=0) <= 0.25 * max(
-            1, np.sqrt(np.mean(one**2)) if one.size else 0
-        )
+        assert np.abs(one - other).max(initial=0) <= 0.25 * max(1, np.sqrt(np.mean(one**2)) if one.size else 0)
     assert any(not np.array_equal(one, other) for one, other in zip(exact, half, strict=True))

@@ -40,9 +40,7 @@ def test_it_equals_transformers_head() -> None:
     """Whose decoder holds the rows; the row of [MASK] added to all of them changes no choice."""
     states, entities = mentions()
     head, rows = train(states, entities, ENTITIES, EntityHeadConfig(steps=5))
-    config = LukeConfig(
-        hidden_size=WIDTH, entity_emb_size=WIDTH, entity_vocab_size=ENTITIES, layer_norm_eps=1e-12
-    )
+    config = LukeConfig(hidden_size=WIDTH, entity_emb_size=WIDTH, entity_vocab_size=ENTITIES, layer_norm_eps=1e-12)
     reference = EntityPredictionHead(config)
     missing, unexpected = reference.load_state_dict(head.state_dict(), strict=False)
     assert (missing, unexpected) == (["decoder.weight"], [])

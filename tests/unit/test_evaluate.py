@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.errors import InputError, MissingDependencyError
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import InputError, MissingDependencyError
 from luke_batch.evaluation import libraries
 from luke_batch.evaluation.evaluate import Evaluation, evaluate
 from luke_batch.evaluation.scores import Score
 from luke_batch.evaluation.tasks import Task
-from luke_batch.schemas import load_contract
 from tests.corpora import put
 
 Rows = list[dict[str, Any]]
@@ -72,9 +72,7 @@ def _documents(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
             **draw(_spans()),
             "label": draw(st.none() | _LABELS),
             "score": draw(scores),
-            "types": draw(
-                st.none() | st.lists(st.fixed_dictionaries({"label": _LABELS, "score": scores}), max_size=3)
-            ),
+            "types": draw(st.none() | st.lists(st.fixed_dictionaries({"label": _LABELS, "score": scores}), max_size=3)),
             "title": draw(st.none() | _LABELS),
         }
         for _ in range(draw(st.integers(0, 4)))
@@ -103,8 +101,7 @@ def _gold_items(row: dict[str, Any], task: Task) -> set[Item]:
         return {(row["id"], _span(link), link["title"]) for link in row["links"]}
     if task == "relations":
         return {
-            (row["id"], _span(entities[r["head"]]) + _span(entities[r["tail"]]), r["label"])
-            for r in row["relations"]
+            (row["id"], _span(entities[r["head"]]) + _span(entities[r["tail"]]), r["label"]) for r in row["relations"]
         }
     return {(row["id"], _span(entity), entity["label"]) for entity in entities}
 
@@ -113,8 +110,7 @@ def _found_items(row: dict[str, Any], task: Task) -> set[Item]:
     mentions = row["mentions"]
     if task == "relations":
         return {
-            (row["id"], _span(mentions[r["head"]]) + _span(mentions[r["tail"]]), r["label"])
-            for r in row["relations"]
+            (row["id"], _span(mentions[r["head"]]) + _span(mentions[r["tail"]]), r["label"]) for r in row["relations"]
         }
     if task == "types":
         return {(row["id"], _span(m), t["label"]) for m in mentions for t in m["types"] or ()}
@@ -152,9 +148,7 @@ def test_scores_are_those_of_sets(
     """
     gold_rows = [{"id": f"d{n}", "text": "x" * _LENGTH, **gold} for n, (gold, _) in enumerate(documents)]
     found_rows = [
-        {"id": f"d{n}", "text": "x" * _LENGTH, **found}
-        for n, (_, found) in enumerate(documents)
-        if n not in missing
+        {"id": f"d{n}", "text": "x" * _LENGTH, **found} for n, (_, found) in enumerate(documents) if n not in missing
     ]
     gold = set[Item]().union(*(_gold_items(row, task) for row in gold_rows))
     found = set[Item]().union(*(_found_items(row, task) for row in found_rows))
@@ -168,10 +162,7 @@ def test_scores_are_those_of_sets(
                 _evaluate(Path(folder), gold_rows, found_rows, task)
             return
         result = _evaluate(Path(folder), gold_rows, found_rows, task)
-    each = {
-        label: _score({i for i in gold if i[2] == label}, {i for i in found if i[2] == label})
-        for label in scored
-    }
+    each = {label: _score({i for i in gold if i[2] == label}, {i for i in found if i[2] == label}) for label in scored}
     assert _figures(result.scores.micro) == _close(_score(gold, found))
     assert {label: _figures(score) for label, score in result.scores.labels.items()} == {
         label: _close(values) for label, values in each.items()

@@ -210,9 +210,7 @@ def test_gold_and_annotated_may_be_globs_of_files_of_differing_types(
     put(tmp_path, "gold/a.parquet", _gold([[_ADA]], ids=[7]))
     put(tmp_path, "gold/b.parquet", _gold([[_BOB]], ids=["x"]))
     large = pa.large_list(
-        pa.struct(
-            [("end", pa.int64()), ("start", pa.uint8()), ("label", pa.dictionary(pa.int8(), pa.string()))]
-        )
+        pa.struct([("end", pa.int64()), ("start", pa.uint8()), ("label", pa.dictionary(pa.int8(), pa.string()))])
     )
     put(tmp_path, "found/a.parquet", pa.table({"id": ["7"], "mentions": pa.array([[_ADA]], large)}))
     put(tmp_path, "found/b.parquet", pa.table({"id": ["x"], "mentions": [[]]}))

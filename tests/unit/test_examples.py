@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 from tests.documentation import commands, run_python, write_files
 
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.report.annotated_text import annotated_panel
 from luke_batch.report.excerpt import print_excerpt
 from luke_batch.report.neighbours import MentionVectors
 from luke_batch.report.relation_names import relation_name
-from luke_batch.schemas import load_contract
 
 _VECTOR = pa.list_(pa.float32(), 2)
 
@@ -52,9 +52,7 @@ def _excerpt(rows: list[dict[str, Any]]) -> str:
 
 
 _TEXT = "Marie Curie was born in Warsaw."
-_CURIE = _mention(
-    _TEXT, "Marie Curie", types=[{"label": "person", "score": 0.7}, {"label": "scientist", "score": 0.9}]
-)
+_CURIE = _mention(_TEXT, "Marie Curie", types=[{"label": "person", "score": 0.7}, {"label": "scientist", "score": 0.9}])
 _WARSAW = _mention(_TEXT, "Warsaw", "LOC")
 _BORN = {"head": 0, "tail": 1, "label": "place of birth", "score": 0.934}
 
@@ -76,9 +74,7 @@ def test_a_mention_inside_another_is_not_marked_twice() -> None:
 
 def test_a_mention_without_label_is_marked_by_its_brackets() -> None:
     """Given mentions need not have a label."""
-    assert "[Warsaw]" in _shown(
-        annotated_panel(_row("Warsaw", [_mention("Warsaw", "Warsaw", None)]), "text", "x")
-    )
+    assert "[Warsaw]" in _shown(annotated_panel(_row("Warsaw", [_mention("Warsaw", "Warsaw", None)]), "text", "x"))
 
 
 @pytest.mark.parametrize("hostile", ["[red]Bob[/red]", "[/]", "[link=file:///x]Bob[/link]", "\\[bold]"])

@@ -16,16 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError
 from luke_batch.config import Precision
-from luke_batch.errors import CheckpointError
-from luke_batch.model import packed_attention, projections
-from luke_batch.model.budget import ON_CPU, default_budget, row_bytes
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task
-from luke_batch.model.fast_engine import FastEngine
-from luke_batch.model.weights import ENTITY_TABLE
-from luke_batch.model.windows import Window
+from luke_batch.model.engine import packed_attention, projections
+from luke_batch.model.engine.budget import ON_CPU, default_budget, row_bytes
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.engine.fast_engine import FastEngine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import ENTITY_TABLE
+from luke_batch.model.inputs.windows import Window
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
 from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 
@@ -82,9 +82,7 @@ def sequences(
 ) -> Tensor:
     """What `varlen_attn` computes on GPUs, one sequence after another."""
     assert query_bounds.dtype == key_bounds.dtype == torch.int32
-    assert max(int(query_bounds.diff().max()), int(key_bounds.diff().max())) <= min(
-        longest_query, longest_key
-    )
+    assert max(int(query_bounds.diff().max()), int(key_bounds.diff().max())) <= min(longest_query, longest_key)
     assert (len(query), len(key)) == (int(query_bounds[-1]), int(key_bounds[-1]))
     lengths = (query_bounds.diff().tolist(), key_bounds.diff().tolist())
     parts = zip(query.split(lengths[0]), key.split(lengths[1]), value.split(lengths[1]), strict=True)
@@ -121,9 +119,7 @@ def test_equals_transformers(
             assert_close(found, reference(model, task, window))
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05), ("float16", 0.005)]
-)
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05), ("float16", 0.005)])
 def test_keys_of_few_entities_go_through_the_map_of_queries(
     checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch, precision: Precision, tolerance: float
 ) -> None:
@@ -169,9 +165,7 @@ def test_another_activation_is_refused(rewritten: Callable[[dict[str, object]], 
         FastEngine(checkpoint, [Task.TEXT], "cpu", 512)
 
 
-def test_a_batch_fills_the_memory_of_a_gpu(
-    checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_fills_the_memory_of_a_gpu(checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what is free, within bounds; a CPU's cache is what counts there."""
     checkpoint = resolve(str(checkpoint_folder(Recipe())))
     room = row_bytes(checkpoint)

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LukeForEntityPairClassification, LukeModel, RobertaConfig, RobertaModel
 
+from luke_batch.base.errors import CheckpointError, InputError, OutputError
 from luke_batch.cli import run
 from luke_batch.distributed.finetune_progress import Follower
-from luke_batch.errors import CheckpointError, InputError, OutputError
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.single_head import extract_head
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import encoder_state, head_state
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import encoder_state, head_state
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.writing.single_head import extract_head
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.curve import Point, append, read_curve
 from luke_batch.training.curves import draw
@@ -42,9 +42,7 @@ def rows_of(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Row]:
     return [without_nothing(row) for row in read_corpus("TRAIN", put_rows(tmp_path / "r.parquet", rows)).rows]
 
 
-def sentence(
-    entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]
-) -> dict[str, Any]:
+def sentence(entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]) -> dict[str, Any]:
     """A row about "Ada met Bo in Rome"."""
     return {
         "text": "Ada met Bo in Rome",
@@ -350,9 +348,7 @@ def test_a_url_as_output_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_convert_writes_one_head_for_transformers(tmp_path: Path, multi_head_folder: Path) -> None:
     """8-bit rows become floats; labels and decoding settings stay; transformers' class takes all of it."""
-    assert (
-        run(["models", "convert", str(multi_head_folder), str(tmp_path / "one"), "--head", "relations"]) == 0
-    )
+    assert run(["models", "convert", str(multi_head_folder), str(tmp_path / "one"), "--head", "relations"]) == 0
     loading: Any = LukeForEntityPairClassification.from_pretrained(tmp_path / "one", output_loading_info=True)
     model, told = loading
     assert not any(told.values())
@@ -393,6 +389,4 @@ def test_settings_say_which_option_is_wrong() -> None:
         checked(heads=("ner",), batch_tokens=3)
     assert FinetuneConfig(heads=("ner",)).rates(384) == (1e-4, pytest.approx(1e-3))
     assert FinetuneConfig(heads=("ner",), learning_rate=3e-5).rates(1024)[0] == 3e-5
-    assert FinetuneConfig.model_fields.keys() - checked(heads=("ner",)).identity.keys() == {
-        "checkpoint_seconds"
-    }
+    assert FinetuneConfig.model_fields.keys() - checked(heads=("ner",)).identity.keys() == {"checkpoint_seconds"}

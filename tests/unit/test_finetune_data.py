@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from luke_batch.errors import InputError
+from luke_batch.base.errors import InputError
 from luke_batch.heads.scores import Labels
-from luke_batch.model.windows import Window
+from luke_batch.model.inputs.windows import Window
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.data import Row
 from luke_batch.training.labels import (
@@ -40,9 +40,7 @@ def rows_of(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Row]:
     return [without_nothing(row) for row in read_corpus("TRAIN", put_rows(tmp_path / "r.parquet", rows)).rows]
 
 
-def sentence(
-    entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]
-) -> dict[str, Any]:
+def sentence(entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]) -> dict[str, Any]:
     """A row about "Ada met Bo in Rome"."""
     return {
         "text": "Ada met Bo in Rome",

@@ -6,9 +6,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from luke_batch import fingerprint as module
-from luke_batch.config import JobConfig
-from luke_batch.fingerprint import (
+from luke_batch.annotate import fingerprint as module
+from luke_batch.annotate.fingerprint import (
     ALIASES_FACT,
     GAZETTEER_FACT,
     HEAD_VERSIONS,
@@ -16,7 +15,8 @@ from luke_batch.fingerprint import (
     fingerprint,
     weights_fact,
 )
-from luke_batch.settings import load_config
+from luke_batch.config import JobConfig
+from luke_batch.config.loading import load_config
 
 _PLAIN = ("ner", "types", "relations", "links", "embeddings", "sequence", "tokens")
 _HEADS = [
@@ -188,9 +188,7 @@ def test_every_field_has_a_decision() -> None:
     assert _fields() == set(_DECISIONS)
 
 
-@pytest.mark.parametrize(
-    "field", sorted(field for field, (assignment, _) in _DECISIONS.items() if assignment)
-)
+@pytest.mark.parametrize("field", sorted(field for field, (assignment, _) in _DECISIONS.items() if assignment))
 def test_a_field_changes_the_fingerprint_as_decided(field: str) -> None:
     """What changes results changes the fingerprint, and nothing else does."""
     assignment, changes = _DECISIONS[field]
@@ -234,8 +232,8 @@ def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"luke_batch.text.{stage}.VERSION" for stage in ("segmenter", "words", "spans", "gazetteer")),
-        "luke_batch.text.breaks.LIBRARY_VERSION",
+        *(f"luke_batch.text.{stage}.VERSION" for stage in ("sentences.segmenter", "words", "spans", "names.gazetteer")),
+        "luke_batch.text.sentences.breaks.LIBRARY_VERSION",
         "unicodedata.unidata_version",
     ],
 )
@@ -249,11 +247,7 @@ def test_the_versions_of_the_text_stages_count(name: str, monkeypatch: pytest.Mo
 
 def test_every_head_has_a_version() -> None:
     """A head without a version could not be told to have changed."""
-    heads = {
-        section.model_fields["head"].default
-        for section in _sections(JobConfig)
-        if "head" in section.model_fields
-    }
+    heads = {section.model_fields["head"].default for section in _sections(JobConfig) if "head" in section.model_fields}
     assert heads <= set(HEAD_VERSIONS)
 
 

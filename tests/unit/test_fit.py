@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from luke_batch.annotator import check_models
+from luke_batch.annotate.annotator import check_models
+from luke_batch.base.errors import CheckpointError
 from luke_batch.config import JobConfig
-from luke_batch.errors import CheckpointError
 from tests.checkpoints import LITE_ENTITIES, Recipe, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -136,7 +136,7 @@ def test_rows_that_no_head_asks_for_may_be_missing(
 def test_the_check_loads_no_torch(multi_head_folder: Path) -> None:
     """A plan with nothing to do must not pay for it."""
     code = (
-        "import sys; from luke_batch.annotator import check_models; from luke_batch.config import JobConfig; "
+        "import sys; from luke_batch.annotate.annotator import check_models; from luke_batch.config import JobConfig; "
         "check_models(JobConfig.model_validate({'models': {'main': {'path': sys.argv[1]}}})); "
         "print({'torch', 'transformers', 'ray'} & sys.modules.keys())"
     )

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.base.errors import FragmentError
 from luke_batch.corpus.footers import Footer, inspect, inspect_all
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import FragmentError
 from tests.corpora import documents, put
 
 

@@ -20,9 +20,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any] | None]:
     """What manifests say of the forecast while the work is under way; Ray and models are replaced."""
     found: list[dict[str, Any] | None] = []
 
-    def annotate(
-        plan: Any, config: Any, manifest: RunManifest, lease: Lease, *rest: Any, **options: Any
-    ) -> None:
+    def annotate(plan: Any, config: Any, manifest: RunManifest, lease: Lease, *rest: Any, **options: Any) -> None:
         found.append(manifest.forecast)
         run_without_ray.annotate_items(plan, config, manifest, lease, *rest, **options)
 

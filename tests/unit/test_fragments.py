@@ -26,9 +26,7 @@ from tests.corpora import documents
 
 SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v", 0.0)
 GROUPS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5000)), max_size=12)
-RANGES = st.lists(
-    st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=6
-)
+RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=6)
 
 
 def footer(groups: list[tuple[int, int]]) -> Footer:
@@ -79,8 +77,7 @@ def test_file_without_rows() -> None:
 def test_big_group_is_cut_evenly_and_small_ones_are_joined() -> None:
     """A group of 1,200 rows becomes 600 + 600 and not 1,000 + 200; small groups share a fragment."""
     ranges = [
-        (f.row_start, f.row_end)
-        for f in cut(SOURCE, footer([(300, 1), (300, 1), (1200, 1), (10, 1)]), 1000, 10**6)
+        (f.row_start, f.row_end) for f in cut(SOURCE, footer([(300, 1), (300, 1), (1200, 1), (10, 1)]), 1000, 10**6)
     ]
     assert ranges == [(0, 600), (600, 1200), (1200, 1800), (1800, 1810)]
 
@@ -211,9 +208,7 @@ def test_small_files_make_at_least_so_many_items(rows: int) -> None:
 
 def test_an_item_is_bounded_whatever_its_rows() -> None:
     """Files without rows reach no target, and still do not all become one item."""
-    fragments = [
-        (piece(f"p={number}/a", 0, 0, f"p={number}"), "s") for number in range(2 * MOST_FRAGMENTS + 1)
-    ]
+    fragments = [(piece(f"p={number}/a", 0, 0, f"p={number}"), "s") for number in range(2 * MOST_FRAGMENTS + 1)]
     items = pack(fragments, max_rows=10, max_bytes=8)
     assert [len(item.fragments) for item in items] == [MOST_FRAGMENTS, MOST_FRAGMENTS, 1]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.errors import ConfigError, InputError
-from luke_batch.text.gazetteer import Case, Gazetteer, load_gazetteer
+from luke_batch.base.errors import ConfigError, InputError
+from luke_batch.text.names.gazetteer import Case, Gazetteer, load_gazetteer
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
 
@@ -38,9 +38,7 @@ def naive(names: list[str], case: Case, text: str) -> list[list[int]]:
         return name == piece if strict else name.casefold() == piece.casefold()
 
     trimmed = [name.strip() for name in names]
-    return sorted(
-        span for span in spans if any(name and same(name, text[span[0] : span[1]]) for name in trimmed)
-    )
+    return sorted(span for span in spans if any(name and same(name, text[span[0] : span[1]]) for name in trimmed))
 
 
 @given(st.data(), cased | any_text, st.sampled_from(CASES))

@@ -17,8 +17,8 @@ from tokenizers.normalizers import Precompiled, Replace, Sequence, Strip
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import LukeTokenizer, MLukeTokenizer
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.inputs.tokenizer import Tokenizer
 from tests.golden.check import KINDS, main, mismatches, read_cases
 
 GOLDEN = Path(__file__).parents[1] / "golden"

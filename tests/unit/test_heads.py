@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch.document.state import Document
-from luke_batch.heads.frames import Framer, group_by_sentence
 from luke_batch.heads.ner import choose
 from luke_batch.heads.relations import nearest, ordered_pairs
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.sentence_windows import SentenceWindow, pack
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Tokens
+from luke_batch.heads.windows.frames import Framer, group_by_sentence
+from luke_batch.heads.windows.sentence_windows import SentenceWindow, pack
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -86,9 +86,7 @@ def test_multi_label_decoding_takes_every_label_over_the_threshold_best_first() 
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=20), st.integers(1, 5))
-def test_nearest_pairs_are_the_smallest_gaps_of_each_sentence(
-    rows: list[tuple[int, int]], limit: int
-) -> None:
+def test_nearest_pairs_are_the_smallest_gaps_of_each_sentence(rows: list[tuple[int, int]], limit: int) -> None:
     """Of every sentence the `limit` smallest gaps remain, of equals the earlier, in their old order."""
     gaps = np.array([gap for gap, _ in rows], np.int32)
     groups = np.array([group for _, group in rows], np.int32)
@@ -106,9 +104,7 @@ def test_ordered_pairs_are_all_directions_without_self_pairs() -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 16), st.data())
-def test_packing_keeps_every_token_once_in_order_and_fits(
-    lengths: list[int], room: int, data: st.DataObject
-) -> None:
+def test_packing_keeps_every_token_once_in_order_and_fits(lengths: list[int], room: int, data: st.DataObject) -> None:
     """Runs concatenate to the input, none is longer than the room or empty, and an entity covers the tokens
     that it covered before, unless it was cut.
     """
@@ -164,9 +160,7 @@ def test_frames_hold_every_span_that_fits_once(
     widths = {}
     for region in regions:
         tokens = builder.tokenize(document.text[region.start : region.end], region.spans - region.start)
-        widths |= dict(
-            zip(region.which.tolist(), (tokens.spans[:, 1] - tokens.spans[:, 0]).tolist(), strict=True)
-        )
+        widths |= dict(zip(region.which.tolist(), (tokens.spans[:, 1] - tokens.spans[:, 0]).tolist(), strict=True))
     for frame in frames:
         assert len(frame.left) + len(frame.tokens.ids) + len(frame.right) <= room
         assert (frame.tokens.spans >= 0).all()

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.errors import InputError
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
+from luke_batch.base.errors import InputError
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.data import Entity, Row
 from luke_batch.training.identities import TARGETS, NamesTask, guessed, linked
 from luke_batch.training.identity_loss import identity_loss, name_loss
@@ -27,8 +27,7 @@ def row(text: str, *names: tuple[str, str | None]) -> Row:
     """A sentence whose mentions are `names`, (surface, label), each at its first place."""
     spans = [(text.index(name), label) for name, label in names]
     entities = tuple(
-        Entity(start, start + len(name), label)
-        for (start, label), (name, _) in zip(spans, names, strict=True)
+        Entity(start, start + len(name), label) for (start, label), (name, _) in zip(spans, names, strict=True)
     )
     return Row("id", "en", "test", text, entities, ())
 
@@ -88,8 +87,7 @@ def files(folder: Path, column: str, values: Sequence[object]) -> Path:
             "text": names,
             "doc_id": ["a", "b", "a", "b", "a", "b"],
             "entities": [
-                [{"start": 0, "end": len(name), "label": label}]
-                for name, label in zip(names, labels, strict=True)
+                [{"start": 0, "end": len(name), "label": label}] for name, label in zip(names, labels, strict=True)
             ],
             column: values,
         }
@@ -161,9 +159,7 @@ def test_the_loss_ignores_lengths_and_order(count: int, seed: int) -> None:
     wanted = torch.randint(1, 4, (count, TARGETS), generator=generator)
     loss = identity_loss(vectors, wanted)
     order = torch.randperm(count, generator=generator)
-    again = identity_loss(
-        (vectors * torch.rand(count, 1, generator=generator).add(0.1))[order], wanted[order]
-    )
+    again = identity_loss((vectors * torch.rand(count, 1, generator=generator).add(0.1))[order], wanted[order])
     assert loss >= 0
     assert torch.allclose(loss, again, atol=1e-4)
     loss.backward()
@@ -173,9 +169,7 @@ def test_the_loss_ignores_lengths_and_order(count: int, seed: int) -> None:
 
 def test_a_mention_learns_to_compare_as_its_name_does() -> None:
     """A vector that is its name's has the least loss; the farther from it, the more."""
-    names = torch.nn.functional.normalize(
-        torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=-1
-    )
+    names = torch.nn.functional.normalize(torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     places = torch.tensor([3, 7, 3])
     losses: list[float] = []
     for share in (0.0, 0.3, 0.9):
@@ -206,9 +200,7 @@ def test_names_are_cut_out_with_what_is_near_them() -> None:
         assert example is not None
         window = example.window
         assert example.targets.shape == (len(window.entity_ids), 1)
-        for (start, end), (place,) in zip(
-            window.entity_spans.tolist(), example.targets.tolist(), strict=True
-        ):
+        for (start, end), (place,) in zip(window.entity_spans.tolist(), example.targets.tolist(), strict=True):
             covered = window.token_ids[start:end]
             assert covered.tolist() in [
                 builder.tokenizer.encode([prefix + spelled[place]])[0].tolist() for prefix in ("", " ")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luke_batch.errors import InputError, LeaseError, OutputError, UsageError
+from luke_batch.base.errors import InputError, LeaseError, OutputError, UsageError
 from luke_batch.index import packs
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
@@ -55,9 +55,7 @@ def state(index: Path) -> dict[str, bytes]:
         ({"models": {}}, "vectors of different models"),
     ],
 )
-def test_vectors_that_cannot_be_compared(
-    output: Path, index: Path, change: dict[str, Any], message: str
-) -> None:
+def test_vectors_that_cannot_be_compared(output: Path, index: Path, change: dict[str, Any], message: str) -> None:
     """Both files are named."""
     before = state(index)
     put_output(output, "t", _ADA, **change)
@@ -87,15 +85,11 @@ def test_missing_vectors_are_counted_and_left_out(tmp_path: Path) -> None:
         "without a key": 1,
         "with a vector that is zero or not finite": 2,
     }
-    assert EntityIndex.open(str(tmp_path / "index")).entities().read_all()["key"].to_pylist() == [
-        "surface::bo"
-    ]
+    assert EntityIndex.open(str(tmp_path / "index")).entities().read_all()["key"].to_pylist() == ["surface::bo"]
     assert len(built.warnings) == 3
 
 
-@pytest.mark.parametrize(
-    "documents", [[], [document("a", [])], [document("a", [("Ada", "PER")], vectors={0: None})]]
-)
+@pytest.mark.parametrize("documents", [[], [document("a", [])], [document("a", [("Ada", "PER")], vectors={0: None})]])
 def test_annotations_without_an_entity(tmp_path: Path, index: Path, documents: list[dict[str, Any]]) -> None:
     """No index is made of nothing, and none is emptied."""
     put_output(tmp_path / "empty", "s", documents)
@@ -192,9 +186,7 @@ def test_an_index_of_another_schema(output: Path, index: Path) -> None:
     mark = json.loads((index / "index.json").read_text())
     (index / "index.json").write_text(json.dumps({**mark, "schema": "entities.v2"}))
     for action in (lambda: run(output, index), lambda: EntityIndex.open(str(index))):
-        with pytest.raises(
-            OutputError, match=r"holds entities\.v2 and this version of luke-batch knows entities\.v1"
-        ):
+        with pytest.raises(OutputError, match=r"holds entities\.v2 and this version of luke-batch knows entities\.v1"):
             action()
     assert state(index) == before
 
@@ -281,7 +273,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
     import sys
 
-    from luke_batch.errors import MissingDependencyError
+    from luke_batch.base.errors import MissingDependencyError
     from luke_batch.index.vectors import vector_index
 
     for kind, library in (("lance", "lance"), ("faiss", "faiss")):

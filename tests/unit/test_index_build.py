@@ -55,9 +55,7 @@ def test_nights_equal_one_build(
     output, index = folder / "out", folder / "index"
     put_output(output, "always", [document("a", [("Ada", "PER")])])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "luke_batch.index.plan._BUCKET_BYTES", bits
-        )  # many buckets, whose number changes, or one
+        patch.setattr("luke_batch.index.plan._BUCKET_BYTES", bits)  # many buckets, whose number changes, or one
         for number, night in enumerate(nights):
             apply(output, night, number)
             run(output, index)
@@ -216,10 +214,7 @@ def test_packs_of_many_nights_become_few(tmp_path: Path, monkeypatch: pytest.Mon
     output, index = tmp_path / "out", tmp_path / "index"
     most = 0
     for number in range(8):
-        night = [
-            document(f"{number}.{row}", [("Ada", "PER"), ("Ada", "PER"), (f"N{number}", "PER")])
-            for row in (0, 1)
-        ]
+        night = [document(f"{number}.{row}", [("Ada", "PER"), ("Ada", "PER"), (f"N{number}", "PER")]) for row in (0, 1)]
         put_output(output, f"s{number}", night, seed=number)
         run(output, index)
         most = max(most, len(list((index / "packs").iterdir())))
@@ -229,10 +224,7 @@ def test_packs_of_many_nights_become_few(tmp_path: Path, monkeypatch: pytest.Mon
     run(output, index)
     run(output, tmp_path / "scratch")
     assert rows(index) == rows(tmp_path / "scratch")
-    sizes = [
-        sum(path.stat().st_size for path in (each / "packs").iterdir())
-        for each in (index, tmp_path / "scratch")
-    ]
+    sizes = [sum(path.stat().st_size for path in (each / "packs").iterdir()) for each in (index, tmp_path / "scratch")]
     assert sizes[0] < 1.2 * sizes[1]
 
 
@@ -288,9 +280,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_an_entity_gets(tmp_path: Path) -> None:
     """Counts, aliases, languages, contexts and the mean of the vectors."""
     output, index = tmp_path / "out", tmp_path / "index"
-    first = document(
-        "a", [("Ada", "PER"), ("ADA", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0], 1: [0, 1, 0, 0]}
-    )
+    first = document("a", [("Ada", "PER"), ("ADA", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0], 1: [0, 1, 0, 0]})
     second = document("b", [("Ada", "PER")], lang="pl", vectors={0: [0, 0, 1, 0]})
     put_output(output, "s", [first, second])
     run(output, index)
@@ -378,9 +368,7 @@ def test_both_kinds_find_the_same(kind: str, variant: str, tmp_path: Path) -> No
     """Filters, scores and order are those of brute force, also after a night."""
     output, index = tmp_path / "out", tmp_path / "index"
     names = [[(f"Name {n}.{m}", "PER" if m % 2 else "LOC") for m in range(5)] for n in range(40)]
-    documents = [
-        document(f"d{n}", mentions, lang="en" if n % 3 else "pl") for n, mentions in enumerate(names)
-    ]
+    documents = [document(f"d{n}", mentions, lang="en" if n % 3 else "pl") for n, mentions in enumerate(names)]
     put_output(output, "s", documents[:30], dimension=8)
     settings = {"kind": kind, "variant": variant, "partitions": 8, "probes": 8}
     run(output, index, **settings)
@@ -425,9 +413,7 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
     import duckdb
     import lancedb
 
-    put_output(
-        tmp_path / "out", "s", [document("a", [("Ada", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0]})]
-    )
+    put_output(tmp_path / "out", "s", [document("a", [("Ada", "PER"), ("Bo", "PER")], vectors={0: [1, 0, 0, 0]})])
     run(tmp_path / "out", tmp_path / "index")
     put_output(tmp_path / "out", "t", [document("b", [("Cy", "PER")], vectors={0: [0, 1, 0, 0]})])
     run(tmp_path / "out", tmp_path / "index")
@@ -451,7 +437,5 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
         ("Cy", "en", [0.0, 1.0, 0.0, 0.0]),
     ]
     table: Any = lancedb.connect(current).open_table("entities")
-    nearest = (
-        table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
-    )
+    nearest = table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
     assert nearest.limit(1).to_arrow()["name"].to_pylist() == ["Ada"]

@@ -66,11 +66,7 @@ def test_the_first_kind_that_a_mention_has_is_its_key() -> None:
     assert keys({**full, "qid": None, "title": " "}) == ["surface:PER:ada"]
 
 
-@given(
-    st.lists(
-        st.tuples(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))), max_size=8
-    )
-)
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))), max_size=8))
 def test_pairs_of_label_and_surface_never_share_a_key(pairs: list[tuple[str, str]]) -> None:
     """Whatever stands in them."""
     found = keys(*({"label": label, "text": text} for label, text in pairs))
@@ -91,9 +87,7 @@ _entries = st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.sampled
 
 
 @given(_entries, _entries)
-def test_counts_add_up_in_any_parts(
-    first: list[tuple[int, str | None]], second: list[tuple[int, str | None]]
-) -> None:
+def test_counts_add_up_in_any_parts(first: list[tuple[int, str | None]], second: list[tuple[int, str | None]]) -> None:
     """Counting lists of counts is counting everything at once; lists are by count, then by string."""
     parts = [count(part).lists(4, "text") for part in (first, second)]
     merged = Counts.of_lists(np.tile(np.arange(4), 2), pa.concat_arrays(parts)).lists(4, "text")

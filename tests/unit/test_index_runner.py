@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from luke_batch.base.errors import InputError, OutputError
 from luke_batch.distributed import index as ray_index
 from luke_batch.distributed.index import build_index
-from luke_batch.errors import InputError, OutputError
 from luke_batch.index.settings import IndexConfig
 from tests.annotated_outputs import document, put_output
 

@@ -15,7 +15,7 @@ import yaml
 from kubernetes_validate import ValidationError, validate
 
 from luke_batch import JobConfig
-from luke_batch.annotator import model_stages
+from luke_batch.annotate.annotator import model_stages
 from luke_batch.distributed.resources import Node, demands, plan_pools
 from tests.metric_names import INFRA, expressions, rules
 
@@ -128,9 +128,7 @@ def test_worker_groups_hold_the_actors(name: str) -> None:
 
 def _asked_nightly() -> list[int]:
     """Nodes of each worker group for which nightly.yaml asks, checked against the shapes of the groups."""
-    (container,) = RESOURCES["nightly.yaml:CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"][
-        "containers"
-    ]
+    (container,) = RESOURCES["nightly.yaml:CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     groups = ray_cluster("raycluster.yaml:RayCluster")["workerGroupSpecs"]
     asked = [argument for argument in container["args"] if argument[0].isdigit()]
     for text, group in zip(asked, groups, strict=True):
@@ -147,8 +145,7 @@ def test_ray_up_fits_rays_schema() -> None:
     jsonschema.validate(document, schema)
     assert document["head_node_type"] in document["available_node_types"]
     assert (
-        sum(kind.get("max_workers", 0) for kind in document["available_node_types"].values())
-        <= document["max_workers"]
+        sum(kind.get("max_workers", 0) for kind in document["available_node_types"].values()) <= document["max_workers"]
     )
 
 

@@ -6,18 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from luke_batch.arrays import FloatArray
-from luke_batch.columns import output_columns
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError, DeviceError
 from luke_batch.config import JobConfig
+from luke_batch.config.columns import output_columns
 from luke_batch.document.columns import ERROR
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.writing import write_documents
-from luke_batch.errors import CheckpointError, DeviceError
 from luke_batch.heads.base import Annotation, Ask
 from luke_batch.heads.run import run_head
 from luke_batch.isolation.net import isolated
-from luke_batch.model.engine import Task
-from luke_batch.model.windows import Window
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.windows import Window
 
 THE_JOB_S = [CheckpointError("weights and tokenizer differ"), DeviceError("the GPU is lost")]
 VECTOR = pa.list_(pa.float32(), 4)

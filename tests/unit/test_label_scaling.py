@@ -10,7 +10,7 @@ from scipy.special import expit
 from luke_batch.evaluation.calibration import expected_calibration_error
 from luke_batch.evaluation.label_scaling import fit_label_scaling
 from luke_batch.heads.scores import Labels
-from luke_batch.model.head_facts import HeadFacts
+from luke_batch.model.files.facts import HeadFacts
 
 
 def _drawn(offsets: list[float], temperature: float, rows: int = 6000) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.text.languages import normalise
+from luke_batch.text.sentences.languages import normalise
 
 
 @pytest.mark.parametrize(

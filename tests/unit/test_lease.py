@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
 from luke_batch.corpus import lease as module
 from luke_batch.corpus.layout import TEMPORARY
 from luke_batch.corpus.lease import Lease, is_overtaken, running
 from luke_batch.corpus.process_identity import ProcessIdentity
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import IncompleteError, LeaseError, OutputError
 
 LEASES = "_luke_batch/lease"
 
@@ -161,7 +161,7 @@ _TAKE = """
 import sys, time
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import LeaseError
+from luke_batch.base.errors import LeaseError
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -203,9 +203,7 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_one_of_many_processes_gets_it(
-    output: Storage, contender: Callable[[str], subprocess.Popen[str]]
-) -> None:
+def test_one_of_many_processes_gets_it(output: Storage, contender: Callable[[str], subprocess.Popen[str]]) -> None:
     """Four processes find the same expired lease at once: exactly one takes it over."""
     leave_crashed(output, age=100)
     processes = [contender(f"run{number}") for number in range(4)]

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from luke_batch.annotator import Annotator, check_models
+from luke_batch.annotate.annotator import Annotator, check_models
+from luke_batch.base.errors import CheckpointError, ConfigError
 from luke_batch.config import JobConfig, ModelConfig
-from luke_batch.errors import CheckpointError, ConfigError
 from luke_batch.heads.linking import Scale, settled_next
 from luke_batch.heads.titles import Titles
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from tests.checkpoints import Recipe, with_head
 from tests.memory import peak_memory
 
@@ -48,13 +48,9 @@ def job(folder: Path, head: dict[str, Any], **sections: object) -> JobConfig:
     )
 
 
-def given_table(
-    texts: Sequence[str], mentions: Sequence[Sequence[tuple[int, int, list[str] | None]]]
-) -> pa.Table:
+def given_table(texts: Sequence[str], mentions: Sequence[Sequence[tuple[int, int, list[str] | None]]]) -> pa.Table:
     """Texts with given mentions and their candidates."""
-    rows = [
-        [{"start": start, "end": end, "candidates": titles} for start, end, titles in row] for row in mentions
-    ]
+    rows = [[{"start": start, "end": end, "candidates": titles} for start, end, titles in row] for row in mentions]
     return pa.table({"text": list(texts), "given": pa.array(rows, pa.list_(MENTION))})
 
 
@@ -70,9 +66,7 @@ def by_transformers(
     """
     tokenizer = Tokenizer.load(folder)
     builder = InputBuilder(tokenizer)
-    window = builder.mention_window(
-        builder.tokenize(text, np.array(spans, np.int32)), *(np.empty(0, np.int32),) * 2
-    )
+    window = builder.mention_window(builder.tokenize(text, np.array(spans, np.int32)), *(np.empty(0, np.int32),) * 2)
     known = Titles.of(tokenizer, "en")
     ids = [[known.find(title) for title in row] for row in titles]
     model = transformers.LukeForMaskedLM.from_pretrained(folder).eval()
@@ -88,9 +82,7 @@ def by_transformers(
                 entity_position_ids=torch.tensor([positions]),
             ).entity_logits[0]
         guesses = {
-            n: torch.softmax(logits[n][torch.tensor(ids[n])], 0).max(0)
-            for n in range(len(spans))
-            if n not in found
+            n: torch.softmax(logits[n][torch.tensor(ids[n])], 0).max(0) for n in range(len(spans)) if n not in found
         }
         count = 1 if left is None else -(-len(guesses) // left)
         for n in sorted(guesses, key=lambda n: -float(guesses[n].values))[:count]:
@@ -129,9 +121,7 @@ def test_settled_titles_change_what_is_found_later(checkpoint_folder: Folders) -
     scores = [
         [
             mention["title_score"]
-            for mention in Annotator.from_config(job(folder, {"rounds": rounds}))
-            .annotate(table)["mentions"][0]
-            .as_py()
+            for mention in Annotator.from_config(job(folder, {"rounds": rounds})).annotate(table)["mentions"][0].as_py()
         ]
         for rounds in (1, "all")
     ]
@@ -143,9 +133,7 @@ def test_a_long_text_gives_what_its_windows_give(checkpoint_folder: Folders, con
     """Of 3,000 tokens no mention is lost, and each is read once a round."""
     folder = checkpoint_folder(with_head("links", Recipe(seed=3)))
     text = " ".join([TEXT] * 90)
-    spans = [
-        (start + n * (len(TEXT) + 1), end + n * (len(TEXT) + 1)) for n in range(90) for start, end in SPANS
-    ]
+    spans = [(start + n * (len(TEXT) + 1), end + n * (len(TEXT) + 1)) for n in range(90) for start, end in SPANS]
     table = given_table([text], [[(*span, TITLES) for span in spans]])
     config = job(folder, {"context": context}, segmenter={"max_characters": 100})
     row = Annotator.from_config(config).annotate(table).to_pylist()[0]
@@ -224,9 +212,7 @@ def test_probabilities_are_a_softmax_over_candidates_and_none_of_them(
     priors = np.linspace(1, 0.1, len(logits), dtype=np.float32)
     scale = Scale(temperature, weight, nil, 0.0)
     found = scale.probabilities(np.array(logits, np.float32), priors)
-    scores = [
-        (logit + weight * np.log(prior)) / temperature for logit, prior in zip(logits, priors, strict=True)
-    ]
+    scores = [(logit + weight * np.log(prior)) / temperature for logit, prior in zip(logits, priors, strict=True)]
     everything = np.exp([*scores, *([] if nil is None else [nil / temperature])])
     assert found == pytest.approx(everything[: len(logits)] / everything.sum(), abs=1e-5)
     nothing = 0.0 if nil is None else everything[-1] / everything.sum()
@@ -242,9 +228,7 @@ def test_a_threshold_makes_nil_of_doubtful_titles() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1), st.integers(1, 9))
-def test_every_mention_is_settled_in_the_rounds_there_are(
-    rows: list[tuple[float, bool]], rounds: int
-) -> None:
+def test_every_mention_is_settled_in_the_rounds_there_are(rows: list[tuple[float, bool]], rounds: int) -> None:
     """Each round settles the surest, and the last one leaves none."""
     best = np.array([score for score, _ in rows], np.float32)
     waiting = np.array([waits for _, waits in rows])
@@ -313,7 +297,7 @@ def test_the_embedded_model_links_by_its_alias_table() -> None:
 
 def test_the_vocabulary_of_the_embedded_model_is_the_tables() -> None:
     """Every title of the embedded model is a candidate of some name, save for special entries."""
-    from luke_batch.text.alias_source import read_aliases
+    from luke_batch.text.names.alias_source import read_aliases
 
     known = set(read_aliases("embedded")[0]["title"].to_pylist())
     folder = Path(__file__).parents[2] / "luke_batch/embedded/model"
@@ -348,9 +332,7 @@ def test_no_row_of_a_large_vocabulary_is_built(
         candidates,
     )
     loaded = load_engine(ModelConfig(engine=engine), resolve(str(folder)), [Task.LINKS], "cpu")
-    loaded.run(
-        Task.LINKS, [Window(window.token_ids, window.entity_ids, window.entity_spans, candidates[:, :1])]
-    )
+    loaded.run(Task.LINKS, [Window(window.token_ids, window.entity_ids, window.entity_spans, candidates[:, :1])])
     with peak_memory() as growth:
         (logits,) = loaded.run(Task.LINKS, [window])
     assert growth[0] < 96 * 2**20
@@ -364,9 +346,7 @@ def test_titles_of_one_entity_are_one_candidate(checkpoint_folder: Folders) -> N
     once = [(0, 7, ["Beyoncé", "Los Angeles"])]
     other = [[(0, 7, ["Beyoncé", "en:Beyoncé", "Beyoncé", "Los Angeles"])]]
     other += [[(0, 7, ["Beyoncé"]), (0, 7, ["Los Angeles"]), (0, 7, None)]]
-    rows = (
-        Annotator.from_config(job(folder, {})).annotate(given_table([TEXT] * 3, [once, *other])).to_pylist()
-    )
+    rows = Annotator.from_config(job(folder, {})).annotate(given_table([TEXT] * 3, [once, *other])).to_pylist()
     (wanted,) = rows[0]["mentions"]
     assert [row["mentions"] for row in rows[1:]] == [
         [{**wanted, "title_score": pytest.approx(wanted["title_score"], abs=1e-6)}]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from luke_batch.base.errors import ConfigError, InputError, OutputError
 from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.access import check_writable
 from luke_batch.corpus.storage import Storage
@@ -13,7 +14,6 @@ from luke_batch.distributed.locations import (
     check_reachable,
     with_pinned_tables,
 )
-from luke_batch.errors import ConfigError, InputError, OutputError
 
 SUBMITTED = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
 RELATIVE = JobConfig.model_validate(

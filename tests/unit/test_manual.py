@@ -33,9 +33,7 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
     assert sorted(listed) == written
     (tmp_path / "zensical.toml").write_text(configuration, "utf-8")
     builder = Path(sys.executable).parent / "zensical"
-    done = subprocess.run(
-        [builder, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([builder, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "build" / "site" / "reference" / "configuration" / "index.html").exists()
 

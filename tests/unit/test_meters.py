@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from luke_batch import meters
+from luke_batch.base import meters
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ from transformers import LukeConfig, LukeModel
 
 from luke_batch import Annotator, JobConfig
 from luke_batch.cli import run
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.describe import describe
-from luke_batch.published.catalogue import FOLDER, Published, catalogue
-from luke_batch.published.snippet import snippet
-from luke_batch.settings import load_config
-from luke_batch.yaml_text import parse_yaml
+from luke_batch.config.loading import load_config
+from luke_batch.config.yaml_text import parse_yaml
+from luke_batch.model.files.catalogue import FOLDER, Published, catalogue
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.describe import describe
+from luke_batch.model.files.snippet import snippet
 from tests.checkpoints import HEADS, HIDDEN, Recipe, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -116,9 +116,7 @@ KINDS = {(model.configuration, recipe_of(model)): model for model in catalogue()
 
 
 @pytest.mark.parametrize("model", KINDS.values(), ids=lambda model: model.id)
-def test_a_published_configuration_runs(
-    model: Published, checkpoint_folder: Folders, multi_head_folder: Path
-) -> None:
+def test_a_published_configuration_runs(model: Published, checkpoint_folder: Folders, multi_head_folder: Path) -> None:
     """Its file loads as it is, and runs where `main` is a checkpoint like the published one.
 
     For speed a small model stands in for the embedded one, save in one case.
@@ -207,9 +205,7 @@ def test_labels_and_calibration_are_told(multi_head_folder: Path, capsys: pytest
     assert "discipline and 27 more" in text
 
 
-def test_a_pickle_is_named(
-    checkpoint_folder: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pickle_is_named(checkpoint_folder: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that needs to be converted is described, and the command stands there."""
     folder = Path(shutil.copytree(checkpoint_folder(with_head("ner", Recipe())), tmp_path / "model"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.text import name_forms
-from luke_batch.text.name_forms import NormalisedText, fold, normalise
+from luke_batch.text.names import name_forms
+from luke_batch.text.names.name_forms import NormalisedText, fold, normalise
 from tests.raw_texts import any_text
 
 unruly = st.text(
-    alphabet="aeK ½ﬁ´㎏①ｶﾞ가각\u3099\u0301\u0327\u0323\u1100\u1161\u11a8\u09c7\u09be\ufdfa\u2126\u0344"
-    "\u00a0\u3000\t\n",
+    alphabet="aeK ½ﬁ´㎏①ｶﾞ가각\u3099\u0301\u0327\u0323\u1100\u1161\u11a8\u09c7\u09be\ufdfa\u2126\u0344\u00a0\u3000\t\n",
     max_size=12,
 )
 """Characters that change, join, reorder or become several."""

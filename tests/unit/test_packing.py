@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.model.packing import pack
-from luke_batch.model.windows import Window
+from luke_batch.model.engine.packing import pack
+from luke_batch.model.inputs.windows import Window
 
 
 def window(words: int, entities: int, number: int) -> Window:

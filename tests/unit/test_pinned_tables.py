@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luke_batch.annotator import ModelStage, model_stages
+from luke_batch.annotate.annotator import ModelStage, model_stages
+from luke_batch.annotate.preparation import Preparation
+from luke_batch.base.errors import InputError
 from luke_batch.config import JobConfig
 from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.planning import table_hashes
-from luke_batch.errors import InputError
-from luke_batch.preparation import Preparation
 from tests.checkpoints import Recipe, with_head
 
 

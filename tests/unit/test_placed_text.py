@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 
 from luke_batch.document.state import no_spans
-from luke_batch.heads.placed_text import PlacedText
-from luke_batch.heads.stride_windows import stride_windows
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder
+from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.windows.stride_windows import stride_windows
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.text.words import words
 from tests.golden.check import read_cases
 from tests.raw_texts import any_text
@@ -80,9 +80,7 @@ def test_ids_of_golden_texts_are_those_of_input_building(kind: str) -> None:
     """A text that is placed has the ids that a window of it has."""
     builder = InputBuilder(tokenizer(kind))
     texts = [case["text"] for case in read_cases(GOLDEN)]
-    for text, tokens in zip(
-        texts, builder.tokenize_many([(text, no_spans()) for text in texts]), strict=True
-    ):
+    for text, tokens in zip(texts, builder.tokenize_many([(text, no_spans()) for text in texts]), strict=True):
         assert PlacedText.of(builder.tokenizer, text).ids.tolist() == tokens.ids.tolist()
 
 

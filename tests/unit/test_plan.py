@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import find_leftovers, remove
-from luke_batch.errors import InputError, OutputError
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 
@@ -115,9 +115,7 @@ def test_changed_stale_new_and_vanished(corpus: Path) -> None:
     removed = finish(plan)
     assert len(removed) == 1
     assert removed[0].startswith("data/date=1/")
-    assert [path for path in before if path.startswith("date=2/")] == [
-        p for p in outputs(corpus) if "date=2" in p
-    ]
+    assert [path for path in before if path.startswith("date=2/")] == [p for p in outputs(corpus) if "date=2" in p]
     stale = plan_of(corpus, fingerprint="another")
     assert rows(stale) == {"stale": 16, "vanished": 5}
     finish(stale, fingerprint="another")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from luke_batch import cli
+from luke_batch.base.errors import OutputError
 from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.forecast import forecast
 from luke_batch.corpus.lease import Lease
@@ -18,7 +19,6 @@ from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.planning import prepare
-from luke_batch.errors import OutputError
 from tests.corpora import context, documents, put, run
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -117,15 +117,11 @@ def test_forecast_prefers_a_run_that_did_the_same(corpus: Path, capsys: pytest.C
     found = forecast(plan)
     assert found is not None
     assert (found.seconds, found.run_id, found.same_fingerprint) == (8.0, "20261117T000000Z-c", True)
-    assert "about 8 s at the 0.5 documents a second of run 20261117T000000Z-c (30 documents" in planned(
-        corpus, capsys
-    )
+    assert "about 8 s at the 0.5 documents a second of run 20261117T000000Z-c (30 documents" in planned(corpus, capsys)
 
 
 @pytest.mark.parametrize("options", [["--where", "day=1"], ["--set", "heads.0.decod=x"]])
-def test_what_annotate_would_refuse(
-    corpus: Path, options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_annotate_would_refuse(corpus: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and one line."""
     assert cli.run(["plan", str(corpus / "in"), str(corpus / "out"), *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -156,9 +152,7 @@ def test_plan_loads_neither_torch_nor_ray(corpus: Path) -> None:
         f"code = run(['plan', {str(corpus / 'in')!r}, {str(corpus / 'out')!r}]);"
         "sys.exit(code or len({'ray', 'torch', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -8,18 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from luke_batch.agreement import LEAST_LABELS, Tally, same_labels
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.agreement import LEAST_LABELS, Tally, same_labels
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.corpus.manifest import RunManifest, write_manifest
 from luke_batch.distributed import precision
 from luke_batch.distributed.planning import Prepared, prepare
-from luke_batch.model import device
-from luke_batch.model.checkpoint import Checkpoint
-from luke_batch.model.device import faster_precision
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.model.head_facts import HeadFacts
-from luke_batch.model.windows import Window
+from luke_batch.model.engine import device
+from luke_batch.model.engine.device import faster_precision
+from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.facts import HeadFacts
+from luke_batch.model.inputs.windows import Window
 from tests.corpora import put
 
 
@@ -83,9 +83,7 @@ def exact(model: ModelConfig, checkpoint: Checkpoint, tasks: Collection[Task], d
 
 
 @pytest.fixture
-def job(
-    tmp_path: Path, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, str, JobConfig]:
+def job(tmp_path: Path, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, JobConfig]:
     """INPUT, OUTPUT and a job whose corpus is worth a trial of bfloat16."""
     monkeypatch.setattr(precision, "_LEAST_BYTES", 1)
     monkeypatch.setattr(precision, "faster_precision", lambda _: "bfloat16")  # whatever the CPU
@@ -141,9 +139,7 @@ def test_a_decision_stays(job: tuple[str, str, JobConfig], monkeypatch: pytest.M
     assert decided(prepare(input, output, other)) == "float32"
 
 
-def test_a_small_corpus_is_not_worth_a_trial(
-    job: tuple[str, str, JobConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_corpus_is_not_worth_a_trial(job: tuple[str, str, JobConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is loaded for it."""
     monkeypatch.setattr(precision, "_LEAST_BYTES", 2**20)
     monkeypatch.setattr(precision, "ModelStage", None)

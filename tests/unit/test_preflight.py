@@ -13,11 +13,11 @@ import pytest
 import ray
 
 from luke_batch import cli
+from luke_batch.base.errors import OutputError, PreflightError, UsageError
+from luke_batch.base.problems import Problems
 from luke_batch.corpus import access
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import run as runner
-from luke_batch.errors import OutputError, PreflightError, UsageError
-from luke_batch.problems import Problems
 from tests.corpora import documents, put
 
 Refused = Callable[..., list[str]]

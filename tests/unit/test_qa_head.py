@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.heads.answers import Found, best_answers, rank, window_answers
-from luke_batch.heads.placed_text import PlacedText
+from luke_batch.heads.windows.placed_text import PlacedText
 from tests.checkpoints import Recipe, with_head
 from tests.text_heads import (
     LONG,
@@ -96,9 +96,7 @@ def test_answers_equal_those_of_transformers(
     assert long["coverage"]["windows"] > 12
 
 
-def test_no_answer_is_a_candidate_of_checkpoints_that_know_it(
-    checkpoint_folder: Folders, tmp_path: Path
-) -> None:
+def test_no_answer_is_a_candidate_of_checkpoints_that_know_it(checkpoint_folder: Folders, tmp_path: Path) -> None:
     """Its logit is the least of all windows, it shares the probability, and the margin decides whether it is
     first.
     """

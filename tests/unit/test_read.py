@@ -50,9 +50,7 @@ def odd_table() -> pa.Table:
         "vector": pa.array([[1.0, 2.0], None] * 5, pa.list_(pa.float16(), 2)),
         "empty": pa.nulls(count),
     }
-    schema = pa.schema(
-        [pa.field(n, c.type, metadata={"about": n}) for n, c in columns.items()], metadata={"made": "x"}
-    )
+    schema = pa.schema([pa.field(n, c.type, metadata={"about": n}) for n, c in columns.items()], metadata={"made": "x"})
     return pa.table(columns, schema=schema)
 
 
@@ -81,9 +79,7 @@ def test_any_fragment_of_any_row_group(tmp_path: Path, group: int) -> None:
             for index, fragment in enumerate(item.fragments)
             for row in range(fragment.row_start, fragment.row_end)
         ]
-        assert (
-            list(zip(*(table[name].to_pylist() for name in ("id", FRAGMENT, ROW)), strict=True)) == expected
-        )
+        assert list(zip(*(table[name].to_pylist() for name in ("id", FRAGMENT, ROW)), strict=True)) == expected
 
 
 def test_one_pass_over_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +149,7 @@ def test_corrupt_page_without_compression_or_checksum(tmp_path: Path) -> None:
     """Nothing in the file tells of the damage: what can be decoded comes, and bad texts are for
     `text_errors`.
     """
-    path = put(
-        tmp_path, "a.parquet", documents(12), row_group_size=4, compression="none", use_dictionary=False
-    )
+    path = put(tmp_path, "a.parquet", documents(12), row_group_size=4, compression="none", use_dictionary=False)
     corrupt(path, "Łódź5".encode())
     (item,) = items(tmp_path)
     read = read_item(Storage.at(str(tmp_path)), item, InputConfig())

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from luke_batch.base.errors import OutputError
 from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import OutputError
 from tests.corpora import FINGERPRINT, WRITTEN, context, documents, job, put, run
 
 

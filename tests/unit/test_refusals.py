@@ -159,9 +159,7 @@ def test_no_file_at_all_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert "holds no Parquet file" in refused(input=folder / "*.parquet")
 
 
-def test_an_unfit_output_is_refused(
-    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfit_output_is_refused(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OUTPUT below INPUT, OUTPUT below a file, and relative paths in a submitted job."""
     put(tmp_path / "in", "a.parquet", TWO)
     assert "lies inside INPUT" in refused(output=str(tmp_path / "in" / "out"))
@@ -218,9 +216,7 @@ def test_a_model_folder_with_a_damaged_file_is_refused(
     assert "download it again" in line
 
 
-def test_another_checkpoint_is_refused(
-    refused: Refused, tmp_path: Path, checkpoint_folder: MakeCheckpoint
-) -> None:
+def test_another_checkpoint_is_refused(refused: Refused, tmp_path: Path, checkpoint_folder: MakeCheckpoint) -> None:
     """No folder, no such head, another architecture, damaged weights: each by its cause."""
     put(tmp_path / "in", "a.parquet", TWO)
 
@@ -240,9 +236,7 @@ def test_another_checkpoint_is_refused(
     assert "model_type 'bert'; luke-batch runs LUKE and mLUKE" in said(folder)
 
 
-def test_a_pickle_is_refused_with_the_way_out(
-    refused: Refused, tmp_path: Path, multi_head_folder: Path
-) -> None:
+def test_a_pickle_is_refused_with_the_way_out(refused: Refused, tmp_path: Path, multi_head_folder: Path) -> None:
     """Weights in pytorch_model.bin alone are not loaded: the line holds the command that converts them."""
     put(tmp_path / "in", "a.parquet", TWO)
     folder = Path(shutil.copytree(multi_head_folder, tmp_path / "model"))
@@ -281,9 +275,7 @@ def test_a_pickle_is_refused_with_the_way_out(
         ("output.max_rows=[", "--set output.max_rows"),
     ],
 )
-def test_an_impossible_configuration_is_refused(
-    refused: Refused, tmp_path: Path, setting: str, said: str
-) -> None:
+def test_an_impossible_configuration_is_refused(refused: Refused, tmp_path: Path, setting: str, said: str) -> None:
     """Unknown keys suggest the nearest name; values and combinations that cannot work name their key."""
     put(tmp_path / "in", "a.parquet", TWO)
     assert said in refused("--set", setting)

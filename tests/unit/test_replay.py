@@ -9,6 +9,7 @@ import pytest
 
 from luke_batch import cli
 from luke_batch.config import InputConfig
+from luke_batch.config.loading import load_config
 from luke_batch.corpus.committed import list_output
 from luke_batch.corpus.compaction import compact
 from luke_batch.corpus.fragments import Fragment
@@ -22,7 +23,6 @@ from luke_batch.corpus.replay import Replay, judge_replay, plan_replay
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import remove
 from luke_batch.distributed import run as runner
-from luke_batch.settings import load_config
 from tests import run_without_ray
 from tests.corpora import WRITTEN, annotate, commit, context, documents, job, put
 from tests.unit.test_plan import finish, plan_of

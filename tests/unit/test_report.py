@@ -70,9 +70,7 @@ def test_marks_change_no_text(data: st.DataObject) -> None:
     text = data.draw(st.text(min_size=1, max_size=30))
     end = data.draw(st.integers(0, len(text)))
     places = st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))
-    spans = sorted(
-        {(min(p), max(p)) for p in data.draw(st.lists(places, max_size=6))}, key=lambda s: (s[0], -s[1])
-    )
+    spans = sorted({(min(p), max(p)) for p in data.draw(st.lists(places, max_size=6))}, key=lambda s: (s[0], -s[1]))
     mentions = [(start, stop, str(number)) for number, (start, stop) in enumerate(spans)]
     parts = highlight(text, mentions, end)
     assert _flat(parts) == text[:end]
@@ -111,9 +109,7 @@ def test_throughput_keeps_every_document_in_few_counts(steps: list[tuple[float, 
     assert found["seconds"] * max(len(found["documents"]) - 1, 0) <= now
 
 
-@given(
-    st.lists(st.integers(0, 10_000), min_size=1, max_size=MOST_POINTS), st.sampled_from([1.0, 8.0, 4096.0])
-)
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=MOST_POINTS), st.sampled_from([1.0, 8.0, 4096.0]))
 def test_a_drawing_stays_inside(counts: list[int], width: float) -> None:
     """All points and ticks lie in the drawing; the table has every document."""
     line = charts.throughput({"seconds": width, "documents": counts})
@@ -208,9 +204,7 @@ def test_missing_figures_are_said_plainly(tmp_path: Path) -> None:
 def test_a_run_that_has_not_finished_is_told(tmp_path: Path) -> None:
     """The last that finished is shown; where none has, the one under way."""
     first = report_run(tmp_path, sentences(5))
-    open_run = replace(
-        first, run_id="20991231T000000Z-0", finished=None, outcome=None, exit_code=None, figures={}
-    )
+    open_run = replace(first, run_id="20991231T000000Z-0", finished=None, outcome=None, exit_code=None, figures={})
     write_manifest(_output(tmp_path), open_run)
     figures = _figures(tmp_path)
     assert figures.run.run_id == first.run_id

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luke_batch.base.errors import PreflightError, ResourceError
 from luke_batch.distributed.resources import (
     LENT,
     LIGHT_CPUS,
@@ -15,15 +16,12 @@ from luke_batch.distributed.resources import (
     check_object_store,
     plan_pools,
 )
-from luke_batch.errors import PreflightError, ResourceError
 
 LAPTOP = (Node(2, 0),)
 MANY = 1000
 
 
-def demand(
-    cpus: float = 1, gpus: float = 0, actors: Literal["auto"] | int = "auto", model: str = "main"
-) -> Demand:
+def demand(cpus: float = 1, gpus: float = 0, actors: Literal["auto"] | int = "auto", model: str = "main") -> Demand:
     """The demand of one model."""
     return Demand(model, cpus, gpus, actors)
 
@@ -100,9 +98,7 @@ def test_an_actor_larger_than_any_node_is_refused_with_numbers() -> None:
 
 def test_pools_that_do_not_fit_together_are_refused_with_numbers() -> None:
     """Each would fit alone; together they could never run at the same time, and the sum is named."""
-    expected = (
-        r"need 3 CPUs at the same time \(main 2 x 1 CPU, other 1 x 1 CPU\), the cluster has 2 CPUs on 1 node"
-    )
+    expected = r"need 3 CPUs at the same time \(main 2 x 1 CPU, other 1 x 1 CPU\), the cluster has 2 CPUs on 1 node"
     with pytest.raises(ResourceError, match=expected):
         sizes(LAPTOP, demand(actors=2), demand(model="other"))
 
@@ -116,9 +112,7 @@ def test_a_cluster_without_cpus_is_refused() -> None:
 @given(
     nodes=st.lists(st.builds(Node, st.integers(1, 16), st.integers(0, 4)), min_size=1, max_size=4),
     demands=st.lists(
-        st.builds(
-            demand, st.sampled_from([0.25, 0.5, 1, 2]), st.sampled_from([0, 0.25, 0.5, 1]), st.just("auto")
-        ),
+        st.builds(demand, st.sampled_from([0.25, 0.5, 1, 2]), st.sampled_from([0, 0.25, 0.5, 1]), st.just("auto")),
         min_size=1,
         max_size=3,
     ),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ConfigError, InputError
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 from tests.unit.test_plan import outputs, rows, sweep
 
@@ -25,9 +25,7 @@ def plan_of(folder: Path, *where: str, prune: bool = False, fingerprint: str = F
     """The plan of folder/in against folder/out for some partitions."""
     config = job(100)
     if prune:
-        config = config.model_copy(
-            update={"output": config.output.model_copy(update={"on_vanished": "prune"})}
-        )
+        config = config.model_copy(update={"output": config.output.model_copy(update={"on_vanished": "prune"})})
     output = Storage.at(str(folder / "out"))
     return make_plan(str(folder / "in"), output, config, fingerprint, Restriction.parse(where))
 

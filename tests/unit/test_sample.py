@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.config import InputConfig, JobConfig
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.read import read_item
@@ -14,16 +15,13 @@ from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import Census, CountedFile, SampleSize, count, draw
 from luke_batch.corpus.sources import SourceFile
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import ConfigError, InputError
 from tests.corpora import documents, job, put
 
 
 def census(rows: list[int]) -> Census:
     """Files with so many rows, in two row groups each."""
     files = [
-        CountedFile(
-            SourceFile(f"{n}", "", 1, "v", 0.0), "c", "s", (size // 2, size - size // 2), size, size, 1
-        )
+        CountedFile(SourceFile(f"{n}", "", 1, "v", 0.0), "c", "s", (size // 2, size - size // 2), size, size, 1)
         for n, size in enumerate(rows)
     ]
     return Census(Storage.at("."), tuple(files), ())

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from luke_batch.errors import ContractError
-from luke_batch.schemas import load_contract
+from luke_batch.base.contracts import load_contract
+from luke_batch.base.errors import ContractError
 
 _FOLDER = Path(__file__).parents[2] / "schemas"
 _VECTOR = pa.list_(pa.float32(), 4)

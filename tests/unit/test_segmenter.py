@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from luke_batch.errors import ConfigError
-from luke_batch.text import sentence_boundaries as module
-from luke_batch.text.breaks import between_graphemes
-from luke_batch.text.languages import normalise
-from luke_batch.text.segmenter import Segmenter, SentencexSegmenter, make_segmenter
+from luke_batch.base.errors import ConfigError
+from luke_batch.text.sentences import sentence_boundaries as module
+from luke_batch.text.sentences.breaks import between_graphemes
+from luke_batch.text.sentences.languages import normalise
+from luke_batch.text.sentences.segmenter import Segmenter, SentencexSegmenter, make_segmenter
 from tests.raw_texts import any_text, languages
 
 SEGMENTER: Segmenter = SentencexSegmenter()

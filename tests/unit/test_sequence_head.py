@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig
 from tests.checkpoints import LABELS, Recipe, with_head
 from tests.text_heads import LONG, NOTHING, SHORT, Reference, annotate, softmax, with_section

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from luke_batch.base.errors import ConfigError
 from luke_batch.config import JobConfig, NerConfig, TypesConfig
-from luke_batch.errors import ConfigError
-from luke_batch.settings import load_config
+from luke_batch.config.loading import load_config
 
 
 def _file(folder: Path, text: str) -> str:
@@ -40,9 +40,7 @@ def test_assignments_win_over_the_environment_and_that_over_the_file(tmp_path: P
 
 def test_other_environment_variables_are_none_of_our_business() -> None:
     """Only names with the prefix LUKE_BATCH__ are settings."""
-    assert (
-        load_config(None, [], {"LUKE_BATCH_DEBUG": "1", "PATH": "/bin", "luke_batch__x": "1"}) == JobConfig()
-    )
+    assert load_config(None, [], {"LUKE_BATCH_DEBUG": "1", "PATH": "/bin", "luke_batch__x": "1"}) == JobConfig()
 
 
 def test_the_environment_reaches_names_in_mixed_case(tmp_path: Path) -> None:
@@ -167,9 +165,7 @@ def test_a_wrong_assignment_is_named_in_one_line(assignment: str, message: str) 
         ("a: \x00", ": not YAML: unacceptable character #x0000: special characters are not allowed"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_named_with_the_line(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_file_that_is_no_configuration_is_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     """Syntax errors and duplicate keys tell file and line."""
     path = _file(tmp_path, text)
     with pytest.raises(ConfigError) as caught:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from luke_batch.base.errors import InputError
 from luke_batch.corpus.sources import list_sources, source_at
-from luke_batch.errors import InputError
 from tests.corpora import documents, put
 
 

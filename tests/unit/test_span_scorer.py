@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.arrays import IntArray
-from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.span_scorer import SpanScorer, SpanScorerNet, word_states
-from luke_batch.model.weights import Table, encoder_tables
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.engine.span_scorer import SpanScorer, SpanScorerNet, word_states
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import Table, encoder_tables
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.spans import all_spans
 from luke_batch.text.words import words
 from luke_batch.training.data import Entity, Row

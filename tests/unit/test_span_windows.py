@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luke_batch import Annotator, JobConfig
-from luke_batch.annotator import ModelStage, model_stages
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import ModelStage, model_stages
+from luke_batch.annotate.preparation import Preparation
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ModelConfig
-from luke_batch.model.checkpoint import Checkpoint, resolve
-from luke_batch.model.engine import Engine, Task, load_engine
-from luke_batch.model.span_scorer import SpanScorer
-from luke_batch.model.windows import InputBuilder, Window
-from luke_batch.preparation import Preparation
+from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.engine.span_scorer import SpanScorer
+from luke_batch.model.files.checkpoint import Checkpoint, resolve
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.spans import all_spans
 from luke_batch.text.words import words
 from luke_batch.training.span_scorer import span_least
@@ -121,8 +121,7 @@ def asked(path: Path, spans: Any, rows: pa.Table) -> tuple[Counter[Any], list[An
 
     annotated = ModelStage(job, model_stages(job)[0], "cpu", load)(Preparation(job)(rows))
     windows = Counter(
-        (window.token_ids.tobytes(), tuple(map(tuple, window.entity_spans.tolist())))
-        for window in recorders[0].windows
+        (window.token_ids.tobytes(), tuple(map(tuple, window.entity_spans.tolist()))) for window in recorders[0].windows
     )
     return windows, annotated["coverage"].to_pylist()
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.arrays import IntArray
-from luke_batch.text.segmenter import SentencexSegmenter
+from luke_batch.base.arrays import IntArray
+from luke_batch.text.sentences.segmenter import SentencexSegmenter
 from luke_batch.text.spans import all_spans, auto_spans
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
@@ -23,11 +23,7 @@ def naive(words: IntArray, sentences: IntArray, max_words: int) -> list[list[int
     """What `all_spans` must give, by loops."""
     spans: list[list[int]] = []
     for first, last in sentences.tolist():
-        inside = [
-            [max(start, first), min(end, last)]
-            for start, end in words.tolist()
-            if start < last and end > first
-        ]
+        inside = [[max(start, first), min(end, last)] for start, end in words.tolist() if start < last and end > first]
         for at in range(len(inside)):
             spans += [[inside[at][0], inside[to][1]] for to in range(at, min(at + max_words, len(inside)))]
     return sorted(spans)

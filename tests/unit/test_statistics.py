@@ -8,10 +8,10 @@ import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from luke_batch.base.contracts import load_contract
 from luke_batch.corpus import statistics
 from luke_batch.corpus.statistics import BINS, OTHER, Statistics, totals
 from luke_batch.document.columns import ERROR, ERROR_TYPE, FRAGMENT
-from luke_batch.schemas import load_contract
 
 _LABELS = st.sampled_from(["PER", "LOC", "ORG", None])
 _SCORES = st.none() | st.floats(0, 1, width=32)
@@ -24,9 +24,7 @@ _COVERAGE = st.fixed_dictionaries(
     {
         "characters": st.integers(0, 9),
         "windows": st.integers(0, 9),
-        "dropped": st.lists(
-            st.fixed_dictionaries({"reason": st.sampled_from("ab"), "count": st.integers(1, 5)})
-        ),
+        "dropped": st.lists(st.fixed_dictionaries({"reason": st.sampled_from("ab"), "count": st.integers(1, 5)})),
     }
 )
 _NO_COVERAGE: dict[str, Any] = {"characters": 0, "windows": 0, "dropped": []}
@@ -47,9 +45,7 @@ _ROWS = st.lists(
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     contract = load_contract("annotations")
-    table = pa.table(
-        {FRAGMENT: pa.array([-1 if row["state"] == "carrier" else 0 for row in rows], pa.int32())}
-    )
+    table = pa.table({FRAGMENT: pa.array([-1 if row["state"] == "carrier" else 0 for row in rows], pa.int32())})
     error = {"stage": "s", "error_class": "E", "message": "m"}
     errors = [error if row["state"] == "failed" else None for row in rows]
     table = table.append_column(ERROR, pa.array(errors, ERROR_TYPE))
@@ -128,9 +124,6 @@ def test_a_run_counts_only_so_many_labels_apart(monkeypatch: Any) -> None:
 
 def test_of_a_long_label_only_the_beginning_counts() -> None:
     """Labels of given mentions may be any text, and manifests stay small."""
-    mentions = [
-        {"label": "x" * 100 + end, "score": 0.5, "types": None, "title": None}
-        for end in ("", "y", "z" * 9999)
-    ]
+    mentions = [{"label": "x" * 100 + end, "score": 0.5, "types": None, "title": None} for end in ("", "y", "z" * 9999)]
     found = Statistics.of_item(_table([_row(mentions=mentions)]))
     assert totals(found.labels["mentions"]) == {"x" * 100: 3}

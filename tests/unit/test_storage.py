@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from luke_batch.base.errors import UsageError
 from luke_batch.corpus.storage import Storage
-from luke_batch.errors import UsageError
 
 
 @pytest.fixture(params=["local", "memory"])

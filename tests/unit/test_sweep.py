@@ -94,9 +94,7 @@ def test_changed_file_is_replaced(tmp_path: Path) -> None:
 def test_vanished_file(tmp_path: Path, vanished: str) -> None:
     """keep: its outputs and dead letters stay; prune: both go at the end of a complete run."""
     put(tmp_path, "in/a.parquet", documents(5))
-    path = put(
-        tmp_path, "in/b.parquet", documents(5, first=5).set_column(1, "text", [["FAIL", "x", "y", "z", "w"]])
-    )
+    path = put(tmp_path, "in/b.parquet", documents(5, first=5).set_column(1, "text", [["FAIL", "x", "y", "z", "w"]]))
     zero = tmp_path / "in/zero.parquet"
     zero.touch()
     night(tmp_path)
@@ -105,9 +103,7 @@ def test_vanished_file(tmp_path: Path, vanished: str) -> None:
     night(tmp_path, vanished=vanished)
     letters = [file.name for file in (tmp_path / "out/_dead_letters").iterdir()]
     assert len(letters) == (2 if vanished == "keep" else 0)
-    assert (
-        shown(tmp_path) == globbed(tmp_path) == ids(*range(5), *(range(6, 10) if vanished == "keep" else ()))
-    )
+    assert shown(tmp_path) == globbed(tmp_path) == ids(*range(5), *(range(6, 10) if vanished == "keep" else ()))
 
 
 def test_incomplete_run_prunes_nothing(tmp_path: Path) -> None:
@@ -135,9 +131,7 @@ def test_foreign_file_is_moved_aside(tmp_path: Path) -> None:
     assert shown(tmp_path) == ids(0, 1, 2)
     night(tmp_path)
     assert shown(tmp_path) == globbed(tmp_path) == ids(0, 1, 2)
-    foreign = sorted(
-        str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out/_foreign").rglob("*.parquet")
-    )
+    foreign = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out/_foreign").rglob("*.parquet"))
     assert foreign == [f"_foreign/backup/{ours.name}", "_foreign/theirs.parquet"]
 
 

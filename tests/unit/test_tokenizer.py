@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tokenizers.models import BPE, Unigram
 from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Whitespace
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model.tokenizer import Tokenizer
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.inputs.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KINDS = ("luke", "mluke")
@@ -23,9 +23,7 @@ LITERALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<ent>", "<ent2>", "[MASK
 
 # Any text without lone surrogates, and texts that hold special tokens between spaces and letters.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-literal_texts = st.lists(st.sampled_from([*LITERALS, " ", "a", "Beyoncé", "京", "\n"]), max_size=12).map(
-    "".join
-)
+literal_texts = st.lists(st.sampled_from([*LITERALS, " ", "a", "Beyoncé", "京", "\n"]), max_size=12).map("".join)
 
 
 @cache
@@ -169,9 +167,7 @@ def test_prefix_space_comes_from_the_folder_unless_overridden(tmp_path: Path) ->
     """add_prefix_space puts a space before every text that has none, for byte-level BPE alone."""
     plain = golden("luke")
     spaced = Tokenizer.load(GOLDEN / "luke-v4-layout", add_prefix_space=True)
-    pairs = zip(
-        spaced.encode(["Los", " Los", "\tLos", ""]), plain.encode([" Los", " Los", "\tLos", ""]), strict=True
-    )
+    pairs = zip(spaced.encode(["Los", " Los", "\tLos", ""]), plain.encode([" Los", " Los", "\tLos", ""]), strict=True)
     assert all(ours.tolist() == theirs.tolist() for ours, theirs in pairs)
 
     folder = copy("luke", tmp_path)
@@ -229,9 +225,7 @@ def test_mention_length_comes_from_the_folder(tmp_path: Path) -> None:
         ("luke", "added_tokens.json", "[]", "not a JSON object"),
     ],
 )
-def test_damaged_folders_are_named(
-    kind: str, name: str, content: str | None, message: str, tmp_path: Path
-) -> None:
+def test_damaged_folders_are_named(kind: str, name: str, content: str | None, message: str, tmp_path: Path) -> None:
     """A missing or malformed file is a CheckpointError of one line that names the file or the folder."""
     folder = copy(kind, tmp_path)
     if content is None:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.annotator import check_models
-from luke_batch.errors import ConfigError
-from luke_batch.heads.placed_text import PlacedText
+from luke_batch.annotate.annotator import check_models
+from luke_batch.base.errors import ConfigError
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.stride_windows import best_windows, stride_windows
 from luke_batch.heads.tokens import Tags, join
+from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.windows.stride_windows import best_windows, stride_windows
 from luke_batch.text.words import words
 from tests.checkpoints import LABELS, Recipe, with_head
 from tests.text_heads import (
@@ -145,9 +145,7 @@ def test_schemes() -> None:
         *("0-1 PER", "2-2 PER", "4-4 LOC", "5-5 PER")
     ]
     bioes = Labels(("O", "B-X", "I-X", "E-X", "S-X", "L-X", "U-X"), none=0, multi=False)
-    assert spans_of(["B-X", "I-X", "E-X", "S-X", "S-X", "I-X"], bioes, "iob") == [
-        *("0-2 X", "3-3 X", "4-4 X", "5-5 X")
-    ]
+    assert spans_of(["B-X", "I-X", "E-X", "S-X", "S-X", "I-X"], bioes, "iob") == [*("0-2 X", "3-3 X", "4-4 X", "5-5 X")]
     assert spans_of(["B-X", "L-X", "U-X", "B-X"], bioes, "iob") == ["0-1 X", "2-2 X", "3-3 X"]
     plain = Labels(("O", "PER", "LOC"), none=0, multi=False)
     assert spans_of(["PER", "PER", "LOC", "O", "LOC"], plain, "plain") == ["0-1 PER", "2-2 LOC", "4-4 LOC"]
@@ -160,9 +158,7 @@ def test_joining_equals_iob_word_for_word(tags: list[str]) -> None:
     """The vectorised rule is the one that reads one word after another."""
     labelled = [(3 * n, 3 * n + 2, LABELS["tokens"].index(tag), 1.0) for n, tag in enumerate(tags)]
     wanted = iob_spans(labelled, "xx " * len(tags))
-    assert spans_of(tags, IOB, "iob") == [
-        f"{row['start'] // 3}-{row['end'] // 3} {row['label']}" for row in wanted
-    ]
+    assert spans_of(tags, IOB, "iob") == [f"{row['start'] // 3}-{row['end'] // 3} {row['label']}" for row in wanted]
 
 
 @given(st.integers(0, 400), st.integers(2, 60), st.integers(0, 40))

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, LukeConfig, LukeModel
 
-from luke_batch.arrays import IntArray
-from luke_batch.errors import CheckpointError, InputError
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import CheckpointError, InputError
 from luke_batch.heads.ner import choose
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.encoder import EncoderConfig, EncoderInput, LukeEncoder
-from luke_batch.model.fit import check_fit
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import encoder_state, head_state
-from luke_batch.model.windows import InputBuilder
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.fit import check_fit
+from luke_batch.model.files.weights import encoder_state, head_state
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.base import Base, load_base, to_luke
 from luke_batch.training.data import Row, labels_of, read_rows
+from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
 from luke_batch.training.entity_head import EntityHeadConfig
 from luke_batch.training.entity_head import train as train_entities
 from luke_batch.training.export import (
@@ -131,9 +131,7 @@ class Setting:
             RelationsTask(pairs, specs["relations"].labels, self.builder, skipped),
         ]
         sources = {task.name: BatchSource(task, 256, 32, seed) for seed, task in enumerate(tasks)}
-        config = LoopConfig(
-            seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9, snapshot_every=10
-        )
+        config = LoopConfig(seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9, snapshot_every=10)
         trainer = Trainer(
             self.model, sources, dict.fromkeys(sources, 1.0), 1, config, clock=clock or (lambda: next(ticks))
         )

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luke_batch.errors import CheckpointError
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.weights import ENTITY_TABLE, WORD_TABLE, encoder_state, encoder_tables, head_state
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state, encoder_tables, head_state
 from tests.checkpoints import TOKENIZERS, Recipe, multi_head_weights, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -20,9 +20,7 @@ QUERY = "encoder.layer.0.attention.self"
 
 
 @pytest.fixture
-def rewritten(
-    checkpoint_folder: Folders, tmp_path: Path
-) -> Callable[[Recipe, Callable[[State], State]], Path]:
+def rewritten(checkpoint_folder: Folders, tmp_path: Path) -> Callable[[Recipe, Callable[[State], State]], Path]:
     """A function that copies a recipe's checkpoint with other weights."""
 
     def rewrite(recipe: Recipe, change: Callable[[State], State]) -> Path:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.arrays import IntArray
-from luke_batch.errors import CheckpointError
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Tokens, chunks, context_sizes, padded_positions
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Tokens, chunks, context_sizes, padded_positions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KINDS = ("luke", "mluke")
@@ -33,9 +33,7 @@ def array(values: object) -> IntArray:
 @st.composite
 def texts_with_spans(draw: st.DrawFn) -> tuple[str, IntArray]:
     """A text rich in spaces, and up to six character ranges in it, empty ones included."""
-    letters = st.sampled_from("  \n\u3000\u00adaбт京ﬁé e\u0301😀<s>") | st.characters(
-        exclude_categories=["Cs"]
-    )
+    letters = st.sampled_from("  \n\u3000\u00adaбт京ﬁé e\u0301😀<s>") | st.characters(exclude_categories=["Cs"])
     text = draw(st.text(letters, max_size=30))
     bound = st.integers(0, len(text))
     pairs = draw(st.lists(st.tuples(bound, bound).map(sorted), max_size=6))

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.arrays import FloatArray
+from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ChoiceConfig, ProposerConfig, QaConfig, TokensConfig
 from luke_batch.document.state import Document
 from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.choice import ChoiceHead
-from luke_batch.heads.placed_text import PlacedText
 from luke_batch.heads.qa import QaHead
 from luke_batch.heads.run import run_head
 from luke_batch.heads.scores import Labels
 from luke_batch.heads.tokens import Tags, TokensHead
-from luke_batch.model.engine import Task
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
 
@@ -101,9 +101,7 @@ def test_the_best_answers_are_those_of_all_pairs(kind: str, text: str, max_token
     found = run(QaHead(config, setup(kind, max_tokens), 1.0), text).results["answers"]
     assert isinstance(found, list)
     placed = PlacedText.of(tokenizer(kind), text if text and not text.isspace() else "")
-    (logits,) = TokenByToken().run(
-        Task.ANSWERS, [InputBuilder(tokenizer(kind), LARGE).text_window(placed.ids)]
-    )
+    (logits,) = TokenByToken().run(Task.ANSWERS, [InputBuilder(tokenizer(kind), LARGE).text_window(placed.ids)])
     inner, characters = logits[1:-1], placed.characters.tolist()
     pairs: dict[tuple[int, int], float] = {}
     for a in range(len(inner)):

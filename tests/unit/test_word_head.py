@@ -12,18 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luke_batch.annotator import check_models
-from luke_batch.arrays import FloatArray
+from luke_batch.annotate.annotator import check_models
+from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import CheckpointError
 from luke_batch.config import JobConfig, ModelConfig
-from luke_batch.errors import CheckpointError
-from luke_batch.model import vocabulary
-from luke_batch.model.checkpoint import resolve
-from luke_batch.model.engine import Task, load_engine
-from luke_batch.model.fit import word_head_names
-from luke_batch.model.prompts import around_gap
-from luke_batch.model.tokenizer import Tokenizer
-from luke_batch.model.weights import Table
-from luke_batch.model.windows import InputBuilder, Window
+from luke_batch.model.engine import vocabulary
+from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.fit import word_head_names
+from luke_batch.model.files.weights import Table
+from luke_batch.model.inputs.prompts import around_gap
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder, Window
 from tests.checkpoints import GOLDEN, Recipe, with_head
 from tests.references import assert_close
 

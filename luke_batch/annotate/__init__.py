@@ -1,0 +1,1 @@
+"""The whole annotation on Arrow tables, in one process and without Ray."""

@@ -1,0 +1,185 @@
+"""The text stages: sentences, words, gazetteer names and given mentions of each document. No model."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from luke_batch.base import meters, pulse
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import DocumentError
+from luke_batch.config import JobConfig, LinksConfig, NerConfig
+from luke_batch.config.columns import head_columns
+from luke_batch.document.source import source_column
+from luke_batch.document.state import Document, Failure, no_spans
+from luke_batch.document.texts import text_errors, texts_of
+from luke_batch.document.writing import write_documents
+from luke_batch.text.names.aliases import AliasTable, load_aliases
+from luke_batch.text.names.gazetteer import Gazetteer, load_gazetteer
+from luke_batch.text.sentences.segmenter import make_segmenter
+from luke_batch.text.words import words
+
+_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""Native libraries panic with a BaseException; only these ask the process to stop."""
+
+_Row = Mapping[str, object]
+
+
+class Preparation:
+    """Segments texts and proposes the spans that need no model."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+        self._keeps_labels = not any(isinstance(head, NerConfig) for head in config.heads)
+        self._keeps_titles = not any(isinstance(head, LinksConfig) for head in config.heads)
+        self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
+        proposers = {proposer for head in config.heads for proposer in head.proposers}
+        self._wants_words = bool(proposers & {"all", "auto", "gazetteer", "alias"}) or any(
+            head.needs_words for head in config.heads
+        )
+        self._gazetteer: Gazetteer | None = None
+        settings = config.proposers.gazetteer
+        if "gazetteer" in proposers and settings is not None:
+            self._gazetteer = load_gazetteer(settings.path, settings.column, settings.case, settings.content_hash)
+        self._aliases: AliasTable | None = None
+        if "alias" in proposers:
+            table = config.proposers.aliases
+            self._aliases = load_aliases(table.path, content_hash=table.content_hash)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Add sentences and the internal columns; a document that cannot be read carries its failure."""
+        source = _Source(table, self._config)
+        documents = [self._prepare(source, row) for row in range(table.num_rows)]
+        return write_documents(table, documents, ["sentences"], None)
+
+    def _prepare(self, source: "_Source", row: int) -> Document:
+        stage = "read"
+        pulse.beat()
+        try:
+            text, language = source.text(row), source.language(row)
+            stage = "segment"
+            with meters.spending(stage):
+                document = Document(text=text, sentences=self._segmenter.segment(text, language))
+            meters.count("sentences", len(document.sentences))
+            stage = "propose"
+            with meters.spending(stage):
+                self._propose(document, language)
+                source.set_given(document, row)
+            nothing: list[str | None] = [None] * len(document.given)
+            document.given_labels = document.given_labels if self._keeps_labels else nothing
+            document.given_titles = document.given_titles if self._keeps_titles else nothing
+            source.check_columns(row)
+            return document
+        except _NOT_OURS:
+            raise
+        except BaseException as error:
+            return Document(text="", sentences=no_spans(), failure=Failure.of(error, stage))
+
+    def _propose(self, document: Document, language: str | None) -> None:
+        """Words, gazetteer names and names of the alias table."""
+        if self._wants_words:
+            document.words = words(document.text, language)
+        if self._gazetteer is not None:
+            document.gazetteer = self._gazetteer.find(document.text, document.words)
+        if self._aliases is not None:
+            document.aliases = self._aliases.find(document.text, document.words)
+
+
+class _Source:
+    """The input columns of a table by their role."""
+
+    def __init__(self, table: pa.Table, config: JobConfig) -> None:
+        columns = config.input
+        text = source_column(table, columns.text_column)
+        self._texts, self._broken = texts_of(text), text_errors(text)
+        language = columns.lang_column
+        self._languages = None if language is None else texts_of(source_column(table, language))
+        self._mentions = _column(table, columns.mentions_column)
+        self._relations = _column(table, columns.relations_column)
+        names = {column.name for column in head_columns(config).values()}
+        self._read_by_heads = {name: text_errors(source_column(table, name)) for name in sorted(names)}
+
+    def text(self, row: int) -> str:
+        """The text, "" for null. DocumentError where it is not UTF-8."""
+        if row in self._broken:
+            raise DocumentError(self._broken[row], stage="read")
+        return self._texts[row] or ""
+
+    def language(self, row: int) -> str | None:
+        return None if self._languages is None else self._languages[row]
+
+    def set_given(self, document: Document, row: int) -> None:
+        """Given mentions and pairs of a row; DocumentError where one is not inside the text or the list."""
+        if self._mentions is None:
+            return
+        mentions = _rows(self._mentions, row)
+        document.given = _spans(mentions, len(document.text))
+        document.given_labels = [_text(mention, "label") for mention in mentions]
+        document.given_titles = [_text(mention, "title") for mention in mentions]
+        document.given_candidates = [_texts(mention, "candidates") for mention in mentions]
+        if self._relations is not None:
+            document.given_pairs = _pairs(_rows(self._relations, row), len(mentions))
+
+    def check_columns(self, row: int) -> None:
+        """DocumentError where a text that a head reads is not UTF-8."""
+        for name, errors in self._read_by_heads.items():
+            if row in errors:
+                raise DocumentError(f"column {name}: {errors[row]}", stage="read")
+
+
+def _column(table: pa.Table, name: str | None) -> pa.ChunkedArray | None:
+    return None if name is None else source_column(table, name)
+
+
+def _rows(column: pa.ChunkedArray, row: int) -> list[_Row]:
+    """The structs of one row. Not of the whole column at once: a label that is not UTF-8 makes it raise."""
+    return cast("list[_Row] | None", column[row].as_py()) or []
+
+
+def _spans(mentions: Sequence[_Row], length: int) -> IntArray:
+    """(n, 2) offsets of given mentions in a text of `length` characters."""
+    spans = _integers(mentions, "start", "end", "mention")
+    for start, end in spans:
+        if start >= end:
+            raise DocumentError(f"given mention [{start}, {end}) is reversed or empty", stage="propose")
+        if start < 0 or end > length:
+            raise DocumentError(
+                f"given mention [{start}, {end}) is outside of the text of {length} characters",
+                stage="propose",
+            )
+    return np.array(spans, np.int32).reshape(-1, 2)
+
+
+def _pairs(relations: Sequence[_Row], mentions: int) -> IntArray:
+    """(n, 2) indices of given pairs into a list of `mentions` given mentions."""
+    pairs = _integers(relations, "head", "tail", "relation")
+    for head, tail in pairs:
+        if not (0 <= head < mentions and 0 <= tail < mentions):
+            raise DocumentError(
+                f"given relation ({head}, {tail}) names a mention that is not there: there are {mentions}",
+                stage="propose",
+            )
+    return np.array(pairs, np.int32).reshape(-1, 2)
+
+
+def _integers(rows: Sequence[_Row | None], first: str, second: str, what: str) -> list[tuple[int, int]]:
+    numbers: list[tuple[int, int]] = []
+    for row in rows:
+        values = (None, None) if row is None else (row[first], row[second])
+        if not (isinstance(values[0], int) and isinstance(values[1], int)):
+            raise DocumentError(f"given {what} without {first} or {second}: {row}", stage="propose")
+        numbers.append((values[0], values[1]))
+    return numbers
+
+
+def _text(mention: _Row, member: str) -> str | None:
+    value = mention.get(member)
+    return value if isinstance(value, str) else None
+
+
+def _texts(mention: _Row, member: str) -> list[str] | None:
+    value = mention.get(member)
+    if not isinstance(value, list):
+        return None
+    return [item for item in cast("list[object]", value) if isinstance(item, str)]

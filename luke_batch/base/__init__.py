@@ -1,0 +1,1 @@
+"""What everything stands on: arrays, errors, counts, contracts."""

@@ -1,1 +1,0 @@
-"""Adds entities to a checkpoint without training, from their mentions or a description."""

@@ -1,0 +1,53 @@
+"""A whole text as the model reads it, and where its tokens and words meet."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luke_batch.base.arrays import IntArray
+from luke_batch.model.inputs.pieces import PlacedPieces
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.text.visible import Visible
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedText:
+    """The t tokens of a text that was tokenised whole, without special tokens."""
+
+    ids: IntArray
+    """(t,)"""
+    characters: IntArray
+    """(t, 2) the characters [start, end) that each token shows, starts and ends ascending. Tokens of one
+    character share it; a token that shows none (white space) has start == end, the place of the next
+    visible character.
+    """
+    spaces: NDArray[np.bool_]
+    """(t,) tokens that are the space before a word, which then begins with another token."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, text: str) -> Self:
+        """Tokenise `text`."""
+        placed = tokenizer.place(text)
+        return cls(placed.ids, shown(placed, text), placed.spaces)
+
+    def first_tokens(self, words: IntArray) -> NDArray[np.intp]:
+        """(n,) the first token of each of the (n, 2) `words`, its space included; -1 where none shows it."""
+        if not len(self.ids):
+            return np.full(len(words), -1, np.intp)
+        first = np.searchsorted(self.characters[:, 1], words[:, 0], side="right")
+        there = np.minimum(first, len(self.ids) - 1)
+        found = (first < len(self.ids)) & (self.characters[there, 0] < words[:, 1])
+        before = np.maximum(there - 1, 0)
+        led = (there > 0) & self.spaces[before] & (self.characters[before, 0] == words[:, 0])
+        return np.where(found, np.where(led, before, there), -1)
+
+
+def shown(placed: PlacedPieces, text: str) -> IntArray:
+    """(t, 2) the characters of `text` that each piece shows, as `PlacedText.characters` says."""
+    starts, ends = Visible.of(text).trim(placed.characters).T
+    # Part of a ligature: it shares the character that the rest of it has.
+    parts = placed.visible & (ends <= starts) & (starts < len(text))
+    ends = np.where(parts, starts + 1, np.maximum(ends, starts))
+    return np.stack([starts, ends], axis=1).astype(np.int32)

@@ -1,0 +1,122 @@
+"""`engine: fast`: our own forward pass over packed batches, equal to transformers within float tolerance."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.config import Precision
+from luke_batch.model.engine.batched_engine import ENTITY_TASKS, BatchedEngine, as_array
+from luke_batch.model.engine.batching import packed
+from luke_batch.model.engine.engine import Task
+from luke_batch.model.engine.entity_head import EntityHead
+from luke_batch.model.engine.linear import Linear
+from luke_batch.model.engine.masked_heads import MaskedHeads
+from luke_batch.model.engine.packed_encoder import PackedEncoder
+from luke_batch.model.engine.packing import Indices, PackedWindows, pack
+from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.facts import FEATURES, POOLED
+from luke_batch.model.files.weights import head_state, pooler_state
+from luke_batch.model.inputs.windows import Window
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class FastEngine(BatchedEngine):
+    """An `Engine`; see there for what `run` promises."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tasks: Collection[Task],
+        device: str,
+        max_tokens: int,
+        precision: Precision = "float32",
+    ) -> None:
+        """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
+        super().__init__(checkpoint, tasks, device, max_tokens)
+        self._encoder = PackedEncoder(checkpoint, device, _DTYPES[precision])
+        self._heads = {task: _head(checkpoint, task, device) for task in tasks if task.head in FEATURES}
+        if any(task.head in POOLED for task in tasks):
+            self._pooler = Linear(*pooler_state(checkpoint)).to(device, torch.float32)
+        if Task.LINKS in tasks:
+            self._entity_head = EntityHead(checkpoint, self._encoder.entities, device)
+        if Task.CLOZE in tasks:
+            self._masked_heads = MaskedHeads(checkpoint, self._encoder.words, self._encoder.entities, device)
+
+    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
+        return packed(words, entities, self._max_tokens)
+
+    def _positions(self, words: IntArray, entities: IntArray) -> int:
+        return int(words.sum() + entities.sum())
+
+    @torch.inference_mode()
+    def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        batch = pack(windows)
+        if not batch.entities and task in ENTITY_TASKS:
+            return [self._no_entities(task, window) for window in windows]
+        match task:
+            case Task.SPANS:
+                return _cut(self._span_logits(batch), batch.first_entities)
+            case Task.ENTITY | Task.PAIR:
+                return list(as_array(self._first_entity_logits(task, batch)))
+            case Task.MENTIONS:
+                return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
+            case Task.TEXT:
+                return _cut(self._encoder(batch, rows=batch.word_rows), batch.first_words)
+            case Task.TOKENS | Task.ANSWERS:
+                states = self._encoder(batch, rows=batch.word_rows)
+                return _cut(self._heads[task](states), batch.first_words)
+            case Task.SEQUENCE | Task.CHOICE:
+                first = self._encoder(batch, rows=batch.first_rows[:-1])
+                return list(as_array(self._heads[task](self._pooler(first).tanh())))
+            case Task.LINKS | Task.CLOZE:
+                return self._predictions(task, batch, windows)
+            case Task.BOUNDS:
+                raise AssertionError("the span scorer answers it")
+
+    def _span_logits(self, batch: PackedWindows) -> Tensor:
+        """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each word once."""
+        bounds = batch.entity_spans - np.array([0, 1]) + batch.window_rows[:, None]
+        words, places = np.unique(bounds, return_inverse=True)
+        states = self._encoder(batch, rows=np.concatenate([words, batch.entity_rows]))
+        head = self._heads[Task.SPANS]
+        start, end, entity = head.weight.chunk(3, 1)
+        from_words = states[: len(words)] @ torch.cat([start, end]).T
+        starts, ends = torch.from_numpy(places.reshape(-1, 2)).to(states.device).unbind(1)
+        labels = len(head.weight)
+        logits = torch.addmm(head.bias, states[len(words) :], entity.T)
+        return logits.add_(from_words[starts, :labels]).add_(from_words[ends, labels:])
+
+    def _predictions(self, task: Task, batch: PackedWindows, windows: Sequence[Window]) -> list[FloatArray]:
+        """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""
+        if task is Task.LINKS:
+            return self._entity_head(self._encoder(batch, only_entities=True), windows)
+        gaps = np.concatenate(
+            [
+                first + window.gaps.positions
+                for first, window in zip(batch.first_rows, windows, strict=False)
+                if window.gaps is not None
+            ]
+        )
+        states = self._encoder(batch, rows=np.concatenate([gaps, batch.entity_rows]))
+        return self._masked_heads(states[: len(gaps)], states[len(gaps) :], windows)
+
+    def _first_entity_logits(self, task: Task, batch: PackedWindows) -> Tensor:
+        """(b, labels) from the first entity of each window, or the first two side by side."""
+        features = FEATURES[task.head]
+        rows = (batch.first_entities[:-1, None] + np.arange(features)).reshape(-1)
+        states = self._encoder(batch, rows, only_entities=True)
+        return self._heads[task](states.reshape(-1, features * states.shape[1]))
+
+
+def _head(checkpoint: Checkpoint, task: Task, device: str) -> Linear:
+    weight, bias = head_state(checkpoint, task.head)
+    return Linear(weight, torch.zeros(len(weight)) if bias is None else bias).to(device, torch.float32)
+
+
+def _cut(rows: Tensor, firsts: Indices) -> list[FloatArray]:
+    """The (n, d) rows of each window, from the row of its first to that of the next one's."""
+    return np.split(as_array(rows), firsts[1:-1])

@@ -1,0 +1,1 @@
+"""A checkpoint on disk: what it holds, and whether it fits."""

@@ -1,0 +1,199 @@
+"""What a checkpoint knows about its heads: labels and how to decode them. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.tensors import TensorFacts
+from luke_batch.model.inputs.pieces import read_object
+
+MANIFEST = "luke_batch.json"
+FORMAT = 1
+SECTION = "luke_batch"
+"""Of config.json: what a fine-tuned head knows beyond the settings of transformers."""
+SECTION_FORMAT = 1
+
+# Hidden states that a head's linear layer reads.
+FEATURES = {"ner": 3, "types": 1, "relations": 2, "sequence": 1, "tokens": 1, "qa": 1, "choice": 1}
+POOLED = frozenset({"sequence", "choice"})
+"""Heads that read the first word through the pooler."""
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "LukeForEntitySpanClassification": ("ner",),
+    "LukeForEntityClassification": ("types",),
+    "LukeForEntityPairClassification": ("relations",),
+    "LukeForMaskedLM": ("links", "cloze"),
+    "LukeForSequenceClassification": ("sequence",),
+    "LukeForTokenClassification": ("tokens",),
+    "LukeForQuestionAnswering": ("qa",),
+    "LukeForMultipleChoice": ("choice",),
+}
+_WORD_HEAD = "lm_head.dense.weight"
+_OWN_LABELS = {"links": (), "cloze": (), "qa": ("start", "end"), "choice": ("choice",)}
+"""What the logits of these heads mean whatever the checkpoint calls them."""
+
+
+class HeadFacts(BaseModel):
+    """One head. None: the checkpoint does not tell, the job's settings decide."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    labels: tuple[str, ...] = ()
+    """In the order of the logits; empty for embeddings."""
+    none_label: str | None = None
+    """The label that means "nothing"."""
+    multi_label: bool | None = None
+    """Labels do not exclude one another."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Logits are divided by it before they become probabilities (calibration; decoding uses raw logits)."""
+    offsets: tuple[float, ...] = ()
+    """Multi-label: added to the logits of each label before the division; empty, or one for each label."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: the least probability to write."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Longest span, in words, that the head was trained with."""
+    regression: bool | None = None
+    """sequence: the outputs are values instead of logits of labels."""
+    prior_weight: float | None = Field(default=None, ge=0)
+    """links: weight of the logarithm of a candidate's prior beside its logit."""
+    nil_score: float | None = None
+    """links: what "none of the candidates" scores, against their logits and weighted priors."""
+
+    @model_validator(mode="after")
+    def _one_offset_a_label(self) -> Self:
+        if self.offsets and len(self.offsets) != len(self.labels):
+            raise ValueError(f"{len(self.offsets)} offsets for {len(self.labels)} labels")
+        return self
+
+
+class _Manifest(BaseModel):
+    heads: dict[str, HeadFacts]
+    context: Literal["none", "document"] | None = None
+
+
+Heads = tuple[dict[str, HeadFacts], Literal["none", "document"] | None]
+
+
+def read_manifest(folder: Path) -> Heads:
+    """Heads and context of luke-batch's own format; CheckpointError where luke_batch.json cannot be used."""
+    path = folder / MANIFEST
+    content = read_object(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {content.get('format')!r}, but this luke-batch reads {FORMAT}; update luke-batch"
+        )
+    try:
+        manifest = _Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: {where}: {first['msg']}; write the model again") from error
+    for name, facts in manifest.heads.items():
+        if facts.none_label is not None and facts.none_label not in facts.labels:
+            raise CheckpointError(
+                f"{path}: heads.{name}.none_label {facts.none_label!r} is not among its labels; write the model again"
+            )
+    return manifest.heads, manifest.context
+
+
+def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> Heads:
+    """Heads and context of a transformers checkpoint, by its architecture.
+
+    Without a section of ours config.json does not tell the context, but LUKE's own NER fine-tuning always
+    filled the window. Raises CheckpointError where that section is of a newer format, or malformed.
+    """
+    architectures = cast("list[str]", config.get("architectures") or [])
+    if not any(name in ARCHITECTURES for name in architectures) and _WORD_HEAD in tensors:
+        architectures = ["LukeForMaskedLM"]  # files of LukeModel to which its heads were added later
+    heads: dict[str, HeadFacts] = {}
+    for architecture in architectures:
+        for head in ARCHITECTURES.get(architecture, ()):
+            named = _OWN_LABELS.get(head)
+            heads[head] = HeadFacts(
+                labels=_labels(config, tensors, path) if named is None else named,
+                multi_label=_problem(config, "multi_label_classification"),
+                regression=_problem(config, "regression") if head == "sequence" else None,
+            )
+    section = config.get(SECTION)
+    if section is not None:
+        return _with_section(heads, section, path)
+    return heads, "document" if "ner" in heads else None
+
+
+class _Section(BaseModel):
+    none_label: str | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    offsets: tuple[float, ...] = ()
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    max_words: int | None = Field(default=None, ge=1)
+    prior_weight: float | None = Field(default=None, ge=0)
+    nil_score: float | None = None
+    context: Literal["none", "document"] | None = None
+
+
+def _with_section(heads: dict[str, HeadFacts], content: object, path: str) -> Heads:
+    found = cast("dict[str, object]", content if isinstance(content, dict) else {})
+    if found.get("format") != SECTION_FORMAT:
+        raise CheckpointError(
+            f"{path}: config.json has a section {SECTION} of format {found.get('format')!r}, but this"
+            f" luke-batch reads {SECTION_FORMAT}; update luke-batch"
+        )
+    try:
+        section = _Section.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: {SECTION}.{where} in config.json: {first['msg']}; mend it") from error
+    update = section.model_dump(exclude={"context"})
+    return {name: facts.model_copy(update=update) for name, facts in heads.items()}, section.context
+
+
+def check_shapes(
+    heads: Mapping[str, HeadFacts],
+    tensors: Mapping[str, TensorFacts],
+    hidden_size: int,
+    multi_head: bool,
+    path: str,
+) -> None:
+    """CheckpointError where a head's weight is missing or has another shape than its labels ask for."""
+    for head, facts in heads.items():
+        if head not in FEATURES:
+            continue
+        name = f"{layer_of(head, multi_head)}.weight"
+        wanted = (len(facts.labels), FEATURES[head] * hidden_size)
+        if name not in tensors:
+            raise CheckpointError(f"{path}: no {name} among the weights; download or convert it again")
+        if tensors[name].shape != wanted:
+            raise CheckpointError(
+                f"{path}: {name} has the shape {tensors[name].shape}, but {len(facts.labels)} labels and "
+                f"hidden size {hidden_size} ask for {wanted}; config and weights do not belong together"
+            )
+
+
+def layer_of(head: str, multi_head: bool) -> str:
+    """The name of a head's linear layer."""
+    if multi_head:
+        return head
+    return "qa_outputs" if head == "qa" else "classifier"
+
+
+def _labels(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> tuple[str, ...]:
+    """id2label in the order of ids; where transformers left it out, its default names LABEL_0, LABEL_1, …"""
+    id2label = cast("dict[str, object] | None", config.get("id2label"))
+    if not id2label:
+        rows = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
+        return tuple(f"LABEL_{row}" for row in range(rows))
+    try:
+        by_id = {int(key): str(label) for key, label in id2label.items()}
+    except (AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: id2label in config.json is not {{id: label}}; mend it") from error
+    if sorted(by_id) != list(range(len(by_id))):
+        raise CheckpointError(f"{path}: id2label in config.json has gaps in its ids; mend it")
+    return tuple(by_id[number] for number in range(len(by_id)))
+
+
+def _problem(config: Mapping[str, object], kind: str) -> bool | None:
+    problem = config.get("problem_type")
+    return None if problem is None else problem == kind

@@ -1,0 +1,1 @@
+"""New checkpoint folders out of others."""

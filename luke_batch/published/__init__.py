@@ -1,1 +1,0 @@
-"""Checkpoints that others have published: their facts, and a configuration that uses each."""

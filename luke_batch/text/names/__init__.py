@@ -1,0 +1,1 @@
+"""Names that a text is searched for: gazetteers and the alias table."""

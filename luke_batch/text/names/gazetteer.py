@@ -1,0 +1,144 @@
+"""Spans of known names: Aho-Corasick automata over all of them, whatever their number.
+
+Names and text are compared as they are written: no Unicode normalisation, white space literally. Linear in
+the text and the number of matches.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable
+from io import BytesIO
+from typing import Any, BinaryIO, Literal, cast
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+from ahocorasick_rs import AhoCorasick
+from numpy.typing import NDArray
+
+from luke_batch.base.arrays import IntArray
+from luke_batch.base.errors import ConfigError, InputError
+from luke_batch.text.sentences.breaks import without_surrogates
+from luke_batch.text.sentences.content import check_content
+
+VERSION = 1
+"""Raised by hand whenever the same names would match differently; part of the job's fingerprint."""
+
+Case = Literal["exact", "fold", "smart"]
+
+_SHORT = 3
+"""Under `smart`, names of at most this many characters keep their case: "It" and "us" are words as well."""
+
+
+class Gazetteer:
+    """Finds names in texts. Can be pickled: only the names travel.
+
+    `case`: "exact" compares as written; "fold" without regard to case (Unicode folding: "STRASSE" finds
+    "Straße"); "smart" folds, save for names in capitals and names of up to 3 characters, which must match
+    exactly. White space around a name does not count, and empty names are left out.
+    """
+
+    def __init__(self, names: Iterable[str], case: Case = "smart") -> None:
+        self._names = sorted({without_surrogates(name.strip()) for name in names} - {""})
+        self._case: Case = case
+        exact = [name for name in self._names if case == "exact" or (case == "smart" and _keeps_case(name))]
+        folded = sorted({name.casefold() for name in set(self._names).difference(exact)})
+        self._exact = AhoCorasick(exact) if exact else None
+        self._folded = AhoCorasick(folded) if folded else None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __reduce__(self) -> tuple[type["Gazetteer"], tuple[list[str], Case]]:
+        return Gazetteer, (self._names, self._case)
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: a hash of the set of names and the policy."""
+        lines = [f"{VERSION}/{self._case}", *(repr(name) for name in self._names)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+    def find(self, text: str, words: IntArray) -> IntArray:
+        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones
+        included.
+
+        (m, 2) int32 of [start, end) code points, ascending by (start, end), no span twice. `words` is (n, 2).
+        """
+        text = without_surrogates(text)
+        found: list[IntArray] = []
+        if self._exact:
+            found.append(_matches(self._exact, text))
+        if self._folded:
+            folded = text.casefold()
+            matches = _matches(self._folded, folded)
+            # folding never drops a character: of equal length, it has lengthened none
+            found.append(matches if len(folded) == len(text) else _unfolded(matches, text))
+        spans = np.concatenate(found) if found else np.zeros((0, 2), np.int32)
+        bounded = np.isin(spans[:, 0], words[:, 0]) & np.isin(spans[:, 1], words[:, 1])
+        return np.unique(spans[bounded], axis=0)
+
+
+def load_gazetteer(path: str, column: str = "name", case: Case = "smart", content_hash: str | None = None) -> Gazetteer:
+    """The names in `column` of a Parquet or CSV file (.parquet, .csv, .csv.gz); nulls are skipped.
+
+    `path` may be a URL that fsspec knows, such as s3://. Raises ConfigError for another kind of file or a
+    column that is missing or no text, InputError for a file that cannot be read or whose bytes do not have
+    the SHA-256 `content_hash`.
+    """
+    name = path.lower()
+    if not name.endswith((".parquet", ".csv", ".csv.gz")):
+        message = f"gazetteer {path}: its name tells no known kind of file; give a .parquet, .csv or .csv.gz file"
+        raise ConfigError(message)
+    try:
+        with fsspec.open(path, "rb") as file:
+            content = cast(BinaryIO, file).read()
+        check_content(f"gazetteer {path}", hashlib.sha256(content).hexdigest(), content_hash)
+        plain = BytesIO(gzip.decompress(content) if name.endswith(".gz") else content)
+        table = _read(plain, name.endswith(".parquet"))
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        message = f"gazetteer {path}: cannot be read ({error}); check the path, the access rights and the file"
+        raise InputError(message) from error
+    if column not in table.column_names:
+        columns = ", ".join(table.column_names)
+        message = f"gazetteer {path}: no column {column!r}; name the one that holds the names ({columns})"
+        raise ConfigError(message)
+    try:
+        names = table.column(column).cast(pa.string()).to_pylist()
+    except pa.ArrowException as error:
+        kind = table.schema.field(column).type
+        message = f"gazetteer {path}: column {column!r} is {kind}, not text; name another one"
+        raise ConfigError(message) from error
+    return Gazetteer((name for name in names if name is not None), case)
+
+
+def _keeps_case(name: str) -> bool:
+    return name.isupper() or len(name) <= _SHORT
+
+
+def _matches(automaton: AhoCorasick, text: str) -> IntArray:
+    """All matches in `text`, overlapping ones included: (m, 2) int32."""
+    matches = automaton.find_matches_as_indexes(text, overlapping=True)
+    return np.array(matches, np.int32).reshape(-1, 3)[:, 1:]
+
+
+def _unfolded(matches: IntArray, text: str) -> IntArray:
+    """Matches in the folded text as spans of `text`, without those that cover half of a character."""
+    lengths = np.fromiter((len(character.casefold()) for character in text), np.int32, len(text))
+    starts: NDArray[np.int32] = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    spans = np.searchsorted(starts, matches).astype(np.int32)
+    return spans[(starts[spans] == matches).all(axis=1)]
+
+
+def _read(file: BinaryIO, parquet: bool) -> Any:
+    """The whole file as an Arrow table; every column of a CSV file as text ("007", "NA")."""
+    if parquet:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(file)
+    import pyarrow.csv
+
+    header = pyarrow.csv.open_csv(file).schema.names
+    file.seek(0)
+    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
+    return pyarrow.csv.read_csv(file, convert_options=options)

@@ -1,0 +1,1 @@
+"""Alias tables are built, and titles are added to a checkpoint."""
