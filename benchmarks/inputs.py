@@ -71,7 +71,7 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     unscored = replace(embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"})
     usual = _asked(embedded, documents, JobConfig())
     every = _asked(unscored, documents, JobConfig.model_validate(_EVERY_SPAN))
-    windows = {task: _evenly(usual[task], items) for task in TASKS if task is not Task.SPANS}
+    windows = {task: _evenly(usual[task], items) for task in TASKS if task != Task.SPANS}
     scored = _evenly(usual[Task.BOUNDS], sentences)
     texts = {window.token_ids.tobytes() for window in scored}
 

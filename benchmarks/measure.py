@@ -96,7 +96,7 @@ class Arms:
                 _row(arm, items, seconds[:, place], seconds[:, 0], seconds[:, len(self._sorted)]),
                 difference=float(np.abs(outputs[place] - outputs[0]).max()),
                 agreement=None
-                if task is Task.MENTIONS  # vectors have no best label
+                if task == Task.MENTIONS  # vectors have no best label
                 else float((outputs[place].reshape(-1, labels).argmax(1) == wanted).mean()),
                 padding=_padding(windows) if arm.padded else 1.0,
                 rate=flops / float(np.median(seconds[:, place])) / peaks[arm.precision],

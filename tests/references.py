@@ -10,7 +10,10 @@ from luke_batch.model.engine.engine import Task
 from luke_batch.model.inputs.windows import Gaps, Window
 
 ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
-FORWARD_TASKS = tuple(task for task in Task if task is not Task.BOUNDS)
+FORWARD_TASKS = (
+    *(Task.SPANS, Task.ENTITY, Task.PAIR, Task.LINKS, Task.CLOZE, Task.SEQUENCE, Task.TOKENS),
+    *(Task.ANSWERS, Task.CHOICE, Task.MENTIONS, Task.TEXT),
+)
 """Those of LUKE itself: the span scorer is no part of transformers."""
 
 
@@ -22,25 +25,25 @@ def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
         positions = [[*range(start, end), *[-1] * 30][:30] for start, end in spans]
         fields |= {"entity_ids": window.entity_ids.tolist(), "entity_attention_mask": [1] * len(spans)}
         fields |= {"entity_position_ids": positions}
-    if task is Task.SPANS:
+    if task == Task.SPANS:
         fields |= {"entity_start_positions": [start for start, _ in spans]}
         fields |= {"entity_end_positions": [end - 1 for _, end in spans]}
     inputs = {name: torch.tensor([value]) for name, value in fields.items()}
-    if task is Task.CHOICE:
+    if task == Task.CHOICE:
         inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
     with torch.inference_mode():
         output = model(**inputs)
-    if task is Task.ANSWERS:
+    if task == Task.ANSWERS:
         return torch.stack([output.start_logits[0], output.end_logits[0]], 1).numpy()
-    if task is Task.LINKS:
+    if task == Task.LINKS:
         assert window.candidates is not None
         logits = np.take_along_axis(output.entity_logits[0].numpy(), np.maximum(window.candidates, 0), axis=1)
         return np.where(window.candidates >= 0, logits, np.float32(-np.inf))
-    if task is Task.CLOZE:
+    if task == Task.CLOZE:
         return gap_scores(output, window)
-    if task is Task.TEXT:
+    if task == Task.TEXT:
         return output.last_hidden_state[0].numpy()
-    if task is Task.MENTIONS:
+    if task == Task.MENTIONS:
         return output.entity_last_hidden_state[0].numpy()
     return output.logits[0].numpy()
 

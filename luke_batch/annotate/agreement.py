@@ -49,7 +49,7 @@ class ComparedEngine:
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """The outputs of the reference."""
         wanted = self._reference.run(task, windows)
-        if task is not Task.BOUNDS:  # the scorer has one precision
+        if task != Task.BOUNDS:  # the scorer has one precision
             outputs = self._candidate.run(task, windows)
             for one, other in zip(wanted, outputs, strict=True):
                 same = same_labels(task, self._facts[task.head], one, other)

@@ -133,7 +133,9 @@ def _documents(census: Census, config: JobConfig) -> Iterator[pa.Table]:
 
 
 def _shown(tallies: Mapping[Task, Tally]) -> str:
-    return ", ".join(f"{task.value} {tally.agreeing} of {tally.compared}" for task, tally in sorted(tallies.items()))
+    return ", ".join(
+        f"{task} {tallies[task].agreeing} of {tallies[task].compared}" for task in sorted(tallies, key=str)
+    )
 
 
 class _Trial:
@@ -170,6 +172,6 @@ class _Trial:
         if precision == "float32":
             return engine
         found = self.found.setdefault(model.path, {})
-        found.update({task: Tally() for task in tasks if task is not Task.BOUNDS and task not in found})
+        found.update({task: Tally() for task in tasks if task != Task.BOUNDS and task not in found})
         faster = load_engine(model.model_copy(update={"precision": precision}), checkpoint, tasks, device)
         return ComparedEngine(engine, faster, checkpoint, found)

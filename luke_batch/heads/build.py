@@ -60,7 +60,7 @@ def tasks_of(head: HeadConfig, checkpoint: Checkpoint) -> list[Task]:
         scored = "spans" in checkpoint.heads and not {"all", "auto"}.isdisjoint(head.spans)
         return [Task.BOUNDS, Task.SPANS] if scored else [Task.SPANS]
     if isinstance(head, EmbeddingsConfig):
-        return sorted({_VECTORS[name] for name in head.of})
+        return list({_VECTORS[name]: None for name in head.of})
     return [_TASKS[type(head)]]
 
 

@@ -110,7 +110,7 @@ def _count(task: Task, windows: Sequence[Window]) -> None:
     meters.count("windows", len(windows))
     meters.count("tokens", sum(len(window.token_ids) for window in windows))
     meters.count("entities", entities)
-    if task is Task.SPANS:
+    if task == Task.SPANS:
         meters.count("spans", entities)
-    elif task is Task.PAIR:
+    elif task == Task.PAIR:
         meters.count("pairs", len(windows))

@@ -39,7 +39,7 @@ class Labels:
             is `none`.
         """
         probabilities = self.probabilities(logits[None])[0]
-        chosen = np.flatnonzero(probabilities >= self.threshold) if self.multi else logits.argmax(keepdims=True)
+        chosen = np.flatnonzero(probabilities >= self.threshold) if self.multi else np.array([logits.argmax()])
         chosen = chosen[chosen != self.none]
         chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
         return [(self.names[index], float(probabilities[index])) for index in chosen.tolist()]

@@ -53,8 +53,8 @@ def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
         ids = np.concatenate([[0], random.integers(4, TOKENIZERS[kind].vocab_size, length - 2), [2]])
         spans = np.stack([starts, ends], 1).astype(np.int32)
         entities = random.integers(0, 4, count).astype(np.int32)
-        candidates = random.integers(-1, 8, (count, 5)).astype(np.int32) if task is Task.LINKS else None
-        asked = gaps(random, length, count, SIZES[kind]) if task is Task.CLOZE else None
+        candidates = random.integers(-1, 8, (count, 5)).astype(np.int32) if task == Task.LINKS else None
+        asked = gaps(random, length, count, SIZES[kind]) if task == Task.CLOZE else None
         made.append(Window(ids.astype(np.int32), entities, spans, candidates, asked))
     return made
 
@@ -97,7 +97,7 @@ def test_heads_equal_transformers(engine: Load, checkpoint_folder: Folders, task
         if task not in ENTITY_TASKS or len(window.entity_ids):
             assert_close(logits, reference(model, task, window))
         else:
-            assert logits.shape == (0, 5 if task is Task.LINKS else len(recipe.labels))
+            assert logits.shape == (0, 5 if task == Task.LINKS else len(recipe.labels))
     several = np.concatenate([logits.ravel() for logits in found])
     assert several[np.isfinite(several)].std() > 0.01  # the comparison means something
 

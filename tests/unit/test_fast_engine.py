@@ -64,8 +64,8 @@ def batches(draw: st.DrawFn, task: Task) -> list[Window]:
         ids = random.integers(4, VOCABULARY // 2, length)
         spans = np.stack([starts, ends], axis=1).astype(np.int32)
         ids, entity_ids = ids.astype(np.int32), random.integers(0, 4, count).astype(np.int32)
-        candidates = random.integers(-1, 8, (count, 30)).astype(np.int32) if task is Task.LINKS else None
-        asked = gaps(random, length, count, (VOCABULARY // 2, 9)) if task is Task.CLOZE else None
+        candidates = random.integers(-1, 8, (count, 30)).astype(np.int32) if task == Task.LINKS else None
+        asked = gaps(random, length, count, (VOCABULARY // 2, 9)) if task == Task.CLOZE else None
         windows.append(Window(ids, entity_ids, spans, candidates, asked))
     return windows
 

@@ -100,7 +100,7 @@ class Recorder:
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """As the engine."""
-        self.windows += windows if task is Task.SPANS else []
+        self.windows += windows if task == Task.SPANS else []
         return self.engine.run(task, windows)
 
 

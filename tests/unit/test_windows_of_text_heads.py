@@ -51,9 +51,9 @@ class TokenByToken:
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """See Engine."""
         rows = [self._logits[window.token_ids] for window in windows]
-        if task is Task.CHOICE:
+        if task == Task.CHOICE:
             return [row[:, 0].max(keepdims=True) for row in rows]
-        return [row[:, :2] if task is Task.ANSWERS else row for row in rows]
+        return [row[:, :2] if task == Task.ANSWERS else row for row in rows]
 
 
 def setup(kind: str, max_tokens: int) -> Setup:

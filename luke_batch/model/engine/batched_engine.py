@@ -11,14 +11,13 @@ from luke_batch.base import meters, pulse
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import CheckpointError, DeviceError
 from luke_batch.model.engine.batching import run_halving
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.engine.span_scorer import SpanScorer
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
-ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
+BY_ENTITY = (Reads.SPANS, Reads.ENTITY_STATES, Reads.CANDIDATES)
 """Their outputs have a row for each entity."""
-ENTITIES_NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -51,7 +50,7 @@ class BatchedEngine(ABC):
         Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
         """
         if task.head != "embeddings" and task not in self._tasks:
-            raise ValueError(f"the engine was not loaded for the task {task.value}")
+            raise ValueError(f"the engine was not loaded for the task {task}")
         self._check(task, windows)
         words = np.array([len(window.token_ids) for window in windows], np.int32)
         entities = np.array([len(window.entity_ids) for window in windows], np.int32)
@@ -75,13 +74,13 @@ class BatchedEngine(ABC):
         meters.count("positions", self._positions(words, entities) - used, "padding")
 
     def _outputs(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
-        if task is not Task.BOUNDS:
+        if task.reads is not Reads.BOUNDS:
             return self._forward(task, windows)
         assert self._scorer is not None, "checked in run"
         return self._scorer(windows)
 
     def _no_entities(self, task: Task, window: Window) -> FloatArray:
-        """What a window without entities has to say to one of ENTITY_TASKS."""
+        """What a window without entities has to say to one of BY_ENTITY."""
         if window.candidates is not None:
             return np.zeros((0, window.candidates.shape[1]), np.float32)
         width = len(self._checkpoint.heads[task.head].labels) or self._checkpoint.hidden_size
@@ -104,12 +103,12 @@ class BatchedEngine(ABC):
             self._check_gaps(task, window)
             if len(window.token_ids) > longest:
                 raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
-            if len(window.entity_ids) < ENTITIES_NEEDED.get(task, 0):
-                raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task.value}")
+            if len(window.entity_ids) < task.reads.needs_entities:
+                raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task}")
 
     def _check_candidates(self, task: Task, window: Window) -> None:
         candidates = window.candidates
-        if (candidates is not None) != (task is Task.LINKS):
+        if (candidates is not None) != (task.reads is Reads.CANDIDATES):
             raise ValueError("candidates are what windows of the task links have, and no others")
         if candidates is None or not candidates.size:
             return
@@ -119,7 +118,7 @@ class BatchedEngine(ABC):
 
     def _check_gaps(self, task: Task, window: Window) -> None:
         gaps, entities = window.gaps, len(window.entity_ids)
-        if (gaps is not None) != (task is Task.CLOZE):
+        if (gaps is not None) != (task.reads is Reads.GAPS):
             raise ValueError("gaps are what windows of the task cloze have, and no others")
         if gaps is None:
             return

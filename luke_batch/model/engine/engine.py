@@ -1,7 +1,6 @@
 """The seam between heads and forward passes: what every engine takes and gives. Imports no torch."""
 
 from collections.abc import Callable, Collection, Sequence
-from enum import StrEnum
 from typing import Protocol
 
 from luke_batch.base.arrays import FloatArray
@@ -9,49 +8,14 @@ from luke_batch.config import ModelConfig
 from luke_batch.model.engine.budget import ON_CPU, default_budget
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
-
-
-class Task(StrEnum):
-    """What is computed for a window; its value is the name of the head that it needs, where it needs one."""
-
-    BOUNDS = "spans"
-    """(t, 2) probabilities that a mention begins and ends at each token, by the checkpoint's span scorer."""
-    SPANS = "ner"
-    """(e, labels) logits of each entity's span, from [h_start; h_end; h_entity]."""
-    ENTITY = "types"
-    """(labels,) logits of the first entity."""
-    PAIR = "relations"
-    """(labels,) logits of the first two entities, head first."""
-    LINKS = "links"
-    """(e, k) logits of each entity's candidates, -inf where these are padded."""
-    CLOZE = "cloze"
-    """(m + e, k) log-probabilities of the candidates for each gap and entity, over the whole vocabulary, -inf
-    where these are padded; without candidates (m + e, best, 2) ids, exact as float32, and log-probabilities.
-    """
-    SEQUENCE = "sequence"
-    """(labels,) logits of the text, from its first word."""
-    TOKENS = "tokens"
-    """(t, labels) logits of each word."""
-    ANSWERS = "qa"
-    """(t, 2) logits that an answer begins and ends at each word."""
-    CHOICE = "choice"
-    """(1,) logit of the text, from its first word."""
-    MENTIONS = "mentions"
-    """(e, hidden) last hidden states of the entities."""
-    TEXT = "text"
-    """(t, hidden) last hidden states of the words, special tokens included; entities are optional."""
-
-    @property
-    def head(self) -> str:
-        """The name of the head in `Checkpoint.heads`."""
-        return "embeddings" if self in (Task.MENTIONS, Task.TEXT) else self.value
+from luke_batch.model.task import Task
 
 
 class Engine(Protocol):
     """Runs the forward pass of one loaded checkpoint."""
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
-        """One float32 array for each window, in their order; shapes as `Task` says.
+        """One float32 array for each window, in their order; shapes as `Reads` says.
 
         How the engine batches them changes no result (within float tolerance). Out of memory, it halves its
         batches down to one window and raises torch's error only then.

@@ -8,18 +8,17 @@ from torch import Tensor
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import Precision
-from luke_batch.model.engine.batched_engine import ENTITY_TASKS, BatchedEngine, as_array
+from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array
 from luke_batch.model.engine.batching import packed
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.engine.entity_head import EntityHead
 from luke_batch.model.engine.linear import Linear
 from luke_batch.model.engine.masked_heads import MaskedHeads
 from luke_batch.model.engine.packed_encoder import PackedEncoder
 from luke_batch.model.engine.packing import Indices, PackedWindows, pack
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.facts import FEATURES, POOLED
 from luke_batch.model.files.weights import head_state, pooler_state
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,8 +37,8 @@ class FastEngine(BatchedEngine):
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._encoder = PackedEncoder(checkpoint, device, _DTYPES[precision])
-        self._heads = {task: _head(checkpoint, task, device) for task in tasks if task.head in FEATURES}
-        if any(task.head in POOLED for task in tasks):
+        self._heads = {task: _head(checkpoint, task, device) for task in tasks if task.reads.states}
+        if any(task.reads is Reads.FIRST_WORD for task in tasks):
             self._pooler = Linear(*pooler_state(checkpoint)).to(device, torch.float32)
         if Task.LINKS in tasks:
             self._entity_head = EntityHead(checkpoint, self._encoder.entities, device)
@@ -55,34 +54,34 @@ class FastEngine(BatchedEngine):
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pack(windows)
-        if not batch.entities and task in ENTITY_TASKS:
+        if not batch.entities and task.reads in BY_ENTITY:
             return [self._no_entities(task, window) for window in windows]
-        match task:
-            case Task.SPANS:
-                return _cut(self._span_logits(batch), batch.first_entities)
-            case Task.ENTITY | Task.PAIR:
+        match task.reads:
+            case Reads.SPANS:
+                return _cut(self._span_logits(task, batch), batch.first_entities)
+            case Reads.ENTITY | Reads.PAIR:
                 return list(as_array(self._first_entity_logits(task, batch)))
-            case Task.MENTIONS:
+            case Reads.ENTITY_STATES:
                 return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
-            case Task.TEXT:
+            case Reads.WORD_STATES:
                 return _cut(self._encoder(batch, rows=batch.word_rows), batch.first_words)
-            case Task.TOKENS | Task.ANSWERS:
+            case Reads.WORDS:
                 states = self._encoder(batch, rows=batch.word_rows)
                 return _cut(self._heads[task](states), batch.first_words)
-            case Task.SEQUENCE | Task.CHOICE:
+            case Reads.FIRST_WORD:
                 first = self._encoder(batch, rows=batch.first_rows[:-1])
                 return list(as_array(self._heads[task](self._pooler(first).tanh())))
-            case Task.LINKS | Task.CLOZE:
+            case Reads.CANDIDATES | Reads.GAPS:
                 return self._predictions(task, batch, windows)
-            case Task.BOUNDS:
+            case Reads.BOUNDS:
                 raise AssertionError("the span scorer answers it")
 
-    def _span_logits(self, batch: PackedWindows) -> Tensor:
+    def _span_logits(self, task: Task, batch: PackedWindows) -> Tensor:
         """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each word once."""
         bounds = batch.entity_spans - np.array([0, 1]) + batch.window_rows[:, None]
         words, places = np.unique(bounds, return_inverse=True)
         states = self._encoder(batch, rows=np.concatenate([words, batch.entity_rows]))
-        head = self._heads[Task.SPANS]
+        head = self._heads[task]
         start, end, entity = head.weight.chunk(3, 1)
         from_words = states[: len(words)] @ torch.cat([start, end]).T
         starts, ends = torch.from_numpy(places.reshape(-1, 2)).to(states.device).unbind(1)
@@ -92,7 +91,7 @@ class FastEngine(BatchedEngine):
 
     def _predictions(self, task: Task, batch: PackedWindows, windows: Sequence[Window]) -> list[FloatArray]:
         """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""
-        if task is Task.LINKS:
+        if task.reads is Reads.CANDIDATES:
             return self._entity_head(self._encoder(batch, only_entities=True), windows)
         gaps = np.concatenate(
             [
@@ -106,7 +105,7 @@ class FastEngine(BatchedEngine):
 
     def _first_entity_logits(self, task: Task, batch: PackedWindows) -> Tensor:
         """(b, labels) from the first entity of each window, or the first two side by side."""
-        features = FEATURES[task.head]
+        features = task.reads.states
         rows = (batch.first_entities[:-1, None] + np.arange(features)).reshape(-1)
         states = self._encoder(batch, rows, only_entities=True)
         return self._heads[task](states.reshape(-1, features * states.shape[1]))

@@ -24,27 +24,26 @@ from transformers import (
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.config import Precision
-from luke_batch.model.engine.batched_engine import ENTITY_TASKS, BatchedEngine, as_array
+from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array
 from luke_batch.model.engine.batching import length_sorted
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.engine.entity_head import EntityHead
 from luke_batch.model.engine.masked_heads import MaskedHeads
 from luke_batch.model.engine.padding import PaddedWindows, pad
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.facts import POOLED
 from luke_batch.model.files.weights import encoder_state, encoder_tables, head_state, pooler_state
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 # transformers' classes carry too few types for strict checking.
-HEAD_CLASSES: dict[Task, Any] = {
-    Task.SPANS: LukeForEntitySpanClassification,
-    Task.ENTITY: LukeForEntityClassification,
-    Task.PAIR: LukeForEntityPairClassification,
-    Task.SEQUENCE: LukeForSequenceClassification,
-    Task.TOKENS: LukeForTokenClassification,
-    Task.ANSWERS: LukeForQuestionAnswering,
-    Task.CHOICE: LukeForMultipleChoice,
+HEAD_CLASSES: dict[Reads, Any] = {
+    Reads.SPANS: LukeForEntitySpanClassification,
+    Reads.ENTITY: LukeForEntityClassification,
+    Reads.PAIR: LukeForEntityPairClassification,
+    Reads.FIRST_WORD: LukeForSequenceClassification,
+    Reads.WORDS: LukeForTokenClassification,
 }
+_OTHER_CLASSES: dict[Task, Any] = {Task.ANSWERS: LukeForQuestionAnswering, Task.CHOICE: LukeForMultipleChoice}
+"""Those that read the same states, and take or give them in another form."""
 SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
 
 
@@ -61,12 +60,12 @@ class TransformersEngine(BatchedEngine):
     ) -> None:
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         config = LukeConfig.from_dict(dict(checkpoint.config))
-        encoder = _encoder(config, checkpoint, pooled=any(task.head in POOLED for task in tasks))
+        encoder = _encoder(config, checkpoint, pooled=any(task.reads is Reads.FIRST_WORD for task in tasks))
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
         self._encoder: Any = encoder.to(device).eval()
         self._heads: dict[Task, Any] = {
-            task: _head(task, config, checkpoint, encoder).to(device).eval() for task in HEAD_CLASSES if task in tasks
+            task: _head(task, config, checkpoint, encoder).to(device).eval() for task in tasks if task.reads.states
         }
         if Task.LINKS in tasks:
             self._entity_head = EntityHead(checkpoint, encoder_tables(checkpoint)[1], device)
@@ -83,14 +82,14 @@ class TransformersEngine(BatchedEngine):
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         batch = pad(windows, self._pad_id, self._checkpoint.max_mention_length)
         counts = [len(window.entity_ids) for window in windows]
-        if task in ENTITY_TASKS and not any(counts):
+        if task.reads in BY_ENTITY and not any(counts):
             return [self._no_entities(task, window) for window in windows]
         inputs = self._inputs(task, batch)
         with torch.autocast(self._device, self._half, enabled=self._half is not None):
             outputs = self._heads.get(task, self._encoder)(**inputs)
-        if task is Task.LINKS:
+        if task.reads is Reads.CANDIDATES:
             return self._entity_head(_rows(outputs.entity_last_hidden_state, counts), windows)
-        if task is Task.CLOZE:
+        if task.reads is Reads.GAPS:
             return self._gap_scores(outputs, windows)
         return _answers(task, outputs, counts, [len(window.token_ids) for window in windows])
 
@@ -111,10 +110,10 @@ class TransformersEngine(BatchedEngine):
             field.name
             for field in fields(batch)
             if not field.name.startswith("entity")
-            or (batch.entity_ids.shape[1] and (task is Task.SPANS or field.name not in SPAN_INPUTS))
+            or (batch.entity_ids.shape[1] and (task.reads is Reads.SPANS or field.name not in SPAN_INPUTS))
         ]
         inputs = {name: torch.from_numpy(getattr(batch, name)).to(self._device) for name in names}
-        if task is Task.CHOICE:  # the class wants (questions, choices, …)
+        if task == Task.CHOICE:  # the class wants (questions, choices, …)
             return {name: tensor.unsqueeze(0) for name, tensor in inputs.items()}
         return inputs
 
@@ -134,33 +133,33 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
     weight, bias = head_state(checkpoint, task.head)
     head_config = LukeConfig.from_dict({**config.to_dict(), "num_labels": len(weight), "id2label": None})
     with torch.device("meta"):
-        model = HEAD_CLASSES[task](head_config)
+        model = _OTHER_CLASSES.get(task, HEAD_CLASSES[task.reads])(head_config)
     model.luke = encoder
     state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    layer = model.qa_outputs if task is Task.ANSWERS else model.classifier
+    layer = model.qa_outputs if task == Task.ANSWERS else model.classifier
     layer.load_state_dict(state, assign=True)
     return model
 
 
 def _answers(task: Task, outputs: Any, entities: Sequence[int], words: Sequence[int]) -> list[FloatArray]:
     """What a class of transformers says to each window, from its padded outputs."""
-    match task:
-        case Task.ENTITY | Task.PAIR | Task.SEQUENCE:
+    if task == Task.CHOICE:
+        return list(as_array(outputs.logits.squeeze(0)[:, None]))
+    if task == Task.ANSWERS:
+        return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), words)
+    match task.reads:
+        case Reads.ENTITY | Reads.PAIR | Reads.FIRST_WORD:
             return list(as_array(outputs.logits))
-        case Task.CHOICE:
-            return list(as_array(outputs.logits.squeeze(0)[:, None]))
-        case Task.SPANS:
+        case Reads.SPANS:
             return _cut(outputs.logits, entities)
-        case Task.MENTIONS:
-            return _cut(outputs.entity_last_hidden_state, entities)
-        case Task.TOKENS:
+        case Reads.WORDS:
             return _cut(outputs.logits, words)
-        case Task.ANSWERS:
-            return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), words)
-        case Task.TEXT:
+        case Reads.ENTITY_STATES:
+            return _cut(outputs.entity_last_hidden_state, entities)
+        case Reads.WORD_STATES:
             return _cut(outputs.last_hidden_state, words)
-        case Task.BOUNDS | Task.LINKS | Task.CLOZE:
-            raise AssertionError(f"{task.value} is answered by heads of our own")
+        case Reads.BOUNDS | Reads.CANDIDATES | Reads.GAPS:
+            raise AssertionError(f"{task} is answered by heads of our own")
 
 
 def _rows(padded: Tensor, lengths: Sequence[int]) -> Tensor:

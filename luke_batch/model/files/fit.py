@@ -179,7 +179,7 @@ def _encoder_candidates(checkpoint: Checkpoint) -> Names:
     names = {name for name in checkpoint.tensors if not name.endswith(SCALE)}
     prefixed = any(name.startswith(PREFIX) for name in names)
     if checkpoint.multi_head:
-        names -= {f"{head}.{part}" for head in FEATURES for part in ("weight", "bias")}
+        names -= {f"{head}.{part}" for head in checkpoint.heads for part in ("weight", "bias")}
     found: Names = {}
     for name in sorted(names):
         plain = name.removeprefix(PREFIX) if prefixed else name
