@@ -17,7 +17,7 @@ from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.document.writing import write_documents
 from luke_batch.text.names.aliases import AliasTable, load_aliases
 from luke_batch.text.names.gazetteer import Gazetteer, load_gazetteer
-from luke_batch.text.sentences.segmenter import make_segmenter
+from luke_batch.text.sentences.segmenter import sentences
 from luke_batch.text.words import words
 
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -33,7 +33,6 @@ class Preparation:
         self._config = config
         self._keeps_labels = not any(isinstance(head, NerConfig) for head in config.heads)
         self._keeps_titles = not any(isinstance(head, LinksConfig) for head in config.heads)
-        self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
         proposers = {proposer for head in config.heads for proposer in head.proposers}
         self._wants_words = bool(proposers & {"all", "auto", "gazetteer", "alias"}) or any(
             head.needs_words for head in config.heads
@@ -60,7 +59,8 @@ class Preparation:
             text, language = source.text(row), source.language(row)
             stage = "segment"
             with meters.spending(stage):
-                document = Document(text=text, sentences=self._segmenter.segment(text, language))
+                cut = sentences(text, language, self._config.segmenter.max_characters)
+                document = Document(text=text, sentences=cut)
             meters.count("sentences", len(document.sentences))
             stage = "propose"
             with meters.spending(stage):

@@ -19,8 +19,8 @@ from luke_batch.base.errors import InputError
 from luke_batch.text.names.alias_compile import Compiled, compile_file
 from luke_batch.text.names.alias_files import cache_folder, compiled_folder, folder_name
 from luke_batch.text.names.alias_source import aliases_hash, identity
+from luke_batch.text.names.content import check_content
 from luke_batch.text.names.name_forms import NormalisedText, fold, normalise
-from luke_batch.text.sentences.content import check_content
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
 
