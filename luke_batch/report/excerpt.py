@@ -1,24 +1,82 @@
-"""A readable excerpt of an annotated corpus: some documents, nearest neighbours of some mentions, and
-counts.
+"""A readable excerpt of an annotated corpus on a terminal: some documents, nearest neighbours of some mentions, counts.
+
+Everything that comes from a document goes into `rich.text.Text`, which reads no markup, and through `plain`. Neighbours
+are found by brute force over all mentions of the table: n mentions of dimension d cost one (queries, n) product, which
+suits a demonstration and not a corpus.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+from zlib import crc32
 
+import numpy as np
 import pyarrow as pa
-from rich.console import Console
+from numpy.typing import NDArray
+from rich.console import Console, Group
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from luke_batch.report.annotated_text import Row, annotated_panel, label_style
-from luke_batch.report.neighbours import MentionVectors
-from luke_batch.report.plain import plain
+from luke_batch.base.arrays import FloatArray
+from luke_batch.report.wording import plain, relation_name
+
+Row = Mapping[str, Any]
+"""One document as `Table.to_pylist` gives it."""
 
 _DOCUMENTS = 6
 _QUERIES = 5
 _NEIGHBOURS = 3
 _LABEL_COLUMNS = 6
+_KNOWN_COLOURS = {"PER": "magenta", "ORG": "cyan", "LOC": "green", "MISC": "yellow"}
+_OTHER_COLOURS = ("blue", "red", "bright_magenta", "bright_cyan", "bright_green", "bright_yellow")
+_MAX_CHARACTERS = 420
+_MAX_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MentionVectors:
+    """The mentions of a table that have a vector: their documents, surfaces and unit vectors."""
+
+    rows: NDArray[np.int64]
+    surfaces: list[str]
+    labels: list[str | None]
+    vectors: FloatArray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Self:
+        """From the columns `mentions` and `mention_embeddings`."""
+        mentions = table["mentions"].combine_chunks()
+        embeddings = table["mention_embeddings"].combine_chunks()
+        each, vectors = mentions.flatten(), embeddings.flatten()
+        kept = np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False))
+        counts = mentions.value_lengths().fill_null(0).to_numpy()
+        rows = np.repeat(np.arange(len(mentions)), counts)
+        matrix = vectors.drop_null().flatten().cast(pa.float32()).to_numpy().reshape(len(kept), -1)
+        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        return cls(
+            rows=rows[kept],
+            surfaces=each.field("text").take(pa.array(kept)).to_pylist(),
+            labels=each.field("label").take(pa.array(kept)).to_pylist(),
+            vectors=matrix / np.maximum(norms, np.finfo(np.float32).tiny),
+        )
+
+    def nearest(self, query: int, count: int) -> list[tuple[int, float]]:
+        """The `count` mentions nearest to mention `query` with their cosines, each surface once and not its
+        own.
+        """
+        cosines = self.vectors @ self.vectors[query]
+        seen = {self.surfaces[query].casefold()}
+        found: list[tuple[int, float]] = []
+        for index in np.argsort(-cosines, kind="stable").tolist():
+            surface = self.surfaces[index].casefold()
+            if surface not in seen:
+                seen.add(surface)
+                found.append((index, float(cosines[index])))
+            if len(found) == count:
+                break
+        return found
 
 
 def print_excerpt(table: pa.Table, console: Console, *, text: str, lang: str, title: str) -> None:
@@ -110,3 +168,83 @@ def _print_counts(rows: Sequence[Row], console: Console, lang: str) -> None:
     found.add_row("all", *(str(total[key]) for key in keys), style="bold")
     console.print()
     console.print(found)
+
+
+def label_style(label: str | None) -> str:
+    """The colour of a label, the same in every run."""
+    if label is None:
+        return "bold"
+    other = _OTHER_COLOURS[crc32(label.encode()) % len(_OTHER_COLOURS)]
+    return f"bold {_KNOWN_COLOURS.get(label, other)}"
+
+
+def annotated_panel(row: Row, text_column: str, title: str) -> Panel:
+    """A framed excerpt of one document."""
+    end = _excerpt_end(row, len(row[text_column]))
+    parts = [_marked(row, row[text_column], end)]
+    for heading, lines in (("types", _types(row, end)), ("relations", _relations(row, end))):
+        shown = list(lines)[:_MAX_LINES]
+        if shown:
+            parts.append(Text(f"\n{heading}", style="dim"))
+            parts.extend(shown)
+    return Panel(Group(*parts), title=Text(plain(title)), title_align="left", border_style="dim")
+
+
+def _excerpt_end(row: Row, length: int) -> int:
+    """The end of the last sentence that fits; a first sentence that is too long is cut."""
+    ends = [sentence["end"] for sentence in row["sentences"] or [] if sentence["end"] <= _MAX_CHARACTERS]
+    return max(ends, default=min(length, _MAX_CHARACTERS))
+
+
+def _marked(row: Row, text: str, end: int) -> Text:
+    """The text up to `end`, each mention as [surface LABEL]; a mention inside another one is not marked
+    again.
+    """
+    marked = Text()
+    position = 0
+    for mention in _mentions(row):
+        if mention["start"] < position or mention["end"] > end:
+            continue
+        style = label_style(mention["label"])
+        marked.append(_plain(text[position : mention["start"]]))
+        label = f" {plain(mention['label'])}" if mention["label"] else ""
+        marked.append("[", style="dim").append(_plain(mention["text"]), style=style)
+        marked.append(label, style=f"dim {style}").append("]", style="dim")
+        position = mention["end"]
+    marked.append(_plain(text[position:end]))
+    if end < len(text.rstrip()):
+        marked.append(" …", style="dim")
+    return marked
+
+
+def _types(row: Row, end: int) -> Iterator[Text]:
+    seen: set[str] = set()
+    for mention in _mentions(row):
+        types = sorted(mention["types"] or [], key=lambda each: -each["score"])
+        if not types or mention["end"] > end or mention["text"] in seen:
+            continue
+        seen.add(mention["text"])
+        line = Text("  ").append(plain(mention["text"]), style=label_style(mention["label"]))
+        yield line.append(" is ").append(", ".join(f"{plain(each['label'])} {each['score']:.2f}" for each in types[:3]))
+
+
+def _relations(row: Row, end: int) -> Iterator[Text]:
+    mentions = _mentions(row)
+    relations: list[dict[str, Any]] = row.get("relations") or []
+    for relation in sorted(relations, key=lambda each: -each["score"]):
+        head, tail = mentions[relation["head"]], mentions[relation["tail"]]
+        if head["end"] > end or tail["end"] > end:
+            continue
+        line = Text("  ").append(plain(head["text"]), style=label_style(head["label"]))
+        line.append(f" —{plain(relation_name(relation['label']))}→ ")
+        line.append(plain(tail["text"]), style=label_style(tail["label"]))
+        yield line.append(f" {relation['score']:.2f}", style="dim")
+
+
+def _mentions(row: Row) -> Sequence[dict[str, Any]]:
+    return row["mentions"] or []
+
+
+def _plain(text: str) -> str:
+    """A part of the text, whose lines stay."""
+    return plain(text, keep="\n\t")

@@ -18,6 +18,7 @@ from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
 from luke_batch.report.lookup import read_letters
 from luke_batch.report.samples import MOST, Sample, read_samples
+from luke_batch.report.wording import phases
 
 _THREADS = 8
 _EXAMPLES = 3
@@ -56,7 +57,7 @@ class Figures:
     @property
     def work_seconds(self) -> float:
         """From the first work item to the last."""
-        return max(self.run.durations.get("annotate", 0.0) - self.run.durations.get("start", 0.0), 0.0)
+        return phases(self.run).get("work", 0.0)
 
     @property
     def committed(self) -> int:

@@ -62,7 +62,7 @@ def find_rows(output: Storage, listed: OutputListing, wanted: str, id_columns: S
         by_place = _by_place(output, listed, wanted)
         files = [file for found in listed.data.committed.values() for file in shown(output, found)]
         return by_place or [
-            FoundRow(file, row, _source_row(output, listed, file, row))
+            FoundRow(file, row, _good_rows(output, listed, file)[row])
             for file, rows in _search(output, files, wanted, id_columns)
             for row in rows
         ]
@@ -154,10 +154,6 @@ def _within(bounds: Any, wanted: str) -> bool:
         return bounds.min <= wanted <= cast(str, bounds.max)
     except UnicodeDecodeError:
         return True
-
-
-def _source_row(output: Storage, listed: OutputListing, file: CommittedFile, row: int) -> int:
-    return _good_rows(output, listed, file)[row]
 
 
 def _good_rows(output: Storage, listed: OutputListing, file: CommittedFile) -> list[int]:

@@ -1,6 +1,8 @@
 """Some documents of a run for people to look at: of several files and languages, those that show most.
 
-Only the columns that are shown are read, a few hundred rows of a dozen files.
+Only the columns that are shown are read, a few hundred rows of a dozen files. Mentions are marks in the text, and marks
+may hold marks. Two that cross cannot both be drawn: of the one that starts later only the part inside of the earlier
+one is marked, with `cut`.
 """
 
 import re
@@ -15,8 +17,7 @@ from luke_batch.corpus.checks import is_text
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import renamed_columns
 from luke_batch.document.texts import readable
-from luke_batch.report.highlight import Mark, highlight
-from luke_batch.report.relation_names import relation_name
+from luke_batch.report.wording import relation_name
 
 MOST = 8
 """Documents that are shown."""
@@ -28,6 +29,16 @@ _MOST_RELATIONS = 20
 _LONGEST_NAME = 200
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _LISTS = ("sentences", "mentions", "relations")
+
+
+@dataclass(slots=True)
+class Mark:
+    """A marked part of the text."""
+
+    label: str | None
+    cut: bool = False
+    """The mention goes on behind this mark."""
+    parts: list["str | Mark"] = field(default_factory=lambda: list["str | Mark"]())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +204,41 @@ def _relation(head: Mapping[str, Any], relation: Mapping[str, Any], tail: Mappin
         tail["label"],
         relation["score"],
     )
+
+
+def highlight(text: str, mentions: Sequence[tuple[int, int, str | None]], end: int) -> list[str | Mark]:
+    """The text up to `end`.
+
+    Args:
+        text: the document. mentions: (start, end, label), sorted by (start, -end); those that do not lie
+        before `end` are left out. end: code points.
+    """
+    root = Mark(None)
+    open_marks: list[tuple[int, Mark]] = [(end, root)]
+    position = 0
+
+    def advance(to: int) -> None:
+        """Append the text up to `to`, closing the marks that end before."""
+        nonlocal position
+        while len(open_marks) > 1 and open_marks[-1][0] <= to:
+            stop, mark = open_marks.pop()
+            _append(mark, text[position:stop])
+            position = stop
+        _append(open_marks[-1][1], text[position:to])
+        position = to
+
+    for start, stop, label in mentions:
+        if not 0 <= start < stop <= end:
+            continue
+        advance(start)
+        limit = open_marks[-1][0]
+        mark = Mark(label, cut=stop > limit)
+        open_marks[-1][1].parts.append(mark)
+        open_marks.append((min(stop, limit), mark))
+    advance(end)
+    return root.parts
+
+
+def _append(mark: Mark, text: str) -> None:
+    if text:
+        mark.parts.append(text)

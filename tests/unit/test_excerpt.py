@@ -9,10 +9,8 @@ import pytest
 from rich.console import Console
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.report.annotated_text import annotated_panel
-from luke_batch.report.excerpt import print_excerpt
-from luke_batch.report.neighbours import MentionVectors
-from luke_batch.report.relation_names import relation_name
+from luke_batch.report.excerpt import MentionVectors, annotated_panel, print_excerpt
+from luke_batch.report.wording import relation_name
 
 _VECTOR = pa.list_(pa.float32(), 2)
 
