@@ -1,6 +1,6 @@
 """The job configuration: one typed model, every key with a default and a docstring.
 
-Where the values come from (YAML, `--set`, environment) is the business of `settings.py`; which of them
+Where the values come from (YAML, `--set`, environment) is the business of `loading.py`; which of them
 change results is the business of `fingerprint.py`.
 """
 
