@@ -169,18 +169,14 @@ def _facts(facts: "HeadFacts") -> list[str]:
             False: "one at a time",
         }
         found += [f"{len(facts.labels)} labels: {shown}", several[facts.multi_label]]
-    if facts.none_label is not None:
-        found.append(f"{facts.none_label} means nothing")
-    if facts.temperature != 1:
-        found.append(f"calibrated, temperature {facts.temperature:g}")
-    if facts.offsets:
-        found.append("an offset for each label")
-    if facts.prior_weight is not None:
-        found.append(f"weight of priors {facts.prior_weight:g}")
-    if facts.nil_score is not None:
-        found.append(f"score of none {facts.nil_score:g}")
-    if facts.threshold is not None:
-        found.append(f"threshold {facts.threshold:g}")
-    if facts.max_words is not None:
-        found.append(f"spans of up to {facts.max_words} words")
+    told = {
+        "{} means nothing": facts.none_label,
+        "calibrated, temperature {:g}": None if facts.temperature == 1 else facts.temperature,
+        "an offset for each label": True if facts.offsets else None,
+        "weight of priors {:g}": facts.prior_weight,
+        "score of none {:g}": facts.nil_score,
+        "threshold {:g}": facts.threshold,
+        "spans of up to {} words": facts.max_words,
+    }
+    found += [text.format(value) for text, value in told.items() if value is not None]
     return found
