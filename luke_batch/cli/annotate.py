@@ -104,7 +104,7 @@ def demo(
         show(summary, quiet=False, json=False)
         raise typer.Exit(summary.exit_code)
     console = Console(highlight=False)
-    print_excerpt(read(str(folder)).to_table(), console, text="text", lang="lang", title="title")
+    print_excerpt(read(str(folder)).to_table(), console)
     console.print()
     show(summary, quiet=False, json=False)
     files = f"{folder}/data/**/*.parquet"

@@ -6,7 +6,7 @@ suits a demonstration and not a corpus.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 from zlib import crc32
@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.report.wording import plain, relation_name
+from luke_batch.report.samples import Entity, Mark, Relation, content, sample_of
+from luke_batch.report.wording import plain
 
 Row = Mapping[str, Any]
 """One document as `Table.to_pylist` gives it."""
@@ -33,6 +34,8 @@ _KNOWN_COLOURS = {"PER": "magenta", "ORG": "cyan", "LOC": "green", "MISC": "yell
 _OTHER_COLOURS = ("blue", "red", "bright_magenta", "bright_cyan", "bright_green", "bright_yellow")
 _MAX_CHARACTERS = 420
 _MAX_LINES = 4
+_LINES = "\n\t"
+"""Controls of a text that stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +82,28 @@ class MentionVectors:
         return found
 
 
-def print_excerpt(table: pa.Table, console: Console, *, text: str, lang: str, title: str) -> None:
-    """Show `table`, one row a document; `text`, `lang` and `title` name its columns."""
-    rows = cast("list[dict[str, Any]]", table.drop_columns(_vector_columns(table)).to_pylist())
-    shown = _worth_showing(rows, lang)
+def print_excerpt(table: pa.Table, console: Console) -> None:
+    """Show `table`, one row a document, with the columns `id`, `title`, `lang` and `text`."""
+    # vectors as Python lists are slow and of no use here
+    lists = [name for name in table.column_names if name not in ("mention_embeddings", "text_embedding")]
+    rows = cast("list[dict[str, Any]]", table.select(lists).to_pylist())
+    shown = _worth_showing(rows)
     for index in shown:
-        row = rows[index]
-        console.print(annotated_panel(row, text, f"{row[title]} ({row[lang]})"))
+        console.print(annotated_panel(rows[index], f"{rows[index]['title']} ({rows[index]['lang']})"))
     if "mention_embeddings" in table.column_names:
-        _print_neighbours(MentionVectors.of(table), rows, shown, console, title)
-    _print_counts(rows, console, lang)
+        _print_neighbours(MentionVectors.of(table), rows, shown, console)
+    _print_counts(rows, console)
 
 
-def _vector_columns(table: pa.Table) -> list[str]:
-    """Vectors as Python lists are slow and of no use here."""
-    return [name for name in ("mention_embeddings", "text_embedding") if name in table.column_names]
-
-
-def _worth_showing(rows: Sequence[Row], lang: str) -> list[int]:
+def _worth_showing(rows: Sequence[Row]) -> list[int]:
     """One document a language, those with the most kinds of relations and of mentions first."""
-
-    def content(index: int) -> tuple[int, int]:
-        kinds = [{each["label"] for each in rows[index].get(name) or []} for name in ("relations", "mentions")]
-        return len(kinds[0]), len(kinds[1])
-
     best: dict[str, int] = {}
-    for index in sorted(range(len(rows)), key=content, reverse=True):
-        best.setdefault(rows[index][lang], index)
+    for index in sorted(range(len(rows)), key=lambda index: content(rows[index])[:2], reverse=True):
+        best.setdefault(rows[index]["lang"], index)
     return list(best.values())[:_DOCUMENTS]
 
 
-def _print_neighbours(
-    vectors: MentionVectors, rows: Sequence[Row], shown: Sequence[int], console: Console, title: str
-) -> None:
+def _print_neighbours(vectors: MentionVectors, rows: Sequence[Row], shown: Sequence[int], console: Console) -> None:
     queries = _queries(vectors, shown)
     if not queries:
         return
@@ -122,7 +114,9 @@ def _print_neighbours(
         name = Text(plain(vectors.surfaces[query]), style=label_style(vectors.labels[query]))
         for index, cosine in vectors.nearest(query, _NEIGHBOURS):
             near = Text(plain(vectors.surfaces[index]), style=label_style(vectors.labels[index]))
-            found.add_row(name, near, f"{cosine:.2f}", Text(plain(str(rows[vectors.rows[index]][title])), style="dim"))
+            found.add_row(
+                name, near, f"{cosine:.2f}", Text(plain(str(rows[vectors.rows[index]]["title"])), style="dim")
+            )
             name = Text()
     console.print()
     console.print(found)
@@ -144,14 +138,14 @@ def _queries(vectors: MentionVectors, shown: Sequence[int]) -> list[int]:
     return queries[:_QUERIES]
 
 
-def _print_counts(rows: Sequence[Row], console: Console, lang: str) -> None:
+def _print_counts(rows: Sequence[Row], console: Console) -> None:
     labels: Counter[str] = Counter()
     by_language: dict[str, Counter[str]] = {}
     for row in rows:
         mentions: list[dict[str, Any]] = row["mentions"] or []
         here = Counter(str(mention["label"]) for mention in mentions if mention["label"])
         labels.update(here)
-        counts = by_language.setdefault(str(row[lang]), Counter())
+        counts = by_language.setdefault(str(row["lang"]), Counter())
         counts.update({f"label {label}": count for label, count in here.items()})
         counts.update(documents=1, mentions=len(mentions), relations=len(row.get("relations") or []))
     columns = [label for label, _ in labels.most_common(_LABEL_COLUMNS)]
@@ -178,73 +172,39 @@ def label_style(label: str | None) -> str:
     return f"bold {_KNOWN_COLOURS.get(label, other)}"
 
 
-def annotated_panel(row: Row, text_column: str, title: str) -> Panel:
-    """A framed excerpt of one document."""
-    end = _excerpt_end(row, len(row[text_column]))
-    parts = [_marked(row, row[text_column], end)]
-    for heading, lines in (("types", _types(row, end)), ("relations", _relations(row, end))):
-        shown = list(lines)[:_MAX_LINES]
-        if shown:
-            parts.append(Text(f"\n{heading}", style="dim"))
-            parts.extend(shown)
+def annotated_panel(row: Row, title: str) -> Panel:
+    """A framed excerpt of one document: its text with the mentions marked, then types and relations in words."""
+    sample = sample_of(row, "", _MAX_CHARACTERS)
+    parts = [_marked(sample.parts)]
+    if sample.shown < len(row["text"].rstrip()):
+        parts[0].append(" …", style="dim")
+    types = [_types(entity) for entity in sample.entities if entity.types]
+    for heading, lines in (("types", types), ("relations", [_relation(each) for each in sample.relations])):
+        if lines:
+            parts += [Text(f"\n{heading}", style="dim"), *lines[:_MAX_LINES]]
     return Panel(Group(*parts), title=Text(plain(title)), title_align="left", border_style="dim")
 
 
-def _excerpt_end(row: Row, length: int) -> int:
-    """The end of the last sentence that fits; a first sentence that is too long is cut."""
-    ends = [sentence["end"] for sentence in row["sentences"] or [] if sentence["end"] <= _MAX_CHARACTERS]
-    return max(ends, default=min(length, _MAX_CHARACTERS))
-
-
-def _marked(row: Row, text: str, end: int) -> Text:
-    """The text up to `end`, each mention as [surface LABEL]; a mention inside another one is not marked
-    again.
-    """
+def _marked(parts: Sequence[str | Mark]) -> Text:
+    """Each mention as [surface LABEL]; a mention inside another one is not marked again."""
     marked = Text()
-    position = 0
-    for mention in _mentions(row):
-        if mention["start"] < position or mention["end"] > end:
+    for part in parts:
+        if isinstance(part, str):
+            marked.append(plain(part, keep=_LINES))
             continue
-        style = label_style(mention["label"])
-        marked.append(_plain(text[position : mention["start"]]))
-        label = f" {plain(mention['label'])}" if mention["label"] else ""
-        marked.append("[", style="dim").append(_plain(mention["text"]), style=style)
+        style = label_style(part.label)
+        label = f" {plain(part.label)}" if part.label else ""
+        marked.append("[", style="dim").append(plain(part.text, keep=_LINES), style=style)
         marked.append(label, style=f"dim {style}").append("]", style="dim")
-        position = mention["end"]
-    marked.append(_plain(text[position:end]))
-    if end < len(text.rstrip()):
-        marked.append(" …", style="dim")
     return marked
 
 
-def _types(row: Row, end: int) -> Iterator[Text]:
-    seen: set[str] = set()
-    for mention in _mentions(row):
-        types = sorted(mention["types"] or [], key=lambda each: -each["score"])
-        if not types or mention["end"] > end or mention["text"] in seen:
-            continue
-        seen.add(mention["text"])
-        line = Text("  ").append(plain(mention["text"]), style=label_style(mention["label"]))
-        yield line.append(" is ").append(", ".join(f"{plain(each['label'])} {each['score']:.2f}" for each in types[:3]))
+def _types(entity: Entity) -> Text:
+    types = ", ".join(f"{plain(label)} {score or 0:.2f}" for label, score in entity.types[:3])
+    return Text("  ").append(plain(entity.text), style=label_style(entity.label)).append(f" is {types}")
 
 
-def _relations(row: Row, end: int) -> Iterator[Text]:
-    mentions = _mentions(row)
-    relations: list[dict[str, Any]] = row.get("relations") or []
-    for relation in sorted(relations, key=lambda each: -each["score"]):
-        head, tail = mentions[relation["head"]], mentions[relation["tail"]]
-        if head["end"] > end or tail["end"] > end:
-            continue
-        line = Text("  ").append(plain(head["text"]), style=label_style(head["label"]))
-        line.append(f" —{plain(relation_name(relation['label']))}→ ")
-        line.append(plain(tail["text"]), style=label_style(tail["label"]))
-        yield line.append(f" {relation['score']:.2f}", style="dim")
-
-
-def _mentions(row: Row) -> Sequence[dict[str, Any]]:
-    return row["mentions"] or []
-
-
-def _plain(text: str) -> str:
-    """A part of the text, whose lines stay."""
-    return plain(text, keep="\n\t")
+def _relation(relation: Relation) -> Text:
+    line = Text("  ").append(plain(relation.head), style=label_style(relation.head_label))
+    line.append(f" —{plain(relation.name)}→ ").append(plain(relation.tail), style=label_style(relation.tail_label))
+    return line.append(f" {relation.score or 0:.2f}", style="dim")
