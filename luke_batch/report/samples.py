@@ -159,7 +159,7 @@ def sample_of(row: Mapping[str, Any], path: str, most_characters: int = _MOST_CH
             name = relation_name(each["label"])
             found.append(Relation(head["text"], head["label"], name, tail["text"], tail["label"], each["score"]))
     language = row["lang"] if row["lang"] and _LANGUAGE.fullmatch(row["lang"]) else None
-    identifier = _short(row["id"] or "(no id)")
+    identifier = _short(row.get("id") or "(no id)")
     return Sample(
         id=identifier,
         title=_short(row["title"] or identifier),
