@@ -21,11 +21,6 @@ app = typer.Typer(help="Known checkpoints, and those on disk.")
 app.command("add-entities")(add_entities)
 
 
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a single command keeps its name
-    """Known checkpoints, and those on disk."""
-
-
 @app.command("list")
 def list_models(
     models: Annotated[

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.report.samples import Entity, Mark, Relation, content, sample_of
+from luke_batch.report.samples import Mark, ShownEntity, ShownRelation, content, sample_of
 from luke_batch.report.wording import plain
 
 Row = Mapping[str, Any]
@@ -199,12 +199,12 @@ def _marked(parts: Sequence[str | Mark]) -> Text:
     return marked
 
 
-def _types(entity: Entity) -> Text:
+def _types(entity: ShownEntity) -> Text:
     types = ", ".join(f"{plain(label)} {score or 0:.2f}" for label, score in entity.types[:3])
     return Text("  ").append(plain(entity.text), style=label_style(entity.label)).append(f" is {types}")
 
 
-def _relation(relation: Relation) -> Text:
+def _relation(relation: ShownRelation) -> Text:
     line = Text("  ").append(plain(relation.head), style=label_style(relation.head_label))
     line.append(f" —{plain(relation.name)}→ ").append(plain(relation.tail), style=label_style(relation.tail_label))
     return line.append(f" {relation.score or 0:.2f}", style="dim")

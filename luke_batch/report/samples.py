@@ -47,7 +47,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Entity:
+class ShownEntity:
     """One mention, or several with the same text and label."""
 
     text: str
@@ -61,7 +61,7 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class ShownRelation:
     """One relation in words."""
 
     head: str
@@ -84,8 +84,8 @@ class Sample:
     parts: Sequence[str | Mark] = field(repr=False)
     characters: int
     shown: int
-    entities: Sequence[Entity]
-    relations: Sequence[Relation]
+    entities: Sequence[ShownEntity]
+    relations: Sequence[ShownRelation]
     more_relations: int
 
 
@@ -152,12 +152,12 @@ def sample_of(row: Mapping[str, Any], path: str, most_characters: int = _MOST_CH
     text, mentions = cast(str, row["text"]), cast("list[dict[str, Any]]", row["mentions"] or [])
     ends = [sentence["end"] for sentence in row["sentences"] or [] if sentence["end"] <= most_characters]
     end = max(ends, default=min(len(text), most_characters))
-    found: list[Relation] = []
+    found: list[ShownRelation] = []
     for each in sorted(row.get("relations") or [], key=_score, reverse=True):
         head, tail = mentions[each["head"]], mentions[each["tail"]]
         if head["end"] <= end and tail["end"] <= end:
             name = relation_name(each["label"])
-            found.append(Relation(head["text"], head["label"], name, tail["text"], tail["label"], each["score"]))
+            found.append(ShownRelation(head["text"], head["label"], name, tail["text"], tail["label"], each["score"]))
     language = row["lang"] if row["lang"] and _LANGUAGE.fullmatch(row["lang"]) else None
     identifier = _short(row.get("id") or "(no id)")
     return Sample(
@@ -183,16 +183,16 @@ def _score(scored: Mapping[str, Any]) -> float:
     return scored.get("score") or 0
 
 
-def _entities(mentions: Sequence[Mapping[str, Any]]) -> list[Entity]:
+def _entities(mentions: Sequence[Mapping[str, Any]]) -> list[ShownEntity]:
     """Mentions in the order of the text, those of one text and label together as the best scored."""
     groups: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
     for mention in mentions:
         groups.setdefault((mention["text"], mention["label"]), []).append(mention)
-    found: list[Entity] = []
+    found: list[ShownEntity] = []
     for (text, label), group in groups.items():
         best = max(group, key=_score)
         types = [(each["label"], each["score"]) for each in sorted(best.get("types") or [], key=_score, reverse=True)]
-        found.append(Entity(text, label, best.get("score"), types, best.get("title"), len(group)))
+        found.append(ShownEntity(text, label, best.get("score"), types, best.get("title"), len(group)))
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.text.sentences import breaks
-from luke_batch.text.sentences.languages import normalise
+from luke_batch.text.sentences.languages import language_code
 
 VERSION = 1
 """Raised by hand whenever the same text would give other words; part of the fingerprint, as ICU's version is.
@@ -52,7 +52,7 @@ def words(text: str, language: str | None) -> IntArray:
     a code of any standard, or None. Raises nothing.
     """
     cuts = breaks.boundaries(text, "word")
-    extra = np.fromiter(_apostrophe_cuts(text, normalise(language)), np.int32)
+    extra = np.fromiter(_apostrophe_cuts(text, language_code(language)), np.int32)
     if extra.size:
         cuts = np.union1d(cuts, extra)
     if max(text, default="") >= breaks.FIRST_MARK:

@@ -12,7 +12,7 @@ from luke_batch.base.errors import ConfigError
 from luke_batch.config.loading import load_config
 from luke_batch.text.sentences import boundaries as module
 from luke_batch.text.sentences.breaks import between_graphemes
-from luke_batch.text.sentences.languages import normalise
+from luke_batch.text.sentences.languages import language_code
 from luke_batch.text.sentences.segmenter import sentences as cut
 from tests.raw_texts import any_text, languages
 
@@ -61,7 +61,7 @@ def test_paragraphs_do_not_influence_one_another(text: str, language: str | None
     is none, the script of the whole text decides.
     """
     prefix = "First one. Second one.\n\n"
-    known = normalise(language) or "en"
+    known = language_code(language) or "en"
     alone = sentences(text, known)
     assert sentences(prefix + text, known) == ["First one.", "Second one.", *alone]
 

@@ -56,7 +56,7 @@ _STARTS = [first for first, _, _ in _RANGES]
 
 
 @lru_cache(maxsize=4096)
-def normalise(code: str | None) -> str | None:
+def language_code(code: str | None) -> str | None:
     """The two-letter code of `code`'s language where one exists, else its three-letter code, else None.
 
     Takes ISO 639-1, 639-2 (B and T), 639-3, BCP-47 and POSIX locales, in any case: "deu", "ger",

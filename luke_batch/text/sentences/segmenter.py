@@ -17,7 +17,7 @@ import numpy as np
 from luke_batch.base.arrays import IntArray
 from luke_batch.text.sentences import breaks
 from luke_batch.text.sentences.boundaries import paragraphs, sentence_starts
-from luke_batch.text.sentences.languages import main_language, normalise
+from luke_batch.text.sentences.languages import language_code, main_language
 
 VERSION = 1
 """Raised by hand whenever the same text would give other sentences; part of the fingerprint."""
@@ -36,7 +36,7 @@ def sentences(text: str, language: str | None, max_characters: int = 1_000) -> I
     and every character that is not white space lies in one. `language` is a code of any standard; where it is None or
     unknown, the script decides. Raises nothing.
     """
-    code = normalise(language) or main_language(text)
+    code = language_code(language) or main_language(text)
     # same length, so offsets hold; it is wide white space that sentencex panics on
     flat = _WIDE_SPACE.sub(" ", breaks.without_surrogates(text))
     found: list[tuple[int, int]] = []
