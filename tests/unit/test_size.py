@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from manual.size import Entered, Figures, measure, table
+from manual.size import ROOT, Entered, Figures, measure, table, traced
 
 _FILES = {
     "__init__.py": '"""A house."""\n',
@@ -77,6 +77,14 @@ def test_functions_are_noted_and_imports_are_not(tmp_path: Path, monkeypatch: py
         Room().enter()
     assert {name for _, _, name in entered.functions} == {"Room.enter", "outside"}
     assert sys.getprofile() is before
+
+
+def test_a_sentence_is_traced_through_this_checkout() -> None:
+    """In a process of its own: loading enters more than annotating alone, and a file has more than one function."""
+    found = {name: int(figure) for name, figure in traced(ROOT).items()}
+    assert 0 < found["files entered by a sentence"] < found["files entered, loading included"]
+    assert found["files entered by a sentence"] < found["functions entered by a sentence"]
+    assert found["functions entered by a sentence"] < found["functions entered, loading included"]
 
 
 def test_two_checkouts_stand_side_by_side() -> None:
