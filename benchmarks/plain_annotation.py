@@ -25,7 +25,7 @@ from transformers import (
 from luke_batch.model.engine.padding import pad
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
-from luke_batch.text.sentences.segmenter import make_segmenter
+from luke_batch.text.sentences.segmenter import sentences
 from luke_batch.text.spans import all_spans
 from luke_batch.text.words import words
 
@@ -49,17 +49,15 @@ class Script:
         self._labels = {name: model.config.id2label for name, model in self._models.items()}
         self._tokenizer = Tokenizer.load(models / "ner")
         self._builder = InputBuilder(self._tokenizer)
-        self._segmenter = make_segmenter("sentencex", 1000)
 
     @torch.inference_mode()
     def annotate(self, text: str, language: str | None) -> dict[str, Any]:
         """Mentions with label and types, relations, and vectors of mentions and text."""
-        sentences = self._segmenter.segment(text, language)
         bounds = words(text, language)
         mentions: list[dict[str, Any]] = []
         relations: list[dict[str, Any]] = []
         vectors: list[Any] = []
-        for start, end in sentences.tolist():
+        for start, end in sentences(text, language).tolist():
             sentence = text[start:end]
             spans = all_spans(bounds, np.array([[start, end]], np.int32), MAX_WORDS) - np.int32(start)
             found = self._mentions(sentence, spans)

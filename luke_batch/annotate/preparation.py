@@ -16,7 +16,7 @@ from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.text.proposer import Proposer
 from luke_batch.text.proposers import known_proposers
-from luke_batch.text.sentences.segmenter import make_segmenter
+from luke_batch.text.sentences.segmenter import sentences
 from luke_batch.text.words import words
 
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -32,7 +32,6 @@ class Preparation:
         self._config = config
         decided = frozenset[str]().union(*(head.decides for head in config.heads))
         self._keeps_labels, self._keeps_titles = "label" not in decided, "title" not in decided
-        self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
         self._proposers: dict[str, Proposer] = {}
         for name, proposer in known_proposers().items():
             settings = config.proposers.of(proposer)
@@ -52,7 +51,8 @@ class Preparation:
             text, language = source.text(row), source.language(row)
             stage = "segment"
             with meters.spending(stage):
-                document = Document(text=text, sentences=self._segmenter.segment(text, language))
+                cut = sentences(text, language, self._config.segmenter.max_characters)
+                document = Document(text=text, sentences=cut)
             meters.count("sentences", len(document.sentences))
             stage = "propose"
             with meters.spending(stage):

@@ -3,6 +3,7 @@
 Commands import what they run when they run it, so that `--help` and `config show` load neither torch nor Ray.
 """
 
+import json
 import os
 import sys
 import traceback
@@ -10,25 +11,24 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+import yaml
 
 from luke_batch import __version__
 from luke_batch.base.errors import IncompleteError, LukeBatchError, PreflightError, UsageError
 from luke_batch.cli import (
     aliases,
     annotate,
-    compact,
-    config,
-    demo,
     estimate,
     evaluate,
-    explain,
     finetune,
     index,
     models,
+    output,
     plan,
-    replay,
-    report,
 )
+from luke_batch.cli.options import Assignments, ConfigFile
+from luke_batch.config import JobConfig
+from luke_batch.config.loading import load_config
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -40,17 +40,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+configuration = typer.Typer(help="Schema of the configuration, and the effective one.")
 app.command("annotate")(annotate.annotate)
 app.command("plan")(plan.plan)
 app.command("estimate")(estimate.estimate)
-app.command("replay")(replay.replay)
-app.command("compact")(compact.compact)
-app.command("report")(report.report)
-app.command("explain")(explain.explain)
-app.command("demo")(demo.demo)
+app.command("replay")(annotate.replay)
+app.command("compact")(output.compact)
+app.command("report")(output.report)
+app.command("explain")(output.explain)
+app.command("demo")(annotate.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
-app.add_typer(config.app, name="config")
+app.add_typer(configuration, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(aliases.app, name="aliases")
 app.add_typer(index.app, name="index")
@@ -109,3 +110,16 @@ def _options(  # pyright: ignore[reportUnusedFunction]: typer calls it
     ] = False,
 ) -> None:
     """Entity-aware annotation of Parquet corpora with LUKE and mLUKE on Ray."""
+
+
+@configuration.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration."""
+    typer.echo(json.dumps(JobConfig.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@configuration.command()
+def show(config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Print the effective configuration as YAML: file, environment and --set over the defaults."""
+    settings = load_config(config, assignments or [], os.environ).model_dump(mode="json")
+    typer.echo(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), nl=False)

@@ -1,8 +1,10 @@
-"""`luke-batch annotate`: a corpus from INPUT to OUTPUT."""
+"""`luke-batch annotate`, `replay` and `demo`: runs, and what is told of them."""
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from luke_batch.config import JobConfig
     from luke_batch.distributed.run import RunReport
     from luke_batch.report.summary import Summary
+
+CORPUS = Path(__file__).parents[1] / "embedded" / "corpus.parquet"
+
+_FRAGMENT_ROWS = 16
+"""Small fragments keep every core of a laptop busy to the end, and the progress moving."""
 
 
 def annotate(
@@ -37,6 +44,71 @@ def annotate(
 
     summary = summarise(run(input, output, settings, address, where=where or [], quiet=quiet))
     show(summary, quiet=quiet, json=json)
+    raise typer.Exit(summary.exit_code)
+
+
+def replay(
+    output: Output,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    address: Address = None,
+    input: Annotated[
+        str | None,
+        typer.Option("--input", metavar="INPUT", help="INPUT, where it is no longer where the last run found it."),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Run the dead letters of OUTPUT again, with the INPUT and the settings of its last finished run.
+
+    --config and --set may change what does not change results, such as actors. Exit codes: as of `annotate`;
+    0 where there are no dead letters.
+    """
+    settings = partial(load_config, config, assignments or [], os.environ)
+    from luke_batch.distributed.replay import replay as run
+
+    report = run(output, settings, address, input=input, quiet=quiet)
+    if report is None:
+        if json:
+            typer.echo('{"exit_code": 0, "nothing_to_do": true, "verdict": "nothing to replay"}')
+        elif not quiet:
+            typer.echo("Nothing to replay: OUTPUT has no dead letters.")
+        return
+    summary = summarise(report, "replay")
+    show(summary, quiet=quiet, json=json)
+    raise typer.Exit(summary.exit_code)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder of the annotated corpus.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Annotate the embedded corpus on local Ray and show an excerpt."""
+    from rich.console import Console
+
+    from luke_batch.config import DEFAULT_MODEL, InputConfig, JobConfig, ModelConfig, OutputConfig
+    from luke_batch.corpus.reader import read
+    from luke_batch.distributed.run import annotate as run
+    from luke_batch.model.engine.device import multiplies_bfloat16
+    from luke_batch.report.excerpt import print_excerpt
+
+    folder = output.absolute()
+    config = JobConfig(
+        input=InputConfig(lang_column="lang"),
+        models={DEFAULT_MODEL: ModelConfig(precision="bfloat16" if multiplies_bfloat16() else "float32")},
+        output=OutputConfig(max_rows=_FRAGMENT_ROWS),
+    )
+    summary = summarise(run(str(CORPUS), str(folder), config, "local"))
+    if summary.missing:
+        show(summary, quiet=False, json=False)
+        raise typer.Exit(summary.exit_code)
+    console = Console(highlight=False)
+    print_excerpt(read(str(folder)).to_table(), console)
+    console.print()
+    show(summary, quiet=False, json=False)
+    files = f"{folder}/data/**/*.parquet"
+    console.print(f"\nThe annotated corpus is a dataset of Parquet files: {files}", markup=False, soft_wrap=True)
     raise typer.Exit(summary.exit_code)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Quiet, Where
-from luke_batch.cli.plan import duration, size
 from luke_batch.config.loading import load_config
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def _as_json(found: "Estimate") -> dict[str, Any]:
 
 
 def _show(found: "Estimate", compression: str) -> None:
+    from luke_batch.report.wording import duration, size
+
     census, measured = found.census, found.measured
     bad = f"; {len(census.bad):,} files cannot be used" if census.bad else ""
     dead = f", {measured.dead:,} of them dead letters" if measured.dead else ""

@@ -11,15 +11,14 @@ from luke_batch.cli.add_entities import add_entities
 from luke_batch.cli.options import Json
 
 if TYPE_CHECKING:
+    from luke_batch.model.files.catalogue import Catalogue, Published
     from luke_batch.model.files.describe import Description
+    from luke_batch.model.files.facts import HeadFacts
+
+_LABELS_SHOWN = 12
 
 app = typer.Typer(help="Known checkpoints, and those on disk.")
 app.command("add-entities")(add_entities)
-
-
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction]: with it, a single command keeps its name
-    """Known checkpoints, and those on disk."""
 
 
 @app.command("list")
@@ -34,7 +33,6 @@ def list_models(
 
     Exit codes: 0 done; 2 a MODEL cannot be used; 1 unexpected error.
     """
-    from luke_batch.cli import models_text
     from luke_batch.model.files.catalogue import catalogue
     from luke_batch.model.files.describe import describe
     from luke_batch.model.files.snippet import snippet
@@ -48,9 +46,9 @@ def list_models(
         content = {**known.model_dump(mode="json"), "embedded": _as_json(found[0], snippet(found[0]))}
         typer.echo(json_text.dumps(content, ensure_ascii=False, indent=2))
     elif models:
-        typer.echo("\n\n".join(models_text.details(one, snippet(one)) for one in found))
+        typer.echo("\n\n".join(_details(one, snippet(one)) for one in found))
     else:
-        typer.echo(models_text.listing(known, found[0]))
+        typer.echo(_listing(known, found[0]))
 
 
 def _as_json(description: "Description", configuration: str) -> dict[str, object]:
@@ -91,3 +89,89 @@ def convert(
 
     checkpoint = convert_checkpoint(source, destination)
     typer.echo(f"{checkpoint.folder}: {', '.join(sorted(checkpoint.heads))}")
+
+
+def _listing(catalogue: "Catalogue", embedded: "Description") -> str:
+    """The embedded model and every published checkpoint."""
+    from luke_batch.model.files.catalogue import FOLDER
+
+    heads = ", ".join(
+        f"{name} ({len(facts.labels)} labels)" if facts.labels else name
+        for name, facts in embedded.heads.items()
+        if name != "spans"  # no head of a job: it serves `spans: auto`
+    )
+    size = f"{embedded.layers} layers of {embedded.hidden_size}, {embedded.words:,} word pieces"
+    first = [
+        f"embedded  {catalogue.licence}; NOTICE names the works that its weights derive from",
+        f"  in the package: {heads}",
+        f"  {size}, {embedded.titles:,} titles",
+        "  used without any configuration",
+    ]
+    entries = ["\n".join(_published(catalogue, model)) for model in catalogue.models]
+    last = [
+        "Scores are in percent and their authors'; this project has not measured them.",
+        "Where the hub has pytorch_model.bin alone: luke-batch models convert ID DST",
+        f"Configurations are in {FOLDER}:",
+        "  luke-batch annotate INPUT OUTPUT --config FILE [--set models.main.path=DST]",
+        "More of one: luke-batch models list MODEL",
+    ]
+    return "\n\n".join(["\n".join(first), *entries, "\n".join(last)])
+
+
+def _published(catalogue: "Catalogue", model: "Published") -> list[str]:
+    size = catalogue.sizes[model.size]
+    titles = "no titles" if model.lite else f"{size.entities:,} entities of 256 numbers"
+    lines = [
+        f"{model.id}  {catalogue.licence}",
+        f"  {model.architecture}, {model.languages}",
+        f"  {size.layers} layers of {size.hidden}, {round(size.parameters / 1e6)} M parameters, {titles}",
+    ]
+    for score in model.scores:
+        after = f" after {score.after}" if score.after else ""
+        lines.append(f"  {score.task} {score.metric} {score.value}{after} ({score.source})")
+    return [*lines, f"  configuration: {model.configuration_file.name}"]
+
+
+def _details(found: "Description", snippet: str) -> str:
+    """One checkpoint, and the configuration that uses it."""
+    entities = "lite: special entries alone" if found.lite else f"{found.titles:,} titles"
+    rows = {
+        "class": ", ".join(found.architectures) or "not told",
+        "size": f"{found.layers} layers of {found.hidden_size}, {found.words:,} rows of words",
+        "tokenizer": found.tokenizer,
+        "entities": f"{found.entities:,} rows, {entities}",
+        "attention": "entity-aware" if found.entity_aware else "not entity-aware",
+        "context": found.context or "not told",
+        "weights": found.weights,
+    }
+    lines = [found.path, *(f"  {name + ':':<12}{value}" for name, value in rows.items()), "", "heads"]
+    for name, facts in found.heads.items():
+        lines.append(f"  {name + ':':<12}{'; '.join(_facts(facts)) or 'no labels'}")
+    if found.weights == "pytorch_model.bin":
+        lines += ["", f"Its weights are a pickle: luke-batch models convert {found.path} DST"]
+    return "\n".join([*lines, "", "configuration", "", snippet.rstrip()])
+
+
+def _facts(facts: "HeadFacts") -> list[str]:
+    """Labels, how they exclude one another, and the calibration; nothing for a head without labels."""
+    found: list[str] = []
+    if facts.labels:
+        more = len(facts.labels) - _LABELS_SHOWN
+        shown = ", ".join(facts.labels[:_LABELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        several: dict[bool | None, str] = {
+            None: "one or several: not told",
+            True: "several at a time",
+            False: "one at a time",
+        }
+        found += [f"{len(facts.labels)} labels: {shown}", several[facts.multi_label]]
+    told = {
+        "{} means nothing": facts.none_label,
+        "calibrated, temperature {:g}": None if facts.temperature == 1 else facts.temperature,
+        "an offset for each label": True if facts.offsets else None,
+        "weight of priors {:g}": facts.prior_weight,
+        "score of none {:g}": facts.nil_score,
+        "threshold {:g}": facts.threshold,
+        "spans of up to {} words": facts.max_words,
+    }
+    found += [text.format(value) for text, value in told.items() if value is not None]
+    return found

@@ -66,6 +66,8 @@ def _as_json(plan: "Plan", expected: "Forecast | None", holder: "Holder | None")
 
 
 def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") -> None:
+    from luke_batch.report.wording import size
+
     typer.echo(f"{'':<10}{'files':>12}{'fragments':>12}{'documents':>14}{'bytes':>12}")
     for state, tally in plan.tallies.items():
         if tally.files or state in (*_TODO, "done"):
@@ -84,6 +86,8 @@ def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") ->
 
 
 def _verdict(plan: "Plan", expected: "Forecast | None") -> str:
+    from luke_batch.report.wording import duration
+
     documents = sum(item.rows for item in plan.items)
     if not plan.items:
         return "nothing to do" if plan.nothing_to_do else "nothing to annotate; bad files will be reported"
@@ -95,21 +99,3 @@ def _verdict(plan: "Plan", expected: "Forecast | None") -> str:
         f"{work}; about {duration(expected.seconds)} at the {expected.documents_per_second:,.2g} documents a"
         f" second of run {expected.run_id} ({expected.documents:,} documents, start-up included{same})"
     )
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def duration(seconds: float) -> str:
-    """A rough time for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

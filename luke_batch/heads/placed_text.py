@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from luke_batch.base.arrays import IntArray
 from luke_batch.model.inputs.pieces import PlacedPieces
 from luke_batch.model.inputs.tokenizer import Tokenizer
-from luke_batch.text.visible import Visible
+from luke_batch.text.words import Visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Geometry of the drawings in a report: plain numbers, which a template makes into SVG.
+"""Tables and drawings of a report: labels as rows, and the geometry of what a template makes into SVG.
 
 Drawn by hand and not by a plotting library: the few bars and one line of a report inherit the page's colours
 in light and dark, stay small, and need neither a script nor fonts.
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luke_batch.corpus.statistics import BINS
+from luke_batch.corpus.statistics import BINS, KINDS, Statistics, totals
+from luke_batch.report.wording import relation_name
 
 WIDTH, HEIGHT = 640.0, 200.0
 _LEFT, _BOTTOM, _TOP = 52.0, 24.0, 18.0
@@ -41,6 +42,32 @@ class Line:
     """Time, documents, documents a second: the drawing as a table, in at most 12 rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One label."""
+
+    label: str
+    count: int
+    share: float
+    """Of all labels of its kind."""
+    before: float | None
+    """Its share in the run before; None where that is not known."""
+    mean: float | None
+    bars: Sequence[tuple[float, float, int]]
+    unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """One kind of label, most first."""
+
+    kind: str
+    total: int
+    rows: Sequence[LabelRow]
+    gone: Sequence[str]
+    """Labels that the run before had and this one has not."""
+
+
 def throughput(figures: Mapping[str, Any] | None) -> Line | None:
     """From `Throughput.figures`; None without documents."""
     counts: list[int] = list(figures["documents"]) if figures else []
@@ -67,6 +94,33 @@ def throughput(figures: Mapping[str, Any] | None) -> Line | None:
         peak=max(rates),
         rows=_table(counts, width),
     )
+
+
+def label_tables(statistics: Statistics | None, before: Statistics | None) -> list[LabelTable]:
+    """A table for each kind that the run looked for and that has any label now or had one before."""
+    found: list[LabelTable] = []
+    for kind in KINDS if statistics is not None else ():
+        assert statistics is not None
+        now = statistics.labels.get(kind, {})
+        earlier = totals(before.labels.get(kind, {})) if before is not None else {}
+        counts = totals(now)
+        total, total_before = sum(counts.values()), sum(earlier.values())
+        rows = [
+            LabelRow(
+                label=relation_name(label) if kind == "relations" else label,
+                count=count,
+                share=count / total,
+                before=earlier.get(label, 0) / total_before if total_before else None,
+                mean=mean_score(now[label]),
+                bars=histogram(now[label]),
+                unscored=now[label][BINS],
+            )
+            for label, count in counts.items()
+        ]
+        gone = [label for label in earlier if label not in counts]
+        if rows or gone:
+            found.append(LabelTable(kind, total, rows, gone))
+    return found
 
 
 def histogram(bins: Sequence[int]) -> list[tuple[float, float, int]]:

@@ -1,7 +1,7 @@
 """From one document of OUTPUT back to where it comes from: run, fingerprint, models, source file and row."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.manifest import RunManifest, read_manifests
 from luke_batch.corpus.sources import source_at
 from luke_batch.corpus.storage import Storage
+from luke_batch.report import wording
 from luke_batch.report.lookup import FoundLetter, FoundRow, find_letters, find_rows
 
 _OURS = "luke_batch."
@@ -84,6 +85,36 @@ def explain(output: Storage, wanted: str) -> list[Explanation]:
         *(_of_letter(wanted, letter, manifests) for letter in letters),
     ]
     return sorted(found, key=lambda each: (each.source, -1 if each.source_row is None else each.source_row))
+
+
+def lines(found: Explanation) -> Iterator[tuple[str, str]]:
+    """Name and value of everything that is known, for a person."""
+    yield "id", found.id
+    yield "state", found.state
+    if found.letter is not None:
+        yield "stage", found.letter["stage"]
+        yield "error", f"{found.letter['error_class']}: {found.letter['message']}"
+    yield "source", found.source + ("" if found.source_row is None else f", row {found.source_row}")
+    yield "source now", found.source_state
+    yield "letter" if found.row is None else "output", found.file + ("" if found.row is None else f", row {found.row}")
+    yield "fragment", found.fragment
+    yield "fingerprint", found.fingerprint
+    for path, model in found.models.items():
+        yield "model", wording.model(path, model)
+    for run in found.runs:
+        if "started" in run:
+            yield "run", f"{run['run_id']} ({run['command']}), {run['started']} to {run['finished']}"
+            yield "heads", ", ".join(head["head"] for head in run["heads"])
+            yield "versions", ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+        else:
+            yield "run", run["run_id"]
+    if found.counts:
+        yield "found", ", ".join(f"{count:,} {name}" for name, count in found.counts.items())
+    if found.coverage:
+        yield "read", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.coverage.items())
+        yield "dropped", ", ".join(f"{count:,} {name}" for name, count in found.dropped.items()) or "nothing"
+    for note in found.notes:
+        yield "note", note
 
 
 def _of_row(output: Storage, wanted: str, found: FoundRow, manifests: Mapping[str, RunManifest]) -> Explanation:

@@ -3,9 +3,7 @@ known is said in `notes`.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 from luke_batch.base.errors import FragmentError, InputError, OutputError
@@ -16,13 +14,12 @@ from luke_batch.corpus.layout import RUNS
 from luke_batch.corpus.manifest import RunManifest, read_manifests, without_secrets
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
-from luke_batch.report.lookup import read_letters
+from luke_batch.report.lookup import each_letters
 from luke_batch.report.samples import MOST, Sample, read_samples
+from luke_batch.report.wording import phases
 
-_THREADS = 8
 _EXAMPLES = 3
 """Dead letters of a class that are shown."""
-_AT_ONCE = 256
 
 
 @dataclass(slots=True)
@@ -56,7 +53,7 @@ class Figures:
     @property
     def work_seconds(self) -> float:
         """From the first work item to the last."""
-        return max(self.run.durations.get("annotate", 0.0) - self.run.durations.get("start", 0.0), 0.0)
+        return phases(self.run).get("work", 0.0)
 
     @property
     def committed(self) -> int:
@@ -160,17 +157,14 @@ def _before(
 
 
 def _dead_letters(output: Storage) -> list[DeadClass]:
-    files = [file for found in list_dead_letters(output).values() for file in found]
     classes: dict[tuple[str, str], DeadClass] = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(files), _AT_ONCE):
-            for letters in pool.map(partial(read_letters, output), files[start : start + _AT_ONCE]):
-                for letter in letters:
-                    key = (letter["stage"], letter["error_class"])
-                    known = classes.setdefault(key, DeadClass(*key))
-                    known.count += 1
-                    if len(known.examples) < _EXAMPLES:
-                        known.examples.append(letter)
+    for _, letters in each_letters(output, list_dead_letters(output)):
+        for letter in letters:
+            key = (letter["stage"], letter["error_class"])
+            known = classes.setdefault(key, DeadClass(*key))
+            known.count += 1
+            if len(known.examples) < _EXAMPLES:
+                known.examples.append(letter)
     return sorted(classes.values(), key=lambda each: (-each.count, each.stage, each.error_class))
 
 

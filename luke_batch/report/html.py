@@ -22,8 +22,7 @@ from markupsafe import Markup
 from luke_batch.corpus.drift import LEAST
 from luke_batch.report import charts, wording
 from luke_batch.report.figures import Figures
-from luke_batch.report.highlight import Mark
-from luke_batch.report.label_rows import label_tables
+from luke_batch.report.samples import Mark
 
 _MOST_LABELS = 200
 """Labels of a kind that have a row."""
@@ -59,17 +58,18 @@ def render(figures: Figures, now: datetime | None = None) -> str:
     environment.tests["mark"] = lambda value: isinstance(value, Mark)
     style = environment.get_template("report.css").render()
     page = environment.get_template("report.html")
-    tables = label_tables(figures.statistics, figures.before)
+    spent: dict[str, float] = figures.run.figures.get("spent") or {}
+    tables = charts.label_tables(figures.statistics, figures.before)
     return page.render(
         figures=figures,
         run=figures.run,
         verdict=wording.verdict(figures.run),
-        outcome=wording.outcome(figures.run),
+        outcome=figures.run.outcome or {},
         states=wording.STATES,
         line=charts.throughput(figures.run.figures.get("throughput")),
         chart=(charts.WIDTH, charts.HEIGHT),
         phases=_bars({wording.PHASES[name]: value for name, value in wording.phases(figures.run).items()}),
-        stages=_bars({_stage(name): value for name, value in _spent(figures).items()}),
+        stages=_bars({wording.STAGES.get(name, f"model {name}"): value for name, value in spent.items()}),
         tables=tables,
         kinds={table.kind: table.total for table in tables},
         least=LEAST,
@@ -98,14 +98,6 @@ def _colour(label: str | None) -> str:
     if label is None:
         return "none"
     return f"c{_KNOWN.get(label, crc32(label.encode(errors='replace')) % _COLOURS)}"
-
-
-def _spent(figures: Figures) -> dict[str, float]:
-    return figures.run.figures.get("spent") or {}
-
-
-def _stage(name: str) -> str:
-    return wording.STAGES.get(name, f"model {name}")
 
 
 def _bars(parts: dict[str, float]) -> list[Bar]:

@@ -4,11 +4,11 @@
 another, which is read alone, and only where the footer's bounds allow for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,8 @@ from luke_batch.corpus.keys import path_hash
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import renamed_columns
 from luke_batch.document.texts import readable
+
+_T = TypeVar("_T")
 
 _THREADS = 8
 _AT_ONCE = 256
@@ -62,8 +64,8 @@ def find_rows(output: Storage, listed: OutputListing, wanted: str, id_columns: S
         by_place = _by_place(output, listed, wanted)
         files = [file for found in listed.data.committed.values() for file in shown(output, found)]
         return by_place or [
-            FoundRow(file, row, _source_row(output, listed, file, row))
-            for file, rows in _search(output, files, wanted, id_columns)
+            FoundRow(file, row, _good_rows(output, listed, file)[row])
+            for file, rows in _each(files, partial(_rows_with_id, output, wanted=wanted, id_columns=id_columns))
             for row in rows
         ]
     except (FragmentError, OSError, pa.ArrowException) as error:
@@ -74,22 +76,31 @@ def find_rows(output: Storage, listed: OutputListing, wanted: str, id_columns: S
 
 def find_letters(output: Storage, listed: OutputListing, wanted: str) -> list[FoundLetter]:
     """Dead letters of documents with this id, and of the file of that name."""
-    files = [file for found in listed.letters.values() for file in found]
-    found: list[FoundLetter] = []
+    return [
+        FoundLetter(file, letter)
+        for file, letters in each_letters(output, listed.letters)
+        for letter in letters
+        if wanted in (letter["id"], f"{letter['source']}#{letter['row']}")
+        or (letter["row"] is None and letter["source"] == wanted)
+    ]
+
+
+def each_letters(
+    output: Storage, files: Mapping[str, Sequence[CommittedFile]]
+) -> Iterator[tuple[CommittedFile, list[dict[str, Any]]]]:
+    """Every dead-letter file with its letters; `files` as a listing of OUTPUT has them."""
+    return _each([file for found in files.values() for file in found], partial(_read_letters, output))
+
+
+def _each(files: Sequence[CommittedFile], look: Callable[[CommittedFile], _T]) -> Iterator[tuple[CommittedFile, _T]]:
+    """Every file with what `look` finds in it, several at a time."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(files), _AT_ONCE):
             some = files[start : start + _AT_ONCE]
-            for file, letters in zip(some, pool.map(partial(read_letters, output), some), strict=True):
-                found.extend(
-                    FoundLetter(file, letter)
-                    for letter in letters
-                    if wanted in (letter["id"], f"{letter['source']}#{letter['row']}")
-                    or (letter["row"] is None and letter["source"] == wanted)
-                )
-    return found
+            yield from zip(some, pool.map(look, some), strict=True)
 
 
-def read_letters(output: Storage, file: CommittedFile) -> list[dict[str, Any]]:
+def _read_letters(output: Storage, file: CommittedFile) -> list[dict[str, Any]]:
     """The dead letters of one file; none where it is gone by now."""
     try:
         with output.open(file.file.path) as source:
@@ -109,16 +120,6 @@ def _by_place(output: Storage, listed: OutputListing, wanted: str) -> list[Found
             if int(number) in good:
                 return [FoundRow(file, good.index(int(number)), int(number))]
     return []
-
-
-def _search(
-    output: Storage, files: Sequence[CommittedFile], wanted: str, id_columns: Sequence[str]
-) -> Iterator[tuple[CommittedFile, list[int]]]:
-    look = partial(_rows_with_id, output, wanted=wanted, id_columns=id_columns)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(files), _AT_ONCE):
-            some = files[start : start + _AT_ONCE]
-            yield from zip(some, pool.map(look, some), strict=True)
 
 
 def _rows_with_id(output: Storage, file: CommittedFile, *, wanted: str, id_columns: Sequence[str]) -> list[int]:
@@ -156,13 +157,9 @@ def _within(bounds: Any, wanted: str) -> bool:
         return True
 
 
-def _source_row(output: Storage, listed: OutputListing, file: CommittedFile, row: int) -> int:
-    return _good_rows(output, listed, file)[row]
-
-
 def _good_rows(output: Storage, listed: OutputListing, file: CommittedFile) -> list[int]:
     """Source rows of an output file, one for each of its rows: those of its range without the dead."""
     start, end = file.key.rows or (0, 0)
     letters = [letter for letter in listed.letters.get(file.key.path, []) if letter.key == file.key]
-    dead = {letter["row"] for each in letters for letter in read_letters(output, each)}
+    dead = {letter["row"] for each in letters for letter in _read_letters(output, each)}
     return [row for row in range(start, end) if row not in dead]

@@ -1,6 +1,8 @@
 """Some documents of a run for people to look at: of several files and languages, those that show most.
 
-Only the columns that are shown are read, a few hundred rows of a dozen files.
+Only the columns that are shown are read, a few hundred rows of a dozen files. Mentions are marks in the text, and marks
+may hold marks. Two that cross cannot both be drawn: of the one that starts later only the part inside of the earlier
+one is marked, with `cut`.
 """
 
 import re
@@ -15,8 +17,7 @@ from luke_batch.corpus.checks import is_text
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import renamed_columns
 from luke_batch.document.texts import readable
-from luke_batch.report.highlight import Mark, highlight
-from luke_batch.report.relation_names import relation_name
+from luke_batch.report.wording import relation_name
 
 MOST = 8
 """Documents that are shown."""
@@ -30,8 +31,23 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _LISTS = ("sentences", "mentions", "relations")
 
 
+@dataclass(slots=True)
+class Mark:
+    """A marked part of the text."""
+
+    label: str | None
+    cut: bool = False
+    """The mention goes on behind this mark."""
+    parts: list["str | Mark"] = field(default_factory=lambda: list["str | Mark"]())
+
+    @property
+    def text(self) -> str:
+        """All that is marked."""
+        return "".join(part if isinstance(part, str) else part.text for part in self.parts)
+
+
 @dataclass(frozen=True, slots=True)
-class Entity:
+class ShownEntity:
     """One mention, or several with the same text and label."""
 
     text: str
@@ -45,7 +61,7 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class ShownRelation:
     """One relation in words."""
 
     head: str
@@ -68,8 +84,8 @@ class Sample:
     parts: Sequence[str | Mark] = field(repr=False)
     characters: int
     shown: int
-    entities: Sequence[Entity]
-    relations: Sequence[Relation]
+    entities: Sequence[ShownEntity]
+    relations: Sequence[ShownRelation]
     more_relations: int
 
 
@@ -82,12 +98,12 @@ def read_samples(output: Storage, paths: Sequence[str], input: Mapping[str, Any]
     candidates = [
         (path, row) for path in paths for row in _rows(output, path, input) if row["text"] and row["mentions"]
     ]
-    candidates.sort(key=lambda each: _content(each[1]), reverse=True)
+    candidates.sort(key=lambda each: content(each[1]), reverse=True)
     first: dict[tuple[Any, str], int] = {}
     for number, (path, row) in enumerate(candidates):
         first.setdefault((row["lang"], path if row["lang"] is None else ""), number)
     order = list(dict.fromkeys([*first.values(), *range(len(candidates))]))
-    return [_sample(*candidates[number]) for number in order[:MOST]]
+    return [sample_of(row, path) for path, row in (candidates[number] for number in order[:MOST])]
 
 
 def _rows(output: Storage, path: str, input: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,34 +137,40 @@ def _cell(batch: pa.RecordBatch, name: str, row: int) -> pa.Scalar:
     return batch.column(batch.schema.get_field_index(name))[row]
 
 
-def _content(row: Mapping[str, Any]) -> tuple[int, int, int]:
+def content(row: Mapping[str, Any]) -> tuple[int, int, int]:
     """How much a document has to show: kinds of relations, kinds of mentions, mentions."""
-    kinds = [{each["label"] for each in row[name]} for name in ("relations", "mentions")]
-    return len(kinds[0]), len(kinds[1]), min(len(row["mentions"]), 12)
+    relations, mentions = row.get("relations") or [], row["mentions"] or []
+    return len({each["label"] for each in relations}), len({each["label"] for each in mentions}), min(len(mentions), 12)
 
 
-def _sample(path: str, row: Mapping[str, Any]) -> Sample:
-    text, mentions = cast(str, row["text"]), cast("list[dict[str, Any]]", row["mentions"])
-    end = _end(row["sentences"], len(text))
-    spans = [(each["start"], each["end"], each["label"]) for each in mentions]
-    relations = [
-        _relation(mentions[each["head"]], each, mentions[each["tail"]])
-        for each in sorted(row["relations"], key=lambda each: -(each["score"] or 0))
-        if mentions[each["head"]]["end"] <= end and mentions[each["tail"]]["end"] <= end
-    ]
+def sample_of(row: Mapping[str, Any], path: str, most_characters: int = _MOST_CHARACTERS) -> Sample:
+    """A document of the output file at `path`, to the end of the last sentence within `most_characters`.
+
+    Args:
+        row: id, title, lang and text, and the lists of annotations, as `to_pylist` gives them.
+    """
+    text, mentions = cast(str, row["text"]), cast("list[dict[str, Any]]", row["mentions"] or [])
+    ends = [sentence["end"] for sentence in row["sentences"] or [] if sentence["end"] <= most_characters]
+    end = max(ends, default=min(len(text), most_characters))
+    found: list[ShownRelation] = []
+    for each in sorted(row.get("relations") or [], key=_score, reverse=True):
+        head, tail = mentions[each["head"]], mentions[each["tail"]]
+        if head["end"] <= end and tail["end"] <= end:
+            name = relation_name(each["label"])
+            found.append(ShownRelation(head["text"], head["label"], name, tail["text"], tail["label"], each["score"]))
     language = row["lang"] if row["lang"] and _LANGUAGE.fullmatch(row["lang"]) else None
-    identifier = _short(row["id"] or "(no id)")
+    identifier = _short(row.get("id") or "(no id)")
     return Sample(
         id=identifier,
         title=_short(row["title"] or identifier),
         language=language,
         file=path,
-        parts=highlight(text, spans, end),
+        parts=highlight(text, [(each["start"], each["end"], each["label"]) for each in mentions], end),
         characters=len(text),
         shown=end,
         entities=_entities([each for each in mentions if each["end"] <= end]),
-        relations=relations[:_MOST_RELATIONS],
-        more_relations=max(len(relations) - _MOST_RELATIONS, 0),
+        relations=found[:_MOST_RELATIONS],
+        more_relations=max(len(found) - _MOST_RELATIONS, 0),
     )
 
 
@@ -157,39 +179,56 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]} …"
 
 
-def _end(sentences: Sequence[Mapping[str, int]], length: int) -> int:
-    ends = [sentence["end"] for sentence in sentences if sentence["end"] <= _MOST_CHARACTERS]
-    return max(ends, default=min(length, _MOST_CHARACTERS))
+def _score(scored: Mapping[str, Any]) -> float:
+    return scored.get("score") or 0
 
 
-def _entities(mentions: Sequence[Mapping[str, Any]]) -> list[Entity]:
+def _entities(mentions: Sequence[Mapping[str, Any]]) -> list[ShownEntity]:
     """Mentions in the order of the text, those of one text and label together as the best scored."""
-    found: dict[tuple[str, str | None], Entity] = {}
+    groups: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
     for mention in mentions:
-        key = (mention["text"], mention["label"])
-        types = sorted(mention.get("types") or [], key=lambda each: -(each["score"] or 0))
-        count = found[key].count + 1 if key in found else 1
-        entity = Entity(
-            mention["text"],
-            mention["label"],
-            mention["score"],
-            [(each["label"], each["score"]) for each in types],
-            mention.get("title"),
-            count,
-        )
-        best = found.get(key)
-        if best is not None and (best.score or 0) >= (entity.score or 0):
-            entity = Entity(best.text, best.label, best.score, best.types, best.title, count)
-        found[key] = entity
-    return list(found.values())
+        groups.setdefault((mention["text"], mention["label"]), []).append(mention)
+    found: list[ShownEntity] = []
+    for (text, label), group in groups.items():
+        best = max(group, key=_score)
+        types = [(each["label"], each["score"]) for each in sorted(best.get("types") or [], key=_score, reverse=True)]
+        found.append(ShownEntity(text, label, best.get("score"), types, best.get("title"), len(group)))
+    return found
 
 
-def _relation(head: Mapping[str, Any], relation: Mapping[str, Any], tail: Mapping[str, Any]) -> Relation:
-    return Relation(
-        head["text"],
-        head["label"],
-        relation_name(relation["label"]),
-        tail["text"],
-        tail["label"],
-        relation["score"],
-    )
+def highlight(text: str, mentions: Sequence[tuple[int, int, str | None]], end: int) -> list[str | Mark]:
+    """The text up to `end`.
+
+    Args:
+        text: the document. mentions: (start, end, label), sorted by (start, -end); those that do not lie
+        before `end` are left out. end: code points.
+    """
+    root = Mark(None)
+    open_marks: list[tuple[int, Mark]] = [(end, root)]
+    position = 0
+
+    def advance(to: int) -> None:
+        """Append the text up to `to`, closing the marks that end before."""
+        nonlocal position
+        while len(open_marks) > 1 and open_marks[-1][0] <= to:
+            stop, mark = open_marks.pop()
+            _append(mark, text[position:stop])
+            position = stop
+        _append(open_marks[-1][1], text[position:to])
+        position = to
+
+    for start, stop, label in mentions:
+        if not 0 <= start < stop <= end:
+            continue
+        advance(start)
+        limit = open_marks[-1][0]
+        mark = Mark(label, cut=stop > limit)
+        open_marks[-1][1].parts.append(mark)
+        open_marks.append((min(stop, limit), mark))
+    advance(end)
+    return root.parts
+
+
+def _append(mark: Mark, text: str) -> None:
+    if text:
+        mark.parts.append(text)

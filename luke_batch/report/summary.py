@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
-from luke_batch.report.plain import plain
+from luke_batch.report.wording import plain
 
 _SHOWN = 5
 """Warnings, failures and missing fragments that the table lists one by one."""

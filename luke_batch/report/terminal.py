@@ -10,10 +10,9 @@ from rich.text import Text
 
 from luke_batch.corpus.drift import LEAST
 from luke_batch.report import wording
-from luke_batch.report.charts import throughput
+from luke_batch.report.charts import LabelTable, label_tables, throughput
 from luke_batch.report.figures import Figures
-from luke_batch.report.label_rows import LabelTable, label_tables
-from luke_batch.report.plain import plain
+from luke_batch.report.wording import plain
 
 _MOST_LABELS = 12
 _SPARKS = " ▁▂▃▄▅▆▇█"
@@ -42,12 +41,10 @@ def _facts(figures: Figures) -> Iterator[tuple[str, str]]:
     yield "output", figures.output
     yield "fingerprint", run.fingerprint
     for path, model in run.models.items():
-        revision = f", revision {model['revision']}" if model.get("revision") else ""
-        precision = f", {model['precision']}" if model.get("precision") else ""
-        yield "model", f"{path}{revision}{precision}, weights {model.get('weights')}"
+        yield "model", wording.model(path, model)
     yield "versions", ", ".join(f"{name} {number}" for name, number in run.versions.items())
     yield "documents", f"{figures.committed:,} committed by this run"
-    outcome = wording.outcome(run)
+    outcome = run.outcome
     if outcome:
         yield "dead letters", f"{outcome['dead_documents']:,} documents, {outcome['dead_files']:,} files"
         yield "missing", f"{len(outcome['missing']):,} row ranges"

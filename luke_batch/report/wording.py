@@ -1,7 +1,9 @@
-"""Numbers and outcomes in words, alike on the terminal and in HTML."""
+"""Numbers, outcomes and names in words, alike on the terminal and in HTML; and texts of documents that a terminal shows
+instead of obeying.
+"""
 
+import unicodedata
 from collections.abc import Mapping
-from typing import Any
 
 from luke_batch.base.errors import IncompleteError
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
@@ -27,6 +29,16 @@ PHASES = {
     "work": "annotating",
     "finish": "judging and tidying OUTPUT",
 }
+_PROPERTIES = {
+    "P569": "date of birth",
+    "P570": "date of death",
+    "P571": "inception",
+    "P576": "dissolved on",
+    "P577": "publication date",
+    "P580": "start time",
+    "P582": "end time",
+    "P585": "point in time",
+}
 
 
 def verdict(run: RunManifest) -> tuple[str, str]:
@@ -49,6 +61,13 @@ def seconds(value: float) -> str:
     return f"{value / 60:,.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
 
 
+def duration(value: float) -> str:
+    """A rough time for people, as of a forecast."""
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 90 * 60 else f"{value / 3600:,.1f} h"
+
+
 def size(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KB", "MB", "GB"):
@@ -60,17 +79,37 @@ def size(count: float) -> str:
 
 def phases(run: RunManifest) -> dict[str, float]:
     """Wall-clock seconds of the parts of a run, those that it recorded."""
-    durations = run.durations
-    start = durations.get("start", 0.0)
-    found = {
-        "plan": durations.get("plan"),
-        "start": durations.get("start"),
-        "work": None if "annotate" not in durations else max(durations["annotate"] - start, 0.0),
-        "finish": durations.get("finish"),
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    found = dict(run.durations)
+    if "annotate" in found:
+        found["work"] = max(found["annotate"] - found.get("start", 0.0), 0.0)
+    return {name: found[name] for name in PHASES if name in found}
 
 
-def outcome(run: RunManifest) -> Mapping[str, Any]:
-    """What the end of a run found in OUTPUT; empty where it has none."""
-    return run.outcome or {}
+def model(path: str, found: Mapping[str, str | None]) -> str:
+    """A checkpoint as a manifest records it."""
+    revision = f", revision {found['revision']}" if found.get("revision") else ""
+    precision = f", {found['precision']}" if found.get("precision") else ""
+    return f"{path}{revision}{precision}, weights {found.get('weights')}"
+
+
+def relation_name(label: str) -> str:
+    """The name of a Wikidata property; any other label is its own name."""
+    return _PROPERTIES.get(label, label)
+
+
+def plain(text: str, keep: str = "") -> str:
+    """`text` with control and bidirectional override characters as their codes; `keep`: those that stay."""
+    return "".join(each if each in keep or not _steers(each) else _escape(each) for each in text)
+
+
+def _steers(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs") or unicodedata.bidirectional(character) in (
+        *("LRE", "RLE", "LRO", "RLO", "PDF"),
+        *("LRI", "RLI", "FSI", "PDI"),
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

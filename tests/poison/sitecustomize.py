@@ -67,7 +67,7 @@ def _poison() -> None:
     from luke_batch.heads import run
     from luke_batch.text.sentences import segmenter
 
-    advance, make = run._advance, segmenter.make_segmenter
+    advance, segment = run._advance, segmenter.sentences
 
     class Annotation:
         """Obeys before it asks its first question."""
@@ -84,18 +84,12 @@ def _poison() -> None:
         wrapped: Any = annotation if answer is not None else Annotation(annotation, document.text, head.name)
         return advance(head, document, wrapped, answer)
 
-    class Segmenter:
-        """Obeys before it segments."""
-
-        def __init__(self, inner: Any) -> None:
-            self._inner = inner
-
-        def segment(self, text: str, language: str | None) -> Any:
-            _obey(text, "segment")
-            return self._inner.segment(text, language)
+    def segment_poisoned(text: str, *settings: Any) -> Any:
+        _obey(text, "segment")
+        return segment(text, *settings)
 
     run._advance = advance_poisoned
-    segmenter.make_segmenter = lambda *arguments: Segmenter(make(*arguments))
+    segmenter.sentences = segment_poisoned
 
 
 if "luke_batch.isolation.child" in sys.orig_argv:

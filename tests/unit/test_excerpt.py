@@ -9,10 +9,8 @@ import pytest
 from rich.console import Console
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.report.annotated_text import annotated_panel
-from luke_batch.report.excerpt import print_excerpt
-from luke_batch.report.neighbours import MentionVectors
-from luke_batch.report.relation_names import relation_name
+from luke_batch.report.excerpt import MentionVectors, annotated_panel, print_excerpt
+from luke_batch.report.wording import relation_name
 
 _VECTOR = pa.list_(pa.float32(), 2)
 
@@ -46,7 +44,7 @@ def _shown(renderable: Any) -> str:
 
 def _excerpt(rows: list[dict[str, Any]]) -> str:
     console = Console(file=io.StringIO(), width=100)
-    print_excerpt(_table(rows), console, text="text", lang="lang", title="title")
+    print_excerpt(_table(rows), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -59,7 +57,7 @@ _BORN = {"head": 0, "tail": 1, "label": "place of birth", "score": 0.934}
 
 def test_mentions_types_and_relations_are_shown_in_words() -> None:
     """Every mention bears its label, types come best first, and a relation reads as a sentence."""
-    shown = _shown(annotated_panel(_row(_TEXT, [_CURIE, _WARSAW], relations=[_BORN]), "text", "Curie"))
+    shown = _shown(annotated_panel(_row(_TEXT, [_CURIE, _WARSAW], relations=[_BORN]), "Curie"))
     assert "[Marie Curie PER] was born in [Warsaw LOC]." in shown
     assert "Marie Curie is scientist 0.90, person 0.70" in shown
     assert "Marie Curie —place of birth→ Warsaw 0.93" in shown
@@ -69,12 +67,12 @@ def test_a_mention_inside_another_is_not_marked_twice() -> None:
     """The text stays readable and whole where mentions overlap."""
     text = "University of Warsaw"
     whole, part = _mention(text, text, "ORG"), _mention(text, "Warsaw", "LOC")
-    assert "[University of Warsaw ORG]" in _shown(annotated_panel(_row(text, [whole, part]), "text", "x"))
+    assert "[University of Warsaw ORG]" in _shown(annotated_panel(_row(text, [whole, part]), "x"))
 
 
 def test_a_mention_without_label_is_marked_by_its_brackets() -> None:
     """Given mentions need not have a label."""
-    assert "[Warsaw]" in _shown(annotated_panel(_row("Warsaw", [_mention("Warsaw", "Warsaw", None)]), "text", "x"))
+    assert "[Warsaw]" in _shown(annotated_panel(_row("Warsaw", [_mention("Warsaw", "Warsaw", None)]), "x"))
 
 
 @pytest.mark.parametrize("hostile", ["[red]Bob[/red]", "[/]", "[link=file:///x]Bob[/link]", "\\[bold]"])
@@ -103,7 +101,7 @@ def test_a_long_text_ends_with_a_sentence() -> None:
         [_mention(text, "Marie")],
         sentences=[{"start": 0, "end": 305}, {"start": 306, "end": len(text)}],
     )
-    shown = _shown(annotated_panel(row, "text", "x"))
+    shown = _shown(annotated_panel(row, "x"))
     assert "Zwei. …" in shown
     assert "Rest" not in shown
     assert "Marie" not in shown
@@ -112,7 +110,7 @@ def test_a_long_text_ends_with_a_sentence() -> None:
 def test_a_document_without_annotations_is_shown_plain() -> None:
     """Null and empty annotations are no error."""
     row = {**_row("Nothing here.", []), "sentences": None, "mentions": None, "relations": None}
-    assert "Nothing here." in _shown(annotated_panel(row, "text", "x"))
+    assert "Nothing here." in _shown(annotated_panel(row, "x"))
     assert "Nothing here." in _excerpt([row])
 
 

@@ -16,7 +16,7 @@ from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, write_manifest
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.report.plain import plain
+from luke_batch.report.wording import plain
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 Explain = Callable[..., list[dict[str, Any]]]

@@ -57,13 +57,9 @@ def ray_cluster(name: str) -> Manifest:
 
 @pytest.mark.parametrize("name", sorted(RESOURCES))
 def test_resources_fit_their_schemas(name: str) -> None:
-    """Kubernetes' own kinds fit its schema, and no unknown field is let through. KubeRay's fit what it
-    documents, and their pod templates Kubernetes' schema of a pod.
-    """
+    """Kubernetes' own kinds fit its schema, KubeRay's in their pod templates; no unknown field is let through."""
     resource = RESOURCES[name]
-    if name in RAY:
-        jsonschema.validate(resource, json.loads((KUBERAY / "kuberay.schema.json").read_text("utf-8")))
-    else:
+    if name not in RAY:
         validate(resource, KUBERNETES, strict=True)
     for template in pod_templates(resource.get("spec", {})):
         pod = {"apiVersion": "v1", "kind": "Pod", **template}
@@ -71,12 +67,7 @@ def test_resources_fit_their_schemas(name: str) -> None:
 
 
 def test_a_misspelt_field_is_refused() -> None:
-    """The check itself can fail, at both levels."""
-    schema = json.loads((KUBERAY / "kuberay.schema.json").read_text("utf-8"))
-    broken = json.loads(json.dumps(RAY["raycluster.yaml:RayCluster"]))
-    broken["spec"]["workerGroupSpecs"][0]["minReplica"] = 1
-    with pytest.raises(jsonschema.ValidationError, match="minReplica"):
-        jsonschema.validate(broken, schema)
+    """The check itself can fail."""
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containerz": []}}
     with pytest.raises(ValidationError, match="containerz"):
         validate(pod, KUBERNETES, strict=True)

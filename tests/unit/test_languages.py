@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.text.sentences.languages import normalise
+from luke_batch.text.sentences.languages import language_code
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ from luke_batch.text.sentences.languages import normalise
 )
 def test_a_language_has_one_code(code: str | None, expected: str | None) -> None:
     """ISO 639-1, -2B, -2T, -3, BCP-47 and POSIX spellings give one code; no language gives None."""
-    assert normalise(code) == expected
+    assert language_code(code) == expected
 
 
 @given(st.text(max_size=12))
 def test_no_code_raises(code: str) -> None:
     """Whatever a language column holds gives a short code of letters, which is its own code, or None."""
-    result = normalise(code)
+    result = language_code(code)
     assert result is None or (result.isalpha() and 2 <= len(result) <= 8)
-    assert result is None or normalise(result) == result
+    assert result is None or language_code(result) == result

@@ -1,9 +1,13 @@
 """What a release consists of agrees with itself."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import luke_batch
 
@@ -45,6 +49,16 @@ def test_no_dependency_is_fetched_from_an_address() -> None:
     """Packages come from the index alone."""
     lines = [*PROJECT["dependencies"], *(ROOT / "constraints.txt").read_text("utf-8").splitlines()]
     assert not [line for line in lines if "://" in line or " @ " in line]
+
+
+@pytest.mark.parametrize(("target", "extras"), [("demo", []), ("test", ["dev"]), ("check", ["dev"])])
+def test_a_demo_installs_what_a_run_needs(tmp_path: Path, target: str, extras: list[str]) -> None:
+    """On a bare clone `make demo` installs the package alone, `make test` and the others what developers need, too."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    done = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True)
+    installed = re.findall(r"pip install .*-c constraints\.txt -e '?\.(?:\[(\w+)\])?", done.stdout)
+    assert installed == ["", *extras]
 
 
 def _normal(name: str) -> str:

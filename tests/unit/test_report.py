@@ -25,8 +25,8 @@ from luke_batch.distributed.tally import Tally
 from luke_batch.distributed.throughput import MOST_POINTS, Throughput
 from luke_batch.report import charts
 from luke_batch.report.figures import Figures, collect
-from luke_batch.report.highlight import Mark, highlight
 from luke_batch.report.html import render
+from luke_batch.report.samples import Mark, highlight
 from luke_batch.report.terminal import print_report
 from tests.reported import report_run, sentences
 

@@ -9,18 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from luke_batch.base.errors import ConfigError
-from luke_batch.text.sentences import sentence_boundaries as module
+from luke_batch.config.loading import load_config
+from luke_batch.text.sentences import boundaries as module
 from luke_batch.text.sentences.breaks import between_graphemes
-from luke_batch.text.sentences.languages import normalise
-from luke_batch.text.sentences.segmenter import Segmenter, SentencexSegmenter, make_segmenter
+from luke_batch.text.sentences.languages import language_code
+from luke_batch.text.sentences.segmenter import sentences as cut
 from tests.raw_texts import any_text, languages
-
-SEGMENTER: Segmenter = SentencexSegmenter()
 
 
 def sentences(text: str, language: str | None, max_characters: int = 1_000) -> list[str]:
     """The sentences as text."""
-    return [text[start:end] for start, end in SentencexSegmenter(max_characters).segment(text, language)]
+    return [text[start:end] for start, end in cut(text, language, max_characters)]
 
 
 @given(any_text, languages, st.sampled_from([1, 5, 40, 1_000]))
@@ -30,7 +29,7 @@ def sentences(text: str, language: str | None, max_characters: int = 1_000) -> l
 @example("a\x00b. \x00", "en", 5)
 def test_sentences_cover_the_text(text: str, language: str | None, max_characters: int) -> None:
     """Sentences are sorted, apart, trimmed, not over long, and hold all that is not white space."""
-    found = SentencexSegmenter(max_characters).segment(text, language)
+    found = cut(text, language, max_characters)
     assert found.dtype == np.int32
     assert found.shape == (len(found), 2)
     edges = found.ravel().tolist()
@@ -43,16 +42,16 @@ def test_sentences_cover_the_text(text: str, language: str | None, max_character
 @given(any_text, languages)
 def test_no_grapheme_is_cut(text: str, language: str | None) -> None:
     """A sentence neither begins nor ends inside a letter with its marks, a flag or a joined emoji."""
-    found = SEGMENTER.segment(text, language)
-    assert all(between_graphemes(text, int(cut)) for cut in found.ravel() if 0 < cut < len(text))
+    found = cut(text, language)
+    assert all(between_graphemes(text, int(edge)) for edge in found.ravel() if 0 < edge < len(text))
 
 
 @given(any_text, languages)
 def test_the_same_text_gives_the_same_sentences(text: str, language: str | None) -> None:
     """Segmentation depends on its arguments alone."""
-    first, second = SentencexSegmenter(), SentencexSegmenter()
-    second.segment("Something else. Entirely.", "fr")
-    assert np.array_equal(first.segment(text, language), second.segment(text, language))
+    found = cut(text, language)
+    cut("Something else. Entirely.", "fr")
+    assert np.array_equal(found, cut(text, language))
 
 
 @given(any_text.filter(lambda text: not text.isspace()), languages)
@@ -62,7 +61,7 @@ def test_paragraphs_do_not_influence_one_another(text: str, language: str | None
     is none, the script of the whole text decides.
     """
     prefix = "First one. Second one.\n\n"
-    known = normalise(language) or "en"
+    known = language_code(language) or "en"
     alone = sentences(text, known)
     assert sentences(prefix + text, known) == ["First one.", "Second one.", *alone]
 
@@ -152,15 +151,15 @@ def test_over_long_sentences_are_cut_at_the_best_place() -> None:
 def test_time_is_linear(text: str) -> None:
     """Texts that take a quadratic segmenter minutes are done in seconds."""
     started = time.monotonic()
-    found = SEGMENTER.segment(text, None)
+    found = cut(text, None)
     assert time.monotonic() - started < 30
     assert all(first <= second for first, second in pairwise(found.ravel().tolist()))
 
 
 def test_names_and_limits() -> None:
     """An unknown name and an impossible limit are configuration errors."""
-    assert make_segmenter("sentencex", 80).name == "sentencex"
-    with pytest.raises(ConfigError, match="nltk"):
-        make_segmenter("nltk", 80)
-    with pytest.raises(ConfigError, match="max_characters"):
-        make_segmenter("sentencex", 0)
+    assert load_config(None, ["segmenter.name=sentencex", "segmenter.max_characters=80"]).segmenter.max_characters == 80
+    with pytest.raises(ConfigError, match=r"segmenter\.name"):
+        load_config(None, ["segmenter.name=nltk"])
+    with pytest.raises(ConfigError, match=r"segmenter\.max_characters"):
+        load_config(None, ["segmenter.max_characters=0"])

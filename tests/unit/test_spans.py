@@ -6,12 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.text.sentences.segmenter import SentencexSegmenter
+from luke_batch.text.sentences.segmenter import sentences
 from luke_batch.text.spans import all_spans, auto_spans
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
-
-SEGMENTER = SentencexSegmenter()
 
 pairs = st.lists(st.integers(0, 40), max_size=24, unique=True).map(
     lambda cuts: np.array(sorted(cuts)[: len(cuts) // 2 * 2], np.int32).reshape(-1, 2)
@@ -46,9 +44,9 @@ def test_all_spans_equal_the_naive_loop(words: IntArray, sentences: IntArray, ma
 @given(any_text, st.integers(1, 6))
 def test_auto_spans_are_some_of_all_spans(text: str, max_words: int) -> None:
     """Filtering keeps order and offsets, and every single word that holds letters alone."""
-    sentences, found = SEGMENTER.segment(text, "en"), words(text, "en")
-    everything = all_spans(found, sentences, max_words).tolist()
-    kept = auto_spans(text, found, sentences, max_words).tolist()
+    borders, found = sentences(text, "en"), words(text, "en")
+    everything = all_spans(found, borders, max_words).tolist()
+    kept = auto_spans(text, found, borders, max_words).tolist()
     assert kept == [span for span in everything if span in kept]
     assert all([start, end] in kept for start, end in everything if text[start:end].isalpha())
 

@@ -21,9 +21,9 @@ from luke_batch.base.section import EMBEDDED, Section
 from luke_batch.text.names.alias_compile import Compiled, compile_file
 from luke_batch.text.names.alias_files import cache_folder, compiled_folder, folder_name
 from luke_batch.text.names.alias_source import aliases_hash, identity
+from luke_batch.text.names.content import check_content
 from luke_batch.text.names.name_forms import NormalisedText, fold, normalise
 from luke_batch.text.proposer import Proposer
-from luke_batch.text.sentences.content import check_content
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
 

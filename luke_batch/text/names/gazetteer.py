@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.base.section import Section
+from luke_batch.text.names.content import check_content
 from luke_batch.text.proposer import Proposer
 from luke_batch.text.sentences.breaks import without_surrogates
-from luke_batch.text.sentences.content import check_content
 
 VERSION = 1
 """Raised by hand whenever the same names would match differently; part of the job's fingerprint."""

@@ -6,10 +6,9 @@ text.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Literal
 
 import icu4py
 import numpy as np
@@ -36,11 +35,7 @@ LIBRARY_VERSION = f"icu4py-{version('icu4py')}/icu-{icu4py.icu_version}"
 """Of ICU, whose Unicode data may change with it; part of the fingerprint."""
 
 
-class _Breaker(Protocol):
-    def segments(self) -> Iterator[tuple[int, int]]: ...
-
-
-_BREAKERS: dict[Kind, Callable[[str, str], _Breaker]] = {
+_BREAKERS: dict[Kind, type[CharacterBreaker | WordBreaker | SentenceBreaker]] = {
     "grapheme": CharacterBreaker,
     "word": WordBreaker,
     "sentence": SentenceBreaker,

@@ -5,22 +5,20 @@
 sentencex is quadratic in the quotation marks of one call (200,000 characters of Japanese dialogue take 30
 seconds), so it only sees blocks of bounded size. It panics on some wide white space: callers hand over plain
 spaces.
+
+Boundaries that cut a name, miss a quotation's end or leave a closing mark behind are mended. Measured on the names of
+the development data and on news in 125 languages: a segmenter that cuts "J. Kulich", "Mme Curie" or ".NET" loses the
+name for good, while a boundary too few costs next to nothing.
 """
 
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Protocol, cast
+from typing import Any, cast
 
 import sentencex
 
 from luke_batch.text.sentences import breaks
-from luke_batch.text.sentences.sentence_ends import (
-    before_opening,
-    behind_closing,
-    cuts_a_name,
-    without_quotes,
-)
 
 _BLOCK = 1_000
 """Characters in one call of sentencex: bounds its quadratic worst case, yet longer than most sentences."""
@@ -39,11 +37,27 @@ _PARAGRAPH = re.compile(r"(?:\r?\n[^\S\n]*\n|\r[^\S\r\n]*\r|[\f\u2029])\s*")
 # marks go along.
 _MORE_ENDS = re.compile(r"(?:፡፡|[።፨]|[།༎]+|[។៕៚])[»”’\"')\]]*")
 
+_REACH = 32
+"""Characters before a boundary that can matter: longer than any abbreviation."""
 
-class _Boundaries(Protocol):
-    """What we use of sentencex, which ships no types."""
+# Abbreviations that precede a name and that sentencex does not know for the language, as they are written.
+_TITLES = frozenset(
+    {
+        *("Ms", "Dr", "St", "Sta", "Sto", "Ste", "Pr", "Vol"),
+        *("Mme", "Mlle", "Hrn", "Frl", "Dipl", "Mevr", "Cia", "Cía", "Av", "av"),
+        *("Chr", "Kgs", "Kungl", "S:t", "sv", "św", "inż", "doc", "gđa", "gđica", "Sn"),
+        *("св", "ул", "им", "г-н", "г-жа", "д-р", "проф"),
+    }
+)
 
-    def get_sentence_boundaries(self, language: str, text: str) -> list[dict[str, int]]: ...
+_OPENING = "([{<\"'“‘„«‹「『《（【"
+_QUOTE = re.compile(r"[\"“”„«»‹›「」『』]|(?<!\w)['‘’]|['‘’](?!\w)")
+_OPENING_QUOTE = re.compile(r"[“„«‹「『]")
+_CLOSING = re.compile(r"[\"'”’»)\]]+(?=\s)")
+_SPACE = re.compile(r"\s+")
+
+# The letters at the end, without the Han and kana that they may stand next to.
+_LAST_LETTERS = re.compile(r"[^\W\u3000-\u9fff]*$")
 
 
 def paragraphs(text: str) -> Iterator[tuple[int, int]]:
@@ -87,19 +101,61 @@ def _cuts(block: str, language: str) -> list[int]:
     for first, last in pairwise(edges):
         if last - first > _LONG:
             piece = block[first:last]
-            inner = _library_cuts(without_quotes(piece), language)
-            cuts.update(first + before_opening(piece, cut) for cut in inner)
-    ends = {behind_closing(block, cut) for cut in cuts if not cuts_a_name(block, cut, language)}
+            inner = _library_cuts(_without_quotes(piece), language)
+            cuts.update(first + _before_opening(piece, cut) for cut in inner)
+    ends = {_behind_closing(block, cut) for cut in cuts if not _cuts_a_name(block, cut, language)}
     return sorted(cut for cut in ends if 0 < cut < len(block) and breaks.between_graphemes(block, cut))
 
 
 def _library_cuts(block: str, language: str) -> set[int]:
     """The inner sentence boundaries of `block` by sentencex, or by ICU where sentencex panics."""
     try:
-        found = cast(_Boundaries, sentencex).get_sentence_boundaries(language, block)
+        found = cast(Any, sentencex).get_sentence_boundaries(language, block)
         cuts = {sentence["start_index"] for sentence in found}
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException:  # a panic of the Rust library is no Exception
         cuts = {int(cut) for cut in breaks.boundaries(block, "sentence", language)}
     return {cut for cut in cuts if 0 < cut < len(block)}
+
+
+def _cuts_a_name(text: str, cut: int, language: str) -> bool:
+    """Whether the boundary at `cut` follows a full stop inside a name: of an initial, a title, ".NET"."""
+    before = text[max(0, cut - _REACH) : cut]
+    stopped = before.rstrip()
+    if not stopped.endswith("."):
+        return False
+    tokens = stopped[:-1].rsplit(maxsplit=1)
+    token = tokens[-1].lstrip(_OPENING) if tokens and not stopped[-2:-1].isspace() else ""
+    if stopped == before and not text[cut].isspace():
+        letters = _LAST_LETTERS.search(stopped, 0, len(stopped) - 1)
+        return text[cut].isalnum() and letters is not None and len(letters.group()) <= 2
+    # English sentences do end in one letter ("vitamin C."), and sentencex knows its initials
+    return token in _TITLES or (language != "en" and len(token) == 1 and token.isupper())
+
+
+def _behind_closing(text: str, cut: int) -> int:
+    """`cut`, moved behind closing marks that it left to the next sentence: `so. |" He` -> `so. "| He`."""
+    mark = _CLOSING.match(text, cut)
+    return mark.end() if mark else cut
+
+
+def _without_quotes(text: str) -> str:
+    """`text` with a space for each quotation mark, so that a segmenter looks inside: of the same length."""
+    return _QUOTE.sub(" ", text)
+
+
+def _before_opening(text: str, cut: int) -> int:
+    """`cut`, found in `_without_quotes(text)`, moved before the marks that open the sentence behind it.
+
+    Between two sentences lie closing marks, white space, opening marks: the boundary is behind the white
+    space, or before the first mark that can only open where there is none.
+    """
+    start = cut
+    while start > 0 and (text[start - 1].isspace() or _QUOTE.match(text, start - 1)):
+        start -= 1
+    gap = _SPACE.search(text, start, cut)
+    if gap:
+        return gap.end()
+    opening = _OPENING_QUOTE.search(text, start, cut)
+    return opening.start() if opening else cut
