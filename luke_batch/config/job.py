@@ -4,6 +4,7 @@ Where the values come from (YAML, `--set`, environment) is the business of `load
 change results is the business of `fingerprint.py`.
 """
 
+import json
 from collections.abc import Callable
 from functools import cache, reduce
 from operator import getitem, or_
@@ -26,7 +27,7 @@ from luke_batch.config.sections import InputConfig, IsolationConfig, OutputConfi
 from luke_batch.heads.embeddings import EmbeddingsConfig
 from luke_batch.heads.head import HeadConfig, Place, SourceColumn
 from luke_batch.heads.ner import NerConfig
-from luke_batch.heads.registry import known_heads
+from luke_batch.heads.registry import adopt, known_heads, others
 from luke_batch.heads.relations import RelationsConfig
 from luke_batch.heads.types import TypesConfig
 from luke_batch.model.settings import DEFAULT_MODEL, ModelConfig
@@ -73,6 +74,20 @@ class JobConfig(Section):
     """What is annotated, in this order."""
     output: OutputConfig = OutputConfig()
     isolation: IsolationConfig = IsolationConfig()
+
+    def to_json(self) -> str:
+        """The job for another process, with the names of heads and proposers of other packages."""
+        return json.dumps({"others": others(), "job": self.model_dump(mode="json")})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote. Those heads and proposers are imported, and known here from now on."""
+        content = json.loads(text)
+        adopt(content["others"])
+        return cls.model_validate(content["job"])
+
+    def __reduce__(self) -> tuple[Callable[[str], Self], tuple[str]]:
+        return type(self).from_json, (self.to_json(),)
 
     @field_validator("models", mode="after")
     @classmethod

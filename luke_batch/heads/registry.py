@@ -1,7 +1,7 @@
 """Which heads there are: our own, and those of other packages.
 
-Another package names its heads as entry points of the group `luke_batch.heads`; a program may also `register` one, and
-the workers of its jobs import the module that did.
+Another package names its heads as entry points of the group `luke_batch.heads`; a program may also `register` one of a
+module that the workers of its jobs can import.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ from luke_batch.heads.tokens import TokensHead
 from luke_batch.heads.types import TypesHead
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.text.proposers import ProposerConfig, proposer_modules
+from luke_batch.text.proposer import Proposer
+from luke_batch.text.proposers import ProposerConfig, other_proposers
+from luke_batch.text.proposers import register as register_proposer
 
 HEADS: tuple[type[Head], ...] = (
     NerHead,
@@ -66,16 +68,23 @@ def head_class(config: HeadConfig) -> type[Head]:
     return known_heads()[config.head]
 
 
-def plugin_modules() -> list[str]:
-    """Modules that a worker must import before it reads the configuration: they registered heads or proposers."""
-    own = {head.__module__ for head in _known.values() if head not in HEADS}
-    return sorted(own | proposer_modules())
+def others() -> list[str]:
+    """Heads and proposers that are not ours, as `module:class`: another process must `adopt` them before it reads the
+    configuration.
+    """
+    heads = {head for head in _known.values() if head not in HEADS}
+    return sorted(f"{each.__module__}:{each.__qualname__}" for each in heads | other_proposers())
 
 
-def import_plugins(modules: Sequence[str]) -> None:
-    """Import what `plugin_modules` named in another process."""
-    for module in modules:
-        import_module(module)
+def adopt(names: Sequence[str]) -> None:
+    """Make known what `others` named in another process."""
+    for name in names:
+        module, _, attribute = name.partition(":")
+        found = getattr(import_module(module), attribute)
+        if issubclass(found, Proposer):
+            register_proposer(found)
+        else:
+            register(found)
 
 
 def build_head(config: HeadConfig, proposers: ProposerConfig, checkpoint: Checkpoint, builder: InputBuilder) -> Head:

@@ -29,9 +29,9 @@ def known_proposers() -> dict[str, type[Proposer]]:
     return _known
 
 
-def proposer_modules() -> set[str]:
-    """The modules of proposers that are not ours."""
-    return {proposer.__module__ for proposer in _known.values() if proposer not in PROPOSERS}
+def other_proposers() -> set[type[Proposer]]:
+    """Those that are not ours."""
+    return {proposer for proposer in _known.values() if proposer not in PROPOSERS}
 
 
 def check_proposer(name: str) -> str:
