@@ -14,7 +14,7 @@ from luke_batch.config import JobConfig
 from luke_batch.config.columns import output_columns
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
-from luke_batch.distributed.cluster import check_devices, nodes
+from luke_batch.distributed.cluster import check_devices, nodes, own_token
 from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.metrics import export
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
@@ -42,7 +42,8 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     config = pinned(with_pinned_tables(config, table_hashes(config)), check_models(config))
     _check_schema(ds, config)
     if not ray.is_initialized():
-        ray.init()
+        with own_token():
+            ray.init()
     stages = model_stages(config)
     pools = plan_pools(_leaving_one_cpu(nodes()), demands(stages), items=sys.maxsize)
     check_devices(stages)

@@ -111,8 +111,7 @@ def _absolute(location: str) -> str:
 
 def _train(run: Path, plan: Plan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
     # Here, not above: a finished model must not pay for Ray.
-    from luke_batch.distributed.cluster import connected, nodes
-    from luke_batch.distributed.stopping import stoppable
+    from luke_batch.distributed.cluster import connected, nodes, stoppable
 
     with connected(address), stoppable():
         found = nodes()

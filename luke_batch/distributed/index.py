@@ -84,8 +84,7 @@ class _RayRunner:
 
     def __init__(self, address: str | None, shared: bool, running: ExitStack) -> None:
         # Here, not above: a night with little work does without.
-        from luke_batch.distributed.cluster import connected, nodes
-        from luke_batch.distributed.stopping import stoppable
+        from luke_batch.distributed.cluster import connected, nodes, stoppable
 
         running.enter_context(connected(address))
         running.enter_context(stoppable())

@@ -283,11 +283,10 @@ def _annotate_items(
         check_broken(config, plan.source.url, plan.output.url, address, plan, problems)
         problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
-    from luke_batch.distributed.cluster import connected
+    from luke_batch.distributed.cluster import connected, stoppable
     from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
-    from luke_batch.distributed.stopping import stoppable
 
     with connected(address), stoppable():
         pools = check_cluster(plan, config, problems)
