@@ -29,7 +29,7 @@ from luke_batch.distributed import pipeline, wire
 from luke_batch.distributed.resources import Pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.run import annotate
-from luke_batch.distributed.tasks import Job
+from luke_batch.distributed.stages import Job
 from luke_batch.document.reading import read_documents
 from luke_batch.document.writing import write_documents
 from luke_batch.isolation.streams import from_stream, to_stream

@@ -23,9 +23,8 @@ from ray.exceptions import RayTaskError
 from luke_batch.annotate.annotator import StageSpec
 from luke_batch.base.errors import IncompleteError, ResourceError, UsageError
 from luke_batch.base.problems import Problems
-from luke_batch.distributed.actors import gpu_assigned
-from luke_batch.distributed.local_node import usable_cores
-from luke_batch.distributed.resources import Node
+from luke_batch.distributed.resources import Node, usable_cores
+from luke_batch.distributed.stages import gpu_assigned
 from luke_batch.model.engine.device import pick_device
 
 _CONNECT_SECONDS = 10

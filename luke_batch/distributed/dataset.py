@@ -13,14 +13,12 @@ from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.config.columns import output_columns
 from luke_batch.corpus.checks import check_source
-from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, nodes, own_token
-from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.metrics import export
 from luke_batch.distributed.pipeline import actor_pool, map_tables, task
-from luke_batch.distributed.planning import table_hashes
+from luke_batch.distributed.planning import table_hashes, with_pinned_tables
 from luke_batch.distributed.resources import Node, demands, plan_pools
-from luke_batch.distributed.tasks import prepare
+from luke_batch.distributed.stages import TableActor, prepare
 from luke_batch.document.source import rename_collisions
 
 _ROWS = 256

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
-from luke_batch.distributed.locations import refuse_relative
+from luke_batch.distributed.preflight import refuse_relative
 from luke_batch.index.build import Built, build
 from luke_batch.index.runners import Runner, Task, in_threads
 from luke_batch.index.settings import IndexConfig

@@ -22,10 +22,9 @@ from ray.exceptions import RayError
 
 from luke_batch.base.errors import IncompleteError
 from luke_batch.corpus.fragments import WorkItem, reading_groups
-from luke_batch.distributed.actors import ItemActor
 from luke_batch.distributed.resources import LIGHT_CPUS, Pool, Pools
 from luke_batch.distributed.results import ItemResult
-from luke_batch.distributed.tasks import Job, commit, read_and_prepare, reading_row
+from luke_batch.distributed.stages import ItemActor, Job, commit, read_and_prepare, reading_row
 
 WAVE_ITEMS = 2000
 """Items that Ray is told of at once: each costs the driver a `ray.put` before anything runs."""

@@ -9,8 +9,10 @@ fit.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from luke_batch.annotate.annotator import StageSpec
@@ -24,6 +26,9 @@ LENT = 0.05
 
 _GRAIN = 10_000
 """Ray counts in steps of 0.0001; whole numbers of these keep sums of fractions exact."""
+
+_GPUS = Path("/proc/driver/nvidia/gpus")
+_DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,17 @@ class _Room:
         for number in chosen:
             self.devices[number] -= min(gpus, _GRAIN)
         return True
+
+
+def usable_cores() -> int:
+    """Those that this process may run on (`taskset`, a batch scheduler), and with it all that it starts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def this_node() -> Node:
+    """Its cores and GPUs; in a container those whose devices it has been given."""
+    gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    return Node(usable_cores(), max(gpus, len(list(_DEVICES.glob("nvidia[0-9]*")))))
 
 
 def demands(stages: Sequence[StageSpec]) -> list[Demand]:

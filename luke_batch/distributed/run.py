@@ -33,11 +33,9 @@ from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import with_pinned_tables
-from luke_batch.distributed.planning import Prepared, examine
+from luke_batch.distributed.planning import Prepared, examine, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
-from luke_batch.distributed.tally import Tally
-from luke_batch.distributed.tasks import Job
+from luke_batch.distributed.results import RunTally
 from luke_batch.text.names.aliases import load_aliases
 
 _FAILED_ITEMS = 10
@@ -60,7 +58,7 @@ class RunReport:
     """What there was to do."""
     outcome: Outcome
     """The state of OUTPUT afterwards, from a fresh listing."""
-    tally: Tally
+    tally: RunTally
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
@@ -179,7 +177,7 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
     manifest = _manifest(start, prepared)
     if expected is not None:
         manifest = replace(manifest, forecast=asdict(expected))
-    tally = Tally()
+    tally = RunTally()
     if plan.items:
         # Workers have another working directory, and would resolve a branch or a URL anew.
         fixed = pinned(with_pinned_tables(config, prepared.tables), prepared.checkpoints)
@@ -233,7 +231,7 @@ def _manifest(start: Start, prepared: Prepared) -> RunManifest:
     return replace(manifest, command=start.command, models=models, versions=versions)
 
 
-def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | None) -> Drift | None:
+def _drift(output: Storage, manifest: RunManifest, tally: RunTally, limit: float | None) -> Drift | None:
     """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
     if not _has_own_drift(manifest, tally):
         return None if limit is None else last_drift(output)
@@ -241,7 +239,7 @@ def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | 
     return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
 
 
-def _has_own_drift(manifest: RunManifest, tally: Tally) -> bool:
+def _has_own_drift(manifest: RunManifest, tally: RunTally) -> bool:
     """A replay is of few documents, and those are unlike others."""
     return manifest.command == "annotate" and tally.statistics.documents > 0
 
@@ -263,7 +261,7 @@ def _annotate_items(
     config: JobConfig,
     manifest: RunManifest,
     lease: Lease,
-    tally: Tally,
+    tally: RunTally,
     address: str | None,
     *,
     quiet: bool,
@@ -287,6 +285,7 @@ def _annotate_items(
     from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
     from luke_batch.distributed.progress import Meter, ProgressReport, Totals
+    from luke_batch.distributed.stages import Job
 
     with connected(address), stoppable():
         pools = check_cluster(plan, config, problems)

@@ -9,10 +9,10 @@ from luke_batch.base.errors import ConfigError, InputError, OutputError
 from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.access import check_writable
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.locations import (
+from luke_batch.distributed.planning import with_pinned_tables
+from luke_batch.distributed.preflight import (
     check_absolute,
     check_reachable,
-    with_pinned_tables,
 )
 
 SUBMITTED = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
