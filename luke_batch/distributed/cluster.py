@@ -51,8 +51,7 @@ for line in sys.stdin.buffer:
 
 @contextmanager
 def connected(address: str | None) -> Generator[None]:
-    """A connection to Ray: the one that this process has, else `address`, else RAY_ADDRESS, else a new local
-    Ray.
+    """A connection to Ray: the one that this process has, else `address`, else RAY_ADDRESS, else a new local Ray.
 
     Only what was started here is shut down at the end. Raises ResourceError where there is no such cluster.
     """
@@ -70,8 +69,8 @@ def connected(address: str | None) -> Generator[None]:
         settings["include_dashboard"] = False
         # Ray runs its workers below everything else, its own bookkeeping included; here they are the work.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        # It ends workers that were idle for a second, as those that read and commit are between two items:
-        # each item would pay for new ones, two seconds of imports apiece.
+        # It ends workers that were idle for a second, as those that read and commit are between two items: each item
+        # would pay for new ones, two seconds of imports apiece.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", _IDLE_WORKER_MS)
         if usable_cores() < (os.cpu_count() or 1):  # else what Ray finds, which knows the limits of containers
             settings["num_cpus"] = usable_cores()
@@ -88,11 +87,11 @@ def connected(address: str | None) -> Generator[None]:
 
 @contextmanager
 def stoppable() -> Generator[None]:
-    """In this block SIGTERM, as `ray job stop`, Kubernetes and `kill` send it, raises IncompleteError, once:
-    `ray job stop` leaves 3 seconds before it kills.
+    """In this block SIGTERM, as `ray job stop`, Kubernetes and `kill` send it, raises IncompleteError, once: `ray job
+    stop` leaves 3 seconds before it kills.
 
-    Ray's own handler, which ends the process at once with exit code 1, is put back then and at the end; so
-    enter the block after ray.init. Threads other than the main one get no signals: nothing changes there.
+    Ray's own handler, which ends the process at once with exit code 1, is put back then and at the end; so enter the
+    block after ray.init. Threads other than the main one get no signals: nothing changes there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -114,8 +113,8 @@ def stoppable() -> Generator[None]:
 def own_token() -> Generator[None]:
     """A local Ray that is started in this block asks for a token that no file holds, unless the user has one.
 
-    Ray itself would write one to ~/.ray/auth_token, and from then on every `ray start` of this user would ask
-    for it. Its processes keep what they find in the environment when they start, which is then as it was.
+    Ray itself would write one to ~/.ray/auth_token, and from then on every `ray start` of this user would ask for it.
+    Its processes keep what they find in the environment when they start, which is then as it was.
     """
     before = {name: os.environ.get(name) for name in (_MODE, _TOKEN)}
     if not _token_of_user():
@@ -140,9 +139,7 @@ def nodes() -> tuple[Node, ...]:
 
 
 def check_devices(stages: Sequence[StageSpec]) -> None:
-    """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks, before anything is
-    written.
-    """
+    """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks."""
     problems = Problems()
     for stage in stages:
         if stage.model.device != "cpu":
@@ -229,9 +226,9 @@ def _token_of_process() -> str:
 def _without_chatter() -> Generator[None]:
     """Connect in this block: Ray's C++ then says what is fatal, and nothing else.
 
-    Else it prints an alarming paragraph on how actors restart for every pool. That it has read the variable
-    it says as well, in a line that nothing turns off: it is taken out on its way to standard error, by a process,
-    so that what Ray says before it ends this one is not lost. Who wants to see more sets the variable.
+    Else it prints an alarming paragraph on how actors restart for every pool. That it has read the variable it says as
+    well, in a line that nothing turns off: it is taken out on its way to standard error, by a process, so that what Ray
+    says before it ends this one is not lost. Who wants to see more sets the variable.
     """
     if os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal") != "fatal":
         yield

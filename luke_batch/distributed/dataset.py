@@ -24,9 +24,7 @@ from luke_batch.document.source import rename_collisions
 _ROWS = 256
 """Documents that an actor gets at a time: enough for full batches, few enough to share between actors."""
 _TASK_CPUS = 0.25
-"""CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at
-once.
-"""
+"""CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at once."""
 
 
 def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:

@@ -1,7 +1,7 @@
 """Fine-tuning on Ray Train: checks and plan here, the same work in every worker, the result published here.
 
-Ray Train starts the workers and their process group, and starts them anew where one is lost. Checkpoints are
-files of ours (`training/plan.py`): they hold the state of all workers, and outlive the whole cluster.
+Ray Train starts the workers and their process group, and starts them anew where one is lost. Checkpoints are files of
+ours (`training/plan.py`): they hold the state of all workers, and outlive the whole cluster.
 """
 
 import os
@@ -125,8 +125,8 @@ def finetune(
         config: how.
         dev: as `train`; the best state by its scores is kept, and scores are calibrated on it.
         resources: of each worker.
-        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
-            RAY_ADDRESS, else a local one for this run.
+        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
+            else a local one for this run.
         quiet: show no progress.
 
     Raises:

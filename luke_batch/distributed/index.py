@@ -1,8 +1,8 @@
 """The tasks of an index build on Ray Data, and the build as a whole.
 
-A task takes the number of its item and returns one line; what it makes is in files. So the object store holds
-next to nothing, and the keyed merge needs no shuffle: partial aggregates lie sorted by entity, and each
-bucket reads its range of them.
+A task takes the number of its item and returns one line; what it makes is in files. So the object store holds next to
+nothing, and the keyed merge needs no shuffle: partial aggregates lie sorted by entity, and each bucket reads its range
+of them.
 """
 
 import os
@@ -35,8 +35,8 @@ def build_index(
     shared: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this
-    process where there is little to do and no cluster to do it on.
+    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this process where
+    there is little to do and no cluster to do it on.
 
     Args:
         annotated: outputs of `annotate`, local or `s3://`. index: local folder. config: settings. address: as

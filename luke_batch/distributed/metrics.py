@@ -1,7 +1,7 @@
 """What `meters` has counted, as metrics of Ray: on every node's metrics port, for Prometheus to fetch.
 
-The counts of a work item travel with it, and the driver exports them once it is committed: a worker that Ray
-ends would take what it had not yet reported along, and a work item that is tried twice would count twice.
+The counts of a work item travel with it, and the driver exports them once it is committed: a worker that Ray ends would
+take what it had not yet reported along, and a work item that is tried twice would count twice.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,7 @@ class Metric:
     label: str | None = None
     """What it is counted by, beside the model."""
     by_model: bool = True
-    """It has the label `model`: a name in `models`, numbered where it comes again; empty for the tasks beside
-    actors.
+    """It has the label `model`: a name in `models`, numbered where it comes again; empty for the tasks beside actors.
     """
 
     @property

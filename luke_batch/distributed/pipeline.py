@@ -1,13 +1,12 @@
 """Work items through Ray Data: read and prepare -> one actor pool for each model stage -> commit.
 
-    reading row --read_and_prepare--> item --ItemActor, …--> item --commit--> result --> driver
+reading row --read_and_prepare--> item --ItemActor, …--> item --commit--> result --> driver
 
-The end is a plain `map_batches` and no `Datasink`: what a sink returns reaches the driver when everything is
-written, the rows of an iterated dataset as soon as each item is committed, and so they are the progress as
-well. A commit is atomic on its own (see `corpus.commit`), so nothing is lost by it.
+The end is a plain `map_batches` and no `Datasink`: what a sink returns reaches the driver when everything is written,
+the rows of an iterated dataset as soon as each item is committed, and so they are the progress as well. A commit is
+atomic on its own (see `corpus.commit`), so nothing is lost by it.
 
-An item costs about 50 ms of Ray beside its work (four stages, two busy cores), so it should hold seconds of
-work.
+An item costs about 50 ms of Ray beside its work (four stages, two busy cores), so it should hold seconds of work.
 """
 
 import logging
@@ -29,24 +28,26 @@ from luke_batch.distributed.stages import ItemActor, Job, commit, read_and_prepa
 WAVE_ITEMS = 2000
 """Items that Ray is told of at once: each costs the driver a `ray.put` before anything runs."""
 READ_TOGETHER = 16
-"""Items of one big row group that one task reads in one pass: enough to save most of the decoding that each
-item would repeat, few enough that many tasks prepare texts side by side."""
+"""Items of one big row group that one task reads in one pass: enough to save most of the decoding that each item would
+repeat, few enough that many tasks prepare texts side by side.
+"""
 
 _RETRIES = 3
-"""Further attempts at a row whose worker died. Ray Data's own default is without end, so that a document that
-kills its process would be tried for ever. Restarts of an actor stay without limit: with machines that come
-and go, each loss costs one.
+"""Further attempts at a row whose worker died. Ray Data's own default is without end, so that a document that kills its
+process would be tried for ever. Restarts of an actor stay without limit: with machines that come and go, each loss
+costs one.
 """
 _NO_PROGRESS_SECONDS = 4 * 3600
 """After so long without one finished item a run is given up. The longest sound silence is one item of a large
-checkpoint on a slow core, which may take an hour; pools that could never start are refused long before."""
+checkpoint on a slow core, which may take an hour; pools that could never start are refused long before.
+"""
 
 
 def process(job: Job, items: Sequence[WorkItem], pools: Pools) -> Generator[ItemResult]:
     """Annotate and commit `items`; one result for each, as they finish.
 
-    Closing the iterator early stops the work. Raises IncompleteError where Ray gives up, such as for a worker
-    that cannot be kept alive.
+    Closing the iterator early stops the work. Raises IncompleteError where Ray gives up, such as for a worker that
+    cannot be kept alive.
     """
     quieten()
     try:
@@ -118,8 +119,7 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
 def stage_context() -> DataContext:
     """Settings of our own datasets, whatever else the process does with Ray Data."""
     context = DataContext.get_current().copy()
-    # Below the size of any row, so that every row is a block of its own: a reading task hands on each item at
-    # once.
+    # Below the size of any row, so that every row is a block of its own: a reading task hands on each item at once.
     context.target_max_block_size = 1
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = 1

@@ -1,5 +1,5 @@
-"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Ray is not
-loaded, and torch only where a precision has to be tried.
+"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Ray is not loaded, and
+torch only where a precision has to be tried.
 """
 
 import os
@@ -156,8 +156,8 @@ def table_hashes(config: JobConfig) -> dict[str, str]:
 
 
 def with_pinned_tables(config: JobConfig, hashes: Mapping[str, str]) -> JobConfig:
-    """The same job for workers, whose working directory is another: the tables of names by absolute paths
-    and by `hashes`, as from `table_hashes`. A worker that finds another content refuses it.
+    """The same job for workers, whose working directory is another: the tables of names by absolute paths and by
+    `hashes`, as from `table_hashes`. A worker that finds another content refuses it.
     """
     tables: dict[str, GazetteerConfig | AliasConfig] = {}
     for key, table in (("gazetteer", config.proposers.gazetteer), ("aliases", config.proposers.aliases)):

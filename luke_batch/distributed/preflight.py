@@ -1,5 +1,5 @@
-"""What would stop a run once it has begun, looked for before any work: cluster, disks, object store, and what
-each node sees of INPUT, OUTPUT and models. All problems are reported at once, and nothing is written.
+"""What would stop a run once it has begun, looked for before any work: cluster, disks, object store, and what each node
+sees of INPUT, OUTPUT and models. All problems are reported at once, and nothing is written.
 """
 
 import os
@@ -29,9 +29,7 @@ _MANY = 1_000_000
 
 
 def check_absolute(input: str, output: str, config: JobConfig, environment: Mapping[str, str]) -> None:
-    """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed
-    afterwards.
-    """
+    """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed afterwards."""
     kinds: tuple[tuple[str, str, type[UsageError]], ...] = (
         ("INPUT", input, InputError),
         ("OUTPUT", output, OutputError),

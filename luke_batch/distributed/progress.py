@@ -1,6 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when
-quiet.
-"""
+"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when quiet."""
 
 import threading
 import time

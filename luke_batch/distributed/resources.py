@@ -1,11 +1,10 @@
 """How many actors a cluster holds, decided without Ray: a frozen snapshot in, a frozen plan out.
 
-Every pool gets at least one actor, or the pipeline could never finish a document: that is refused with the
-numbers. `actors: auto` shares what is left: the pools in turn get one more until nothing fits.
+Every pool gets at least one actor, or the pipeline could never finish a document: that is refused with the numbers.
+`actors: auto` shares what is left: the pools in turn get one more until nothing fits.
 
-An actor with `num_cpus: 1` asks Ray for a little less (`LENT`), so that actors may take every core and the
-light tasks that read and commit still find room: they share the actors' cores as the operating system sees
-fit.
+An actor with `num_cpus: 1` asks Ray for a little less (`LENT`), so that actors may take every core and the light tasks
+that read and commit still find room: they share the actors' cores as the operating system sees fit.
 """
 
 import math
@@ -124,8 +123,8 @@ def demands(stages: Sequence[StageSpec]) -> list[Demand]:
 def plan_pools(nodes: Sequence[Node], asked: Sequence[Demand], items: int) -> Pools:
     """Pool sizes for `items` work items: no pool needs more actors than there are items.
 
-    Raises ResourceError where the pools could never be scheduled on these nodes, and PreflightError where
-    several of them could not.
+    Raises ResourceError where the pools could never be scheduled on these nodes, and PreflightError where several of
+    them could not.
     """
     problems = Problems()
     for demand in asked:
@@ -155,8 +154,8 @@ def plan_pools(nodes: Sequence[Node], asked: Sequence[Demand], items: int) -> Po
 
 
 def check_object_store(nodes: Sequence[Node], largest_item: int) -> None:
-    """Raise ResourceError where a work item of so many bytes, which every stage holds twice (what it gets and
-    what it makes), exceeds the object store of every node.
+    """Raise ResourceError where a work item of so many bytes, which every stage holds twice (what it gets and what it
+    makes), exceeds the object store of every node.
     """
     room = max((node.object_store for node in nodes if node.cpus > 0), default=math.inf)
     if 2 * largest_item <= room:

@@ -1,7 +1,7 @@
 """A whole run: check, plan, annotate on Ray, judge the state of OUTPUT.
 
-Everything that can be refused is refused before anything is written, and a plan with nothing to do neither
-starts nor imports Ray.
+Everything that can be refused is refused before anything is written, and a plan with nothing to do neither starts nor
+imports Ray.
 """
 
 import json
@@ -51,8 +51,8 @@ class RunReport:
 
     run_id: str
     exit_code: int
-    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete; 5 complete, but label
-    shares beyond the drift limit.
+    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete; 5 complete, but label shares
+    beyond the drift limit.
     """
     plan: Plan
     """What there was to do."""
@@ -132,8 +132,8 @@ def annotate(
         input: file, folder, glob or hive-partitioned folder of Parquet.
         output: folder of the annotated corpus.
         config: the job.
-        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
-            RAY_ADDRESS, else a local one for this run.
+        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
+            else a local one for this run.
         where: `key=value` for each partition that is wanted; nothing else is looked at.
         quiet: show no progress.
 

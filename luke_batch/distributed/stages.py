@@ -102,9 +102,7 @@ def _count(read: ReadItem) -> None:
 
 @cache
 def _preparation(config: str) -> Guard:
-    """The text stages of a configuration (as JSON), started once a worker process: a gazetteer takes seconds
-    to build.
-    """
+    """The text stages of a configuration (as JSON), started once a process: a gazetteer takes seconds to build."""
     return Guard(JobConfig.model_validate_json(config), None)
 
 
@@ -125,8 +123,8 @@ class TableActor:
         return done
 
     def annotate(self, stream: pa.Buffer) -> pa.Buffer:
-        """The same for a stream of `isolation.streams`. An actor whose GPU is lost ends, as after a crash:
-        Ray starts another in its place, which tries the table again.
+        """The same for a stream of `isolation.streams`. An actor whose GPU is lost ends, as after a crash: Ray starts
+        another in its place, which tries the table again.
         """
         meters.count(meters.SECONDS, time.perf_counter() - self._answered, "waiting")
         try:

@@ -27,8 +27,8 @@ from luke_batch.model.engine.device import pick_device
 _BEAT_SECONDS = 0.2
 """Signs of life are sent at most so often, save for a new stage."""
 _MEMORY_SECONDS = 2.0
-"""Freed memory is given back so often in the middle of a work item: batches of ever other sizes leave gaps
-between what stays, 95 MB of them in 40 seconds with the embedded model. Once takes 5 ms.
+"""Freed memory is given back so often in the middle of a work item: batches of ever other sizes leave gaps between what
+stays, 95 MB of them in 40 seconds with the embedded model. Once takes 5 ms.
 """
 
 

@@ -35,11 +35,11 @@ _COMMAND = (sys.executable, "-m", "luke_batch.isolation.child")
 class Guard:
     """A stage of a job in a child process, which is started anew whenever it is lost.
 
-    What the child counts is absorbed by the `meters` of this process; the time of a child that is lost with
-    its work counts as seconds of `lost`, that of starting one as `load`.
+    What the child counts is absorbed by the `meters` of this process; the time of a child that is lost with its work
+    counts as seconds of `lost`, that of starting one as `load`.
 
-    It is not for several threads at once. `close` it, or leave it to the end of this process, which the child
-    does not survive.
+    It is not for several threads at once. `close` it, or leave it to the end of this process, which the child does not
+    survive.
     """
 
     def __init__(self, config: JobConfig, stage: int | None, *, gpu_assigned: bool = False, threads: int = 1) -> None:
@@ -56,14 +56,14 @@ class Guard:
         self._memory = memory_limit(settings.memory_gb)
         self._order = StageOrder(config.model_dump_json(), stage, gpu_assigned, self._memory)
         self._environment = {
-            # One thread does the work; glibc's further heaps would each keep free memory of their own (39 MB
-            # with the embedded model).
+            # One thread does the work; glibc's further heaps would each keep free memory of their own (39 MB with the
+            # embedded model).
             "MALLOC_ARENA_MAX": "1",
             **os.environ,
             # Ray puts the folders of a submitted job into sys.path alone.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            # Torch and the tokenizer read these when they are loaded. The processes are the parallelism:
-            # further threads would fight over the same cores.
+            # Torch and the tokenizer read these when they are loaded. The processes are the parallelism: further
+            # threads would fight over the same cores.
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
@@ -218,9 +218,7 @@ class _Child:
         return True
 
     def end(self, wait: float = 0.0) -> int:
-        """Kill it if it still lives after so many seconds, and let go of it; its exit status, negative for a
-        signal.
-        """
+        """Kill it if it still lives after so many seconds, and let go of it; its exit status, negative for a signal."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(wait)
         self.process.kill()

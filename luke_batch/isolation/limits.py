@@ -14,8 +14,8 @@ _GB = 10**9
 def memory_limit(setting: Literal["auto"] | float | None) -> int | None:
     """Bytes that a process may take for its data; None: any number.
 
-    `auto`: half of what the machine, or the container, has. So one process hits its own limit before Ray or
-    the kernel chooses a victim, who may be another.
+    `auto`: half of what the machine, or the container, has. So one process hits its own limit before Ray or the kernel
+    chooses a victim, who may be another.
     """
     if setting is None:
         return None
@@ -29,8 +29,8 @@ def memory_limit(setting: Literal["auto"] | float | None) -> int | None:
 
 
 def limit_memory(most: int) -> None:
-    """Let allocations of this process fail beyond `most` bytes: private writable memory, so that mapped
-    checkpoints are free.
+    """Let allocations of this process fail beyond `most` bytes: private writable memory, so that mapped checkpoints are
+    free.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -40,8 +40,8 @@ def limit_memory(most: int) -> None:
 def end_with_parent(lifeline: int) -> None:
     """Let the kernel end this process as soon as the other end of the socket `lifeline` is closed.
 
-    A thread that waits for that would itself wait for a native library that holds the interpreter. SIGIO,
-    whose default is to end the process, needs nobody's help.
+    A thread that waits for that would itself wait for a native library that holds the interpreter. SIGIO, whose default
+    is to end the process, needs nobody's help.
     """
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)

@@ -16,8 +16,7 @@ class Kind(bytes, Enum):
     """Followed by the name of a stage that begins, if one does."""
     READY = b"+"
     RESULT = b"="
-    """Followed by what was counted meanwhile (see `meters`) as JSON. The annotated table is the next message.
-    """
+    """Followed by what was counted meanwhile (see `meters`) as JSON. The annotated table is the next message."""
     REFUSED = b"!"
     """What fails the whole job; followed by the error's class and message as JSON."""
     DEVICE = b"?"
@@ -35,8 +34,8 @@ class StageOrder:
     gpu_assigned: bool = False
     """Whether Ray assigned a GPU to the parent."""
     memory: int | None = None
-    """Bytes, see `limits.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves
-    address space beyond any measure.
+    """Bytes, see `limits.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves address space
+    beyond any measure.
     """
 
     def to_json(self) -> bytes:
