@@ -9,14 +9,12 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
-from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.preflight import refuse_relative
+from luke_batch.distributed.preflight import Place, refuse_local, refuse_relative
 from luke_batch.distributed.progress import duration
 from luke_batch.distributed.resources import Demand, plan_pools
 from luke_batch.model.files.fetch import is_relative as is_relative_model
@@ -131,8 +129,11 @@ def finetune(
         IncompleteError: the run was stopped, or its workers were lost again and again.
     """
     resources = resources or Resources()
-    named = {"TRAIN": train, "OUTPUT_MODEL": output, **({} if dev is None else {"DEV": dev})}
-    _check_places(named, config, os.environ)
+    if "://" in output:
+        raise OutputError(f"OUTPUT_MODEL {output} is a URL; train into a local folder and copy it there")
+    refuse_relative(_places(train, dev, output), os.environ)
+    if is_relative_model(config.base):
+        refuse_relative([("--base", config.base, InputError)], os.environ)
     folder = Path(output).expanduser().absolute()
     plan, finished = make_plan(_absolute(train), None if dev is None else _absolute(dev), config, folder)
     if finished:
@@ -147,13 +148,9 @@ def finetune(
     return Finetuned(folder, plan, was_there=False)
 
 
-def _check_places(named: Mapping[str, str], config: FinetuneConfig, environment: Mapping[str, str]) -> None:
-    if "://" in named["OUTPUT_MODEL"]:
-        raise OutputError(f"OUTPUT_MODEL {named['OUTPUT_MODEL']} is a URL; train into a local folder and copy it there")
-    kinds = {"OUTPUT_MODEL": OutputError}
-    refuse_relative([(name, path, kinds.get(name, InputError)) for name, path in named.items()], environment)
-    if is_relative_model(config.base):
-        refuse_relative([("--base", config.base, InputError)], environment)
+def _places(train: str, dev: str | None, output: str) -> list[Place]:
+    given: list[Place] = [] if dev is None else [("DEV", dev, InputError)]
+    return [("TRAIN", train, InputError), ("OUTPUT_MODEL", output, OutputError), *given]
 
 
 def _absolute(location: str) -> str:
@@ -167,27 +164,14 @@ def _train(run: Path, plan: Plan, resources: Resources, address: str | None, str
 
     with connected(address), stoppable():
         found = nodes()
-        _check_reachable(plan, run, resources, len(found))
-        plan_pools(
-            found,
-            [Demand("worker", resources.num_cpus, resources.num_gpus, plan.config.workers)],
-            plan.config.workers,
-        )
+        cure = "folders that are mounted on every node, together with --shared"
+        refuse_local(_places(plan.train, plan.dev, str(run)), len(found), cure, shared=resources.shared)
+        workers = plan.config.workers
+        plan_pools(found, [Demand("worker", resources.num_cpus, resources.num_gpus, workers)], workers)
         with Follower(run / CURVE, stream) as follower:
             _fit(run, plan, resources, follower)
     if not (run / MODEL).exists():
         raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
-
-
-def _check_reachable(plan: Plan, run: Path, resources: Resources, count: int) -> None:
-    if count <= 1 or resources.shared:
-        return
-    local = [path for path in (plan.train, plan.dev, str(run)) if path and Storage.at(path).is_local]
-    if local:
-        raise OutputError(
-            f"{local[0]} is a local path, but the cluster has {count} nodes; use folders that are mounted on"
-            " every node, together with --shared"
-        )
 
 
 def _fit(run: Path, plan: Plan, resources: Resources, follower: Follower) -> None:

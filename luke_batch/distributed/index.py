@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
-from luke_batch.distributed.preflight import refuse_relative
+from luke_batch.distributed.preflight import refuse_local, refuse_relative
 from luke_batch.index.build import Built, build
 from luke_batch.index.runners import Runner, Task, in_threads
 from luke_batch.index.settings import IndexConfig
@@ -66,7 +66,7 @@ def build_from(
         def runner_for(work: int) -> Runner:
             if work <= _SMALL_BYTES and not _has_cluster(address):
                 return in_threads
-            return _RayRunner(address, shared, running)
+            return _RayRunner(str(folder.path), address, shared, running)
 
         return build(sources, folder, config, runner_for, tell)
 
@@ -82,18 +82,15 @@ def _has_cluster(address: str | None) -> bool:
 class _RayRunner:
     """Runs tasks on Ray."""
 
-    def __init__(self, address: str | None, shared: bool, running: ExitStack) -> None:
+    def __init__(self, index: str, address: str | None, shared: bool, running: ExitStack) -> None:
         # Here, not above: a night with little work does without.
         from luke_batch.distributed.cluster import connected, nodes, stoppable
 
         running.enter_context(connected(address))
         running.enter_context(stoppable())
         self._cpus = [max(1.0, node.cpus) for node in nodes()]
-        if len(self._cpus) > 1 and not shared:
-            raise OutputError(
-                f"INDEX is a local folder, but the cluster has {len(self._cpus)} nodes; use a folder that is"
-                " mounted on every node together with --shared"
-            )
+        cure = "a folder that is mounted on every node together with --shared"
+        refuse_local([("INDEX", index, OutputError)], len(self._cpus), cure, shared=shared)
 
     def __call__(self, task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
         """See `Runner`. Raises what a task raises."""

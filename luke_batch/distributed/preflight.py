@@ -12,13 +12,16 @@ from typing import Any, cast
 from luke_batch.annotate.annotator import model_stages, vector_type
 from luke_batch.base.errors import ConfigError, InputError, OutputError, ResourceError, UsageError
 from luke_batch.base.problems import Problems
-from luke_batch.config import EMBEDDED, EmbeddingsConfig, JobConfig, OutputConfig
+from luke_batch.config import EMBEDDED, EmbeddingsConfig, JobConfig
 from luke_batch.corpus.access import check_folder_space, check_space, probe_output
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.resources import Node, Pools, check_object_store, demands, plan_pools, this_node
 from luke_batch.model.files.checkpoint import resolve_model
 from luke_batch.model.files.fetch import is_relative as is_relative_model
+
+Place = tuple[str, str, type[UsageError]]
+"""A name on the command line or in the configuration, what it has, and the error where that is wrong."""
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the entry point of a submitted job, and for nothing else."""
@@ -30,55 +33,35 @@ _MANY = 1_000_000
 
 def check_absolute(input: str, output: str, config: JobConfig, environment: Mapping[str, str]) -> None:
     """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed afterwards."""
-    kinds: tuple[tuple[str, str, type[UsageError]], ...] = (
-        ("INPUT", input, InputError),
-        ("OUTPUT", output, OutputError),
-    )
-    relative = list(kinds)
+    places: list[Place] = [("INPUT", input, InputError), ("OUTPUT", output, OutputError)]
     models = {head.model: config.model_of(head).path for head in config.heads}
-    relative += [(f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)]
-    gazetteer = config.proposers.gazetteer
+    places += [(f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)]
+    gazetteer, aliases = config.proposers.gazetteer, config.proposers.aliases.path
     if gazetteer is not None:
-        relative.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
-    aliases = config.proposers.aliases.path
+        places.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
     if config.uses_aliases and aliases != EMBEDDED:
-        relative.append(("proposers.aliases.path", aliases, ConfigError))
-    refuse_relative(relative, environment)
+        places.append(("proposers.aliases.path", aliases, ConfigError))
+    refuse_relative(places, environment)
 
 
-def refuse_relative(places: Sequence[tuple[str, str, type[UsageError]]], environment: Mapping[str, str]) -> None:
-    """Raise the errors of all places (name, path, error) that are relative, in a submitted job."""
-    if _SUBMITTED not in environment:
-        return
+def refuse_relative(places: Sequence[Place], environment: Mapping[str, str]) -> None:
+    """Raise the errors of all places that are relative, in a submitted job."""
+    cure = "a submitted job runs in a temporary copy of its working directory; give an absolute path or an s3:// URL"
+    if _SUBMITTED in environment:
+        _refuse([place for place in places if is_relative(place[1])], "is relative, but " + cure)
+
+
+def refuse_local(places: Sequence[Place], nodes: int, cure: str, *, shared: bool) -> None:
+    """Raise the errors of all local places, on a cluster of several nodes, unless the user says that all see them."""
+    if nodes > 1 and not shared:
+        local = [place for place in places if Storage.at(place[1]).is_local]
+        _refuse(local, f"is a local path, but the cluster has {nodes} nodes; use {cure}")
+
+
+def _refuse(places: Sequence[Place], reason: str) -> None:
     problems = Problems()
     for name, path, kind in places:
-        if is_relative(path):
-            problems.add(
-                kind(
-                    f"{name} {path} is relative, but a submitted job runs in a temporary copy of its working"
-                    " directory; give an absolute path or an s3:// URL"
-                )
-            )
-    problems.raise_any()
-
-
-def check_reachable(source: Storage, output: Storage, config: OutputConfig, nodes: int) -> None:
-    """Refuse local folders on a cluster of several nodes, unless the user says that all nodes see them."""
-    if nodes <= 1 or config.shared:
-        return
-    kinds: tuple[tuple[str, Storage, type[UsageError]], ...] = (
-        ("INPUT", source, InputError),
-        ("OUTPUT", output, OutputError),
-    )
-    problems = Problems()
-    for name, storage, kind in kinds:
-        if storage.is_local:
-            problems.add(
-                kind(
-                    f"{name} {storage.url} is a local path, but the cluster has {nodes} nodes; use an s3://"
-                    " URL, or a folder that is mounted on every node together with --set output.shared=true"
-                )
-            )
+        problems.add(kind(f"{name} {path} {reason}"))
     problems.raise_any()
 
 
@@ -118,7 +101,7 @@ def check_broken(
     with problems.noted(), connected(address):
         found = nodes()
         with problems.noted():
-            check_reachable(Storage.at(input), Storage.at(output), config.output, len(found))
+            _check_reachable(input, output, config, len(found))
         _check_scheduling(found, config, plan, problems)
 
 
@@ -133,7 +116,7 @@ def check_cluster(plan: Plan, config: JobConfig, problems: Problems) -> Pools:
 
     found = nodes()
     with problems.noted():
-        check_reachable(plan.source, plan.output, config.output, len(found))
+        _check_reachable(plan.source.url, plan.output.url, config, len(found))
     pools = _check_scheduling(found, config, plan, problems)
     if pools is not None:  # else a probe that asks for a GPU would wait for ever
         with problems.noted():
@@ -151,6 +134,12 @@ def is_local(address: str | None) -> bool:
     if ray is not None and ray.is_initialized():
         return False
     return (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+
+
+def _check_reachable(input: str, output: str, config: JobConfig, nodes: int) -> None:
+    cure = "an s3:// URL, or a folder that is mounted on every node together with --set output.shared=true"
+    places: list[Place] = [("INPUT", input, InputError), ("OUTPUT", output, OutputError)]
+    refuse_local(places, nodes, cure, shared=config.output.shared)
 
 
 def _check_scheduling(nodes: Sequence[Node], config: JobConfig, plan: Plan | None, problems: Problems) -> Pools | None:
