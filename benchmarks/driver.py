@@ -32,7 +32,7 @@ from luke_batch.distributed.run import annotate
 from luke_batch.distributed.stages import Job
 from luke_batch.document.reading import read_documents
 from luke_batch.document.writing import write_documents
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.messages import from_stream, to_stream
 
 _SHARES = (0.1, 0.5, 1.0)
 _STATUS = Path("/proc/self/status")

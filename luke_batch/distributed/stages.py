@@ -31,7 +31,7 @@ from luke_batch.distributed.results import ItemResult, named
 from luke_batch.document.columns import ERROR
 from luke_batch.document.source import rename_collisions
 from luke_batch.isolation.guard import Guard
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.messages import from_stream, to_stream
 
 _ITEMS = "items"
 
@@ -123,7 +123,7 @@ class TableActor:
         return done
 
     def annotate(self, stream: pa.Buffer) -> pa.Buffer:
-        """The same for a stream of `isolation.streams`. An actor whose GPU is lost ends, as after a crash: Ray starts
+        """The same for a stream of `isolation.messages`. An actor whose GPU is lost ends, as after a crash: Ray starts
         another in its place, which tries the table again.
         """
         meters.count(meters.SECONDS, time.perf_counter() - self._answered, "waiting")

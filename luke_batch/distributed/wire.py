@@ -16,7 +16,7 @@ import pyarrow as pa
 from luke_batch.base import meters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.messages import from_stream, to_stream
 
 ITEM = "item"
 TABLE = "table"
@@ -49,7 +49,7 @@ def decode(row: pa.Table) -> ReadItem:
 
 
 def stream_of(row: pa.Table) -> pa.Buffer:
-    """The table of a work item, as `isolation.streams` has it."""
+    """The table of a work item, as `isolation.messages` has it."""
     return row[TABLE][0].as_buffer()
 
 

@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
 import pyarrow as pa
 
@@ -20,15 +21,15 @@ from luke_batch.config import JobConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Failure
 from luke_batch.document.texts import longest
-from luke_batch.isolation.limits import memory_limit
-from luke_batch.isolation.messages import Kind, StageOrder
+from luke_batch.isolation.messages import Kind, StageOrder, from_stream, to_stream
 from luke_batch.isolation.net import fail_documents, written_by
-from luke_batch.isolation.streams import from_stream, to_stream
 
 _STARTS = 3
 """Attempts at starting a child process."""
 _LAST_BREATH = 2.0
 """Seconds between the end of a connection and the end of the process that had it."""
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_AUTO_SHARE = 0.5
 _COMMAND = (sys.executable, "-m", "luke_batch.isolation.child")
 
 
@@ -88,7 +89,7 @@ class Guard:
         """The annotated table; a document that hangs or ends its process is failed, as others that fail are.
 
         Args:
-            stream: a table, see `streams`, with the columns that the stage needs.
+            stream: a table, see `to_stream`, with the columns that the stage needs.
 
         Raises:
             UsageError, DeviceError: as on the start.
@@ -225,6 +226,23 @@ class _Child:
         self.connection.close()
         self.lifeline.close()
         return self.process.wait()
+
+
+def memory_limit(setting: Literal["auto"] | float | None) -> int | None:
+    """Bytes that a process may take for its data; None: any number.
+
+    `auto`: half of what the machine, or the container, has. So one process hits its own limit before Ray or the kernel
+    chooses a victim, who may be another.
+    """
+    if setting is None:
+        return None
+    if setting != "auto":
+        return round(setting * 1e9)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if _CGROUP_LIMIT.exists():
+        limit = _CGROUP_LIMIT.read_text().strip()
+        total = min(total, int(limit)) if limit.isdigit() else total
+    return round(_AUTO_SHARE * total)
 
 
 def _refusal(error_class: str, message: str) -> UsageError:

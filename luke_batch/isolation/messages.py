@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Self
 
+import pyarrow as pa
+
 
 class Kind(bytes, Enum):
     """The first byte of a message."""
@@ -34,7 +36,7 @@ class StageOrder:
     gpu_assigned: bool = False
     """Whether Ray assigned a GPU to the parent."""
     memory: int | None = None
-    """Bytes, see `limits.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves address space
+    """Bytes, see `guard.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves address space
     beyond any measure.
     """
 
@@ -46,3 +48,17 @@ class StageOrder:
     def from_json(cls, message: bytes) -> Self:
         """What `to_json` wrote."""
         return cls(**json.loads(message))
+
+
+def to_stream(table: pa.Table) -> pa.Buffer:
+    """The bytes of a table."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def from_stream(stream: pa.Buffer | bytes) -> pa.Table:
+    """The table of `to_stream`; its columns lie where the bytes do."""
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_all()
