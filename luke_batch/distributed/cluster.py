@@ -142,23 +142,16 @@ def check_devices(stages: Sequence[StageSpec]) -> None:
     """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks."""
     problems = Problems()
     for stage in stages:
-        if stage.model.device != "cpu":
-            with problems.noted():
-                _check_device(stage)
+        if stage.model.device == "cpu" or not stage.model.num_gpus:
+            continue
+        probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
+        try:
+            ray.get(probe.remote(stage.model.device))
+        except RayTaskError as error:
+            if not isinstance(error.cause, UsageError):
+                raise
+            problems.add(ResourceError(f"models.{stage.name}: {error.cause}"))
     problems.raise_any()
-
-
-def _check_device(stage: StageSpec) -> None:
-    if not stage.model.num_gpus:
-        return
-    probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
-    try:
-        ray.get(probe.remote(stage.model.device))
-    except RayTaskError as error:
-        cause = cast(BaseException, error.cause)
-        if isinstance(cause, UsageError):
-            raise ResourceError(f"models.{stage.name}: {cause}") from error
-        raise
 
 
 def _init(address: str, settings: dict[str, Any]) -> None:
@@ -196,7 +189,7 @@ def _check_token(address: str) -> None:
         return
     token = _token_of_user() if mode == "token" else ""
     shown = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(_WHO_ARE_YOU)(b"", timeout=_CONNECT_SECONDS, metadata=shown)
         except grpc.RpcError as error:
@@ -230,11 +223,14 @@ def _without_chatter() -> Generator[None]:
     well, in a line that nothing turns off: it is taken out on its way to standard error, by a process, so that what Ray
     says before it ends this one is not lost. Who wants to see more sets the variable.
     """
-    if os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal") != "fatal":
+    ours = os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal") == "fatal"
+    try:
+        terminal = os.dup(2) if ours else None
+    except OSError:  # it is closed
+        terminal = None
+    if terminal is None:
         yield
         return
-    sys.stderr.flush()
-    terminal = os.dup(2)
     sieve = subprocess.Popen(  # noqa: S603 - our own few lines
         [sys.executable, "-SIc", _SIEVE], stdin=subprocess.PIPE, stdout=terminal, start_new_session=True
     )
@@ -244,7 +240,6 @@ def _without_chatter() -> Generator[None]:
             os.dup2(pipe.fileno(), 2)
         yield
     finally:
-        sys.stderr.flush()
         with suppress(BrokenPipeError):
             os.write(2, _SIEVE_ENDS)
         os.dup2(terminal, 2)

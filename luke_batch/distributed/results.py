@@ -22,18 +22,12 @@ READ_STAGE = "read"
 TEXT_STAGE = "text"
 """The stage without a model: sentences, words, proposals."""
 COMMIT_STAGE = "commit"
-
-
 _RESULT = "result"
 _WORK = {READ_STAGE: ("read",), TEXT_STAGE: ("segment", "propose"), COMMIT_STAGE: ("commit",)}
 """What the tasks around the models do, by the stage that a person is told of."""
 _MODEL_WORK = ("build", "forward", "decode")
-
-
 MOST_POINTS = 240
 _FIRST_WIDTH = 1.0
-
-
 _SAMPLES = 12
 _SEED = 0
 
