@@ -15,7 +15,7 @@ from luke_batch.config.columns import output_columns
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.cluster import check_devices, nodes, own_token
 from luke_batch.distributed.metrics import export
-from luke_batch.distributed.pipeline import actor_pool, map_tables, task
+from luke_batch.distributed.pipeline import map_tables, models, task
 from luke_batch.distributed.planning import table_hashes, with_pinned_tables
 from luke_batch.distributed.resources import Node, demands, plan_pools
 from luke_batch.distributed.stages import TableActor, prepare
@@ -44,9 +44,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     pools = plan_pools(_leaving_one_cpu(nodes()), demands(stages), items=sys.maxsize)
     check_devices(stages)
     ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **task(_TASK_CPUS))
-    for number, pool in enumerate(pools.models):
-        arguments = {"config": config, "stage": number}
-        ds = map_tables(ds, TableActor, _ROWS, fn_constructor_kwargs=arguments, **actor_pool(pool))
+    ds = models(ds, TableActor, _ROWS, config, pools)
     return map_tables(ds, with_error, **task(_TASK_CPUS))
 
 

@@ -101,24 +101,18 @@ class _RayRunner:
 def _run(task: Task, items: Sequence[Any], cpus: float, most: int) -> Iterator[str]:
     import ray.data
     from ray.data import DataContext
-    from ray.exceptions import RayError
 
-    from luke_batch.distributed.pipeline import cause_of, map_tables, quieten, stage_context
+    from luke_batch.distributed.pipeline import blocks, giving_up, map_tables, stage_context
     from luke_batch.distributed.pipeline import task as options
 
-    quieten()
     numbers = [{"number": number} for number in range(len(items))]
-    with DataContext.current(stage_context()):
-        dataset = ray.data.from_items(numbers, override_num_blocks=len(items))
-        arguments = {"task": task, "items": items}
-        dataset = map_tables(dataset, _call, fn_kwargs=arguments, **options(cpus, min(most, len(items))))
-    try:
-        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for rows in cast("Iterator[pa.Table]", batches):
-            for row in rows.to_pylist():
-                yield _result(row)
-    except RayError as error:
-        raise IncompleteError(f"Ray gave up: {cause_of(error)}; the same command goes on") from error
+    arguments = {"task": task, "items": items}
+    with giving_up("; the same command goes on"):
+        with DataContext.current(stage_context()):
+            dataset = ray.data.from_items(numbers, override_num_blocks=len(items))
+            dataset = map_tables(dataset, _call, fn_kwargs=arguments, **options(cpus, min(most, len(items))))
+        for rows in blocks(dataset):
+            yield from map(_result, rows.to_pylist())
 
 
 def _call(rows: pa.Table, task: Task, items: Sequence[Any]) -> pa.Table:

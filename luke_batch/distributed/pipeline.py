@@ -12,6 +12,7 @@ An item costs about 50 ms of Ray beside its work (four stages, two busy cores), 
 import logging
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pyarrow as pa
@@ -20,8 +21,9 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.exceptions import RayError
 
 from luke_batch.base.errors import IncompleteError
+from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import WorkItem, reading_groups
-from luke_batch.distributed.resources import LIGHT_CPUS, Pool, Pools
+from luke_batch.distributed.resources import LIGHT_CPUS, Pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.stages import ItemActor, Job, commit, read_and_prepare, reading_row
 
@@ -49,18 +51,29 @@ def process(job: Job, items: Sequence[WorkItem], pools: Pools) -> Generator[Item
     Closing the iterator early stops the work. Raises IncompleteError where Ray gives up, such as for a worker that
     cannot be kept alive.
     """
-    quieten()
+    with giving_up():
+        for start in range(0, len(items), WAVE_ITEMS):
+            for rows in blocks(_wave(job, items[start : start + WAVE_ITEMS], pools)):
+                yield from ItemResult.from_rows(rows)
+
+
+@contextmanager
+def giving_up(advice: str = "") -> Generator[None]:
+    """In this block Ray's errors are IncompleteErrors, which end with `advice`."""
     try:
-        yield from _process(job, items, pools)
+        yield
     except RayError as error:
-        raise IncompleteError(f"Ray gave up: {cause_of(error)}") from error
+        raise IncompleteError(f"Ray gave up: {_cause_of(error)}{advice}") from error
 
 
-def quieten() -> None:
-    """Leave Ray Data's messages to its log file: what concerns a person, luke-batch says itself."""
+def blocks(dataset: Dataset) -> Iterator[pa.Table]:
+    """Run a dataset of ours; its blocks, as they are done."""
+    # What concerns a person, luke-batch says itself; Ray Data's messages are in its log file.
     for handler in logging.getLogger("ray.data").handlers:
         if handler.name == "console":
             handler.setLevel(logging.CRITICAL)
+    found = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return iter(cast("Iterator[pa.Table]", found))
 
 
 def map_tables(dataset: Dataset, function: Any, rows: int | None = None, **options: Any) -> Dataset:
@@ -76,25 +89,22 @@ def task(num_cpus: float, most: int | None = None) -> dict[str, Any]:
     return {"num_cpus": num_cpus, "compute": TaskPoolStrategy(size=most), "max_retries": _RETRIES}
 
 
-def actor_pool(pool: Pool) -> dict[str, Any]:
-    """Options of an actor pool that has its full size from the start."""
-    return {
-        "num_cpus": pool.num_cpus,
-        "num_gpus": pool.num_gpus or None,
-        "compute": ActorPoolStrategy(size=pool.actors),
-        "max_task_retries": _RETRIES,
-    }
-
-
-def _process(job: Job, items: Sequence[WorkItem], pools: Pools) -> Generator[ItemResult]:
-    for start in range(0, len(items), WAVE_ITEMS):
-        dataset = _wave(job, items[start : start + WAVE_ITEMS], pools)
-        batches = cast(
-            "Iterator[pa.Table]",
-            dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0),
+def models(dataset: Dataset, actor: type, rows: int, config: JobConfig, pools: Pools) -> Dataset:
+    """Every model stage over `dataset`, in actors that get so many rows at a time; each pool has its full size from
+    the start.
+    """
+    for number, pool in enumerate(pools.models):
+        dataset = map_tables(
+            dataset,
+            actor,
+            rows,
+            fn_constructor_kwargs={"config": config, "stage": number},
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus or None,
+            compute=ActorPoolStrategy(size=pool.actors),
+            max_task_retries=_RETRIES,
         )
-        for rows in batches:
-            yield from ItemResult.from_rows(rows)
+    return dataset
 
 
 def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
@@ -109,10 +119,8 @@ def _wave(job: Job, items: Sequence[WorkItem], pools: Pools) -> Dataset:
     with DataContext.current(stage_context()):
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         dataset = map_tables(dataset, read_and_prepare, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
-        for number, pool in enumerate(pools.models):
-            arguments = {"config": job.config, "stage": number}
-            # Every block has one row as it is; Ray asks for a number wherever there is a GPU.
-            dataset = map_tables(dataset, ItemActor, 1, fn_constructor_kwargs=arguments, **actor_pool(pool))
+        # Every block has one row as it is; Ray asks for a number wherever there is a GPU.
+        dataset = models(dataset, ItemActor, 1, job.config, pools)
         return map_tables(dataset, commit, fn_kwargs={"job": job}, **task(LIGHT_CPUS, most))
 
 
@@ -129,7 +137,7 @@ def stage_context() -> DataContext:
     return context
 
 
-def cause_of(error: RayError) -> str:
+def _cause_of(error: RayError) -> str:
     """The line that says why, out of a message with the tracebacks of several processes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("luke_batch.base.errors.")]
