@@ -6,7 +6,6 @@ of them.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
-from luke_batch.distributed.preflight import refuse_local, refuse_relative
+from luke_batch.distributed.preflight import is_local, refuse_local, refuse_relative
 from luke_batch.index.build import Built, build
 from luke_batch.index.runners import Runner, Task, in_threads
 from luke_batch.index.settings import IndexConfig
@@ -64,19 +63,11 @@ def build_from(
     with ExitStack() as running:
 
         def runner_for(work: int) -> Runner:
-            if work <= _SMALL_BYTES and not _has_cluster(address):
+            if work <= _SMALL_BYTES and is_local(address):
                 return in_threads
             return _RayRunner(str(folder.path), address, shared, running)
 
         return build(sources, folder, config, runner_for, tell)
-
-
-def _has_cluster(address: str | None) -> bool:
-    """Whether the tasks may go to a cluster that is there, and need not wait for a local one to start."""
-    if (address or os.environ.get("RAY_ADDRESS", "local")) != "local":
-        return True
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
 
 
 class _RayRunner:
