@@ -28,9 +28,9 @@ from luke_batch.distributed import pipeline, wire
 from luke_batch.distributed.resources import Pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.run import annotate
-from luke_batch.distributed.tasks import Job
+from luke_batch.distributed.stages import Job
 from luke_batch.document.columns import read_documents, write_documents
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.messages import from_stream, to_stream
 
 _SHARES = (0.1, 0.5, 1.0)
 _STATUS = Path("/proc/self/status")

@@ -31,7 +31,7 @@ from luke_batch.annotate.annotator import ModelStage, model_stages
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import InputConfig, JobConfig
 from luke_batch.isolation.guard import Guard
-from luke_batch.isolation.streams import to_stream
+from luke_batch.isolation.messages import to_stream
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.facts import HeadFacts
 from luke_batch.model.writing.single_head import write_single_head

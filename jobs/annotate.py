@@ -1,5 +1,6 @@
-"""`luke-batch annotate` for `ray job submit -- python jobs/annotate.py INPUT OUTPUT …`: the same
-arguments.
+"""`luke-batch annotate` for `ray job submit -- python jobs/annotate.py INPUT OUTPUT …`: the same arguments.
+
+Where the cluster asks for a token, `export RAY_AUTH_MODE=token` before that.
 """
 
 import sys

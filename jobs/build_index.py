@@ -1,5 +1,6 @@
-"""`luke-batch index build` for `ray job submit -- python jobs/build_index.py ANNOTATED INDEX …`: the same
-arguments.
+"""`luke-batch index build` for `ray job submit -- python jobs/build_index.py ANNOTATED INDEX …`: the same arguments.
+
+Where the cluster asks for a token, `export RAY_AUTH_MODE=token` before that.
 """
 
 import sys

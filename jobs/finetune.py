@@ -1,5 +1,6 @@
-"""`luke-batch finetune` for `ray job submit -- python jobs/finetune.py TRAIN OUTPUT_MODEL …`: the same
-arguments.
+"""`luke-batch finetune` for `ray job submit -- python jobs/finetune.py TRAIN OUTPUT_MODEL …`: the same arguments.
+
+Where the cluster asks for a token, `export RAY_AUTH_MODE=token` before that.
 """
 
 import sys

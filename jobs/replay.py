@@ -1,4 +1,7 @@
-"""`luke-batch replay` for `ray job submit -- python jobs/replay.py OUTPUT …`: the same arguments."""
+"""`luke-batch replay` for `ray job submit -- python jobs/replay.py OUTPUT …`: the same arguments.
+
+Where the cluster asks for a token, `export RAY_AUTH_MODE=token` before that.
+"""
 
 import sys
 

@@ -19,9 +19,7 @@ from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.results import ItemResult
-from luke_batch.distributed.tally import Tally
-from luke_batch.distributed.throughput import Throughput
+from luke_batch.distributed.results import ItemResult, RunTally, Throughput
 from luke_batch.document.columns import ERROR, ERROR_TYPE
 from luke_batch.document.source import rename_collisions
 from tests.corpora import FINGERPRINT, context, put
@@ -62,7 +60,7 @@ def report_run(
     began = START + timedelta(days=number)
     run_id = f"{began:%Y%m%dT%H%M%SZ}-{number:09x}"
     clock = _Clock()
-    tally = Tally(throughput=Throughput(clock))
+    tally = RunTally(throughput=Throughput(clock))
     settings = context(run_id=run_id, written=WRITTEN, input=config.input)
     for item in plan.items:
         clock.now += 7.0

@@ -23,7 +23,7 @@ _ITEM_SECONDS = 0.05
 
 
 def annotate_items(
-    plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease, tally: run.Tally, *_: Any, **__: Any
+    plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease, tally: run.RunTally, *_: Any, **__: Any
 ) -> None:
     """In the place of `distributed.run._annotate_items`."""
     lease.take()

@@ -65,7 +65,7 @@ def replay(
     0 where there are no dead letters.
     """
     settings = partial(load_config, config, assignments or [], os.environ)
-    from luke_batch.distributed.replay import replay as run
+    from luke_batch.distributed.run import replay as run
 
     report = run(output, settings, address, input=input, quiet=quiet)
     if report is None:

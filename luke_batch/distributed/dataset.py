@@ -12,22 +12,18 @@ from luke_batch.base import meters
 from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.distributed.actors import TableActor
-from luke_batch.distributed.cluster import check_devices, nodes
-from luke_batch.distributed.locations import with_pinned_tables
+from luke_batch.distributed.cluster import check_devices, nodes, own_token
 from luke_batch.distributed.metrics import export
-from luke_batch.distributed.pipeline import actor_pool, map_tables, task
-from luke_batch.distributed.planning import table_hashes
+from luke_batch.distributed.pipeline import map_tables, models, task
+from luke_batch.distributed.planning import table_hashes, with_pinned_tables
 from luke_batch.distributed.resources import Node, demands, plan_pools
-from luke_batch.distributed.tasks import prepare
+from luke_batch.distributed.stages import TableActor, prepare
 from luke_batch.document.source import rename_collisions
 
 _ROWS = 256
 """Documents that an actor gets at a time: enough for full batches, few enough to share between actors."""
 _TASK_CPUS = 0.25
-"""CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at
-once.
-"""
+"""CPUs of a task beside the actors: more than in our own pipeline, as nothing else bounds how many run at once."""
 
 
 def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
@@ -41,14 +37,13 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
     config = pinned(with_pinned_tables(config, table_hashes(config)), check_models(config))
     _check_schema(ds, config)
     if not ray.is_initialized():
-        ray.init()
+        with own_token():
+            ray.init()
     stages = model_stages(config)
     pools = plan_pools(_leaving_one_cpu(nodes()), demands(stages), items=sys.maxsize)
     check_devices(stages)
     ds = map_tables(ds, _prepare, fn_kwargs={"config": config}, **task(_TASK_CPUS))
-    for number, pool in enumerate(pools.models):
-        arguments = {"config": config, "stage": number}
-        ds = map_tables(ds, TableActor, _ROWS, fn_constructor_kwargs=arguments, **actor_pool(pool))
+    ds = models(ds, TableActor, _ROWS, config, pools)
     return map_tables(ds, with_error, **task(_TASK_CPUS))
 
 

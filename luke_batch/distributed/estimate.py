@@ -18,12 +18,11 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import Census, SampleSize, count, draw
-from luke_batch.distributed.local_node import this_node
-from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.measurement import Measurement, measure
 from luke_batch.distributed.precision import resolve_precision
-from luke_batch.distributed.resources import Demand, Node, plan_pools
-from luke_batch.distributed.stage_names import TEXT_STAGE, named
+from luke_batch.distributed.preflight import check_absolute
+from luke_batch.distributed.resources import Demand, Node, plan_pools, this_node
+from luke_batch.distributed.results import TEXT_STAGE, named
 
 SAMPLE_SECONDS = 60.0
 """After which a sample is cut short, unless told otherwise."""

@@ -1,7 +1,7 @@
 """Fine-tuning on Ray Train: checks and plan here, the same work in every worker, the result published here.
 
-Ray Train starts the workers and their process group, and starts them anew where one is lost. Checkpoints are
-files of ours (`training/plan.py`): they hold the state of all workers, and outlive the whole cluster.
+Ray Train starts the workers and their process group, and starts them anew where one is lost. Checkpoints are files of
+ours (`training/plan.py`): they hold the state of all workers, and outlive the whole cluster.
 """
 
 import os
@@ -9,22 +9,22 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
-from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.finetune_progress import Follower
-from luke_batch.distributed.locations import refuse_relative
+from luke_batch.distributed.preflight import Place, refuse_local, refuse_relative
+from luke_batch.distributed.progress import duration
 from luke_batch.distributed.resources import Demand, plan_pools
 from luke_batch.model.files.fetch import is_relative as is_relative_model
+from luke_batch.training.curve import Point, parse
 from luke_batch.training.plan import Plan, run_folder
 from luke_batch.training.planning import make_plan
 from luke_batch.training.settings import FinetuneConfig
 from luke_batch.training.work import CURVE, MODEL, Worker
 
+_LINE_SECONDS = 10.0
 _RESTARTS = 2
 """How often lost workers are replaced within one command."""
 _LOOK_SECONDS = 0.5
@@ -50,6 +50,56 @@ class Finetuned:
     """The same command had finished before: nothing was done."""
 
 
+class Follower:
+    """Reads the lines that the first worker appends to the curve, and shows them."""
+
+    def __init__(self, curve: Path, stream: TextIO | None, line_seconds: float = _LINE_SECONDS) -> None:
+        """Show on `stream`; on nothing where that is None. Lines that are there already are not shown."""
+        self._curve = curve
+        self._stream = stream
+        self._line_seconds = line_seconds
+        self._place = curve.stat().st_size if curve.exists() else 0
+        self._first: Point | None = None
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Show what has come: every dev score, and losses every ten seconds."""
+        if self._stream is None or not self._curve.exists():
+            return
+        with self._curve.open("rb") as file:
+            file.seek(self._place)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._place += len(whole)
+        for point in parse(whole.decode().splitlines()):
+            self._first = self._first or point
+            due = time.monotonic() - self._shown >= self._line_seconds or point["step"] == point["steps"]
+            if "dev" in point or due:
+                self._shown = time.monotonic()
+                self._stream.write(describe(point, self._first) + "\n")
+                self._stream.flush()
+
+
+def describe(point: Point, first: Point) -> str:
+    """One line: how far, rate and time left since `first`, losses or dev scores."""
+    parts = [f"step {point['step']:,}/{point['steps']:,}"]
+    if "dev" in point:
+        return ", ".join([*parts, *(f"dev {name} {100 * value:.1f}" for name, value in point["dev"].items())])
+    parts += [f"loss {name} {value:.3f}" for name, value in sorted(point["losses"].items())]
+    steps, seconds = point["step"] - first["step"], point["seconds"] - first["seconds"]
+    if steps > 0 and seconds > 0:
+        shown = sum(point["examples"].values()) - sum(first.get("examples", {}).values())
+        left = seconds / steps * (point["steps"] - point["step"])
+        parts += [f"{shown / seconds:,.1f} examples/s a worker", f"{duration(left)} left"]
+    return ", ".join(parts)
+
+
 def finetune(
     train: str,
     output: str,
@@ -70,8 +120,8 @@ def finetune(
         config: how.
         dev: as `train`; the best state by its scores is kept, and scores are calibrated on it.
         resources: of each worker.
-        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
-            RAY_ADDRESS, else a local one for this run.
+        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
+            else a local one for this run.
         quiet: show no progress.
 
     Raises:
@@ -79,8 +129,11 @@ def finetune(
         IncompleteError: the run was stopped, or its workers were lost again and again.
     """
     resources = resources or Resources()
-    named = {"TRAIN": train, "OUTPUT_MODEL": output, **({} if dev is None else {"DEV": dev})}
-    _check_places(named, config, os.environ)
+    if "://" in output:
+        raise OutputError(f"OUTPUT_MODEL {output} is a URL; train into a local folder and copy it there")
+    refuse_relative(_places(train, dev, output), os.environ)
+    if is_relative_model(config.base):
+        refuse_relative([("--base", config.base, InputError)], os.environ)
     folder = Path(output).expanduser().absolute()
     plan, finished = make_plan(_absolute(train), None if dev is None else _absolute(dev), config, folder)
     if finished:
@@ -95,13 +148,9 @@ def finetune(
     return Finetuned(folder, plan, was_there=False)
 
 
-def _check_places(named: Mapping[str, str], config: FinetuneConfig, environment: Mapping[str, str]) -> None:
-    if "://" in named["OUTPUT_MODEL"]:
-        raise OutputError(f"OUTPUT_MODEL {named['OUTPUT_MODEL']} is a URL; train into a local folder and copy it there")
-    kinds = {"OUTPUT_MODEL": OutputError}
-    refuse_relative([(name, path, kinds.get(name, InputError)) for name, path in named.items()], environment)
-    if is_relative_model(config.base):
-        refuse_relative([("--base", config.base, InputError)], environment)
+def _places(train: str, dev: str | None, output: str) -> list[Place]:
+    given: list[Place] = [] if dev is None else [("DEV", dev, InputError)]
+    return [("TRAIN", train, InputError), ("OUTPUT_MODEL", output, OutputError), *given]
 
 
 def _absolute(location: str) -> str:
@@ -111,32 +160,18 @@ def _absolute(location: str) -> str:
 
 def _train(run: Path, plan: Plan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
     # Here, not above: a finished model must not pay for Ray.
-    from luke_batch.distributed.cluster import connected, nodes
-    from luke_batch.distributed.stopping import stoppable
+    from luke_batch.distributed.cluster import connected, nodes, stoppable
 
     with connected(address), stoppable():
         found = nodes()
-        _check_reachable(plan, run, resources, len(found))
-        plan_pools(
-            found,
-            [Demand("worker", resources.num_cpus, resources.num_gpus, plan.config.workers)],
-            plan.config.workers,
-        )
+        cure = "folders that are mounted on every node, together with --shared"
+        refuse_local(_places(plan.train, plan.dev, str(run)), len(found), cure, shared=resources.shared)
+        workers = plan.config.workers
+        plan_pools(found, [Demand("worker", resources.num_cpus, resources.num_gpus, workers)], workers)
         with Follower(run / CURVE, stream) as follower:
             _fit(run, plan, resources, follower)
     if not (run / MODEL).exists():
         raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
-
-
-def _check_reachable(plan: Plan, run: Path, resources: Resources, count: int) -> None:
-    if count <= 1 or resources.shared:
-        return
-    local = [path for path in (plan.train, plan.dev, str(run)) if path and Storage.at(path).is_local]
-    if local:
-        raise OutputError(
-            f"{local[0]} is a local path, but the cluster has {count} nodes; use folders that are mounted on"
-            " every node, together with --shared"
-        )
 
 
 def _fit(run: Path, plan: Plan, resources: Resources, follower: Follower) -> None:

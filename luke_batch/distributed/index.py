@@ -1,12 +1,11 @@
 """The tasks of an index build on Ray Data, and the build as a whole.
 
-A task takes the number of its item and returns one line; what it makes is in files. So the object store holds
-next to nothing, and the keyed merge needs no shuffle: partial aggregates lie sorted by entity, and each
-bucket reads its range of them.
+A task takes the number of its item and returns one line; what it makes is in files. So the object store holds next to
+nothing, and the keyed merge needs no shuffle: partial aggregates lie sorted by entity, and each bucket reads its range
+of them.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
-from luke_batch.distributed.locations import refuse_relative
+from luke_batch.distributed.preflight import is_local, refuse_local, refuse_relative
 from luke_batch.index.build import Built, build
 from luke_batch.index.runners import Runner, Task, in_threads
 from luke_batch.index.settings import IndexConfig
@@ -35,8 +34,8 @@ def build_index(
     shared: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this
-    process where there is little to do and no cluster to do it on.
+    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this process where
+    there is little to do and no cluster to do it on.
 
     Args:
         annotated: outputs of `annotate`, local or `s3://`. index: local folder. config: settings. address: as
@@ -64,37 +63,25 @@ def build_from(
     with ExitStack() as running:
 
         def runner_for(work: int) -> Runner:
-            if work <= _SMALL_BYTES and not _has_cluster(address):
+            if work <= _SMALL_BYTES and is_local(address):
                 return in_threads
-            return _RayRunner(address, shared, running)
+            return _RayRunner(str(folder.path), address, shared, running)
 
         return build(sources, folder, config, runner_for, tell)
-
-
-def _has_cluster(address: str | None) -> bool:
-    """Whether the tasks may go to a cluster that is there, and need not wait for a local one to start."""
-    if (address or os.environ.get("RAY_ADDRESS", "local")) != "local":
-        return True
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
 
 
 class _RayRunner:
     """Runs tasks on Ray."""
 
-    def __init__(self, address: str | None, shared: bool, running: ExitStack) -> None:
+    def __init__(self, index: str, address: str | None, shared: bool, running: ExitStack) -> None:
         # Here, not above: a night with little work does without.
-        from luke_batch.distributed.cluster import connected, nodes
-        from luke_batch.distributed.stopping import stoppable
+        from luke_batch.distributed.cluster import connected, nodes, stoppable
 
         running.enter_context(connected(address))
         running.enter_context(stoppable())
         self._cpus = [max(1.0, node.cpus) for node in nodes()]
-        if len(self._cpus) > 1 and not shared:
-            raise OutputError(
-                f"INDEX is a local folder, but the cluster has {len(self._cpus)} nodes; use a folder that is"
-                " mounted on every node together with --shared"
-            )
+        cure = "a folder that is mounted on every node together with --shared"
+        refuse_local([("INDEX", index, OutputError)], len(self._cpus), cure, shared=shared)
 
     def __call__(self, task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
         """See `Runner`. Raises what a task raises."""
@@ -105,24 +92,18 @@ class _RayRunner:
 def _run(task: Task, items: Sequence[Any], cpus: float, most: int) -> Iterator[str]:
     import ray.data
     from ray.data import DataContext
-    from ray.exceptions import RayError
 
-    from luke_batch.distributed.pipeline import cause_of, map_tables, quieten, stage_context
+    from luke_batch.distributed.pipeline import blocks, giving_up, map_tables, stage_context
     from luke_batch.distributed.pipeline import task as options
 
-    quieten()
     numbers = [{"number": number} for number in range(len(items))]
-    with DataContext.current(stage_context()):
-        dataset = ray.data.from_items(numbers, override_num_blocks=len(items))
-        arguments = {"task": task, "items": items}
-        dataset = map_tables(dataset, _call, fn_kwargs=arguments, **options(cpus, min(most, len(items))))
-    try:
-        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for rows in cast("Iterator[pa.Table]", batches):
-            for row in rows.to_pylist():
-                yield _result(row)
-    except RayError as error:
-        raise IncompleteError(f"Ray gave up: {cause_of(error)}; the same command goes on") from error
+    arguments = {"task": task, "items": items}
+    with giving_up("; the same command goes on"):
+        with DataContext.current(stage_context()):
+            dataset = ray.data.from_items(numbers, override_num_blocks=len(items))
+            dataset = map_tables(dataset, _call, fn_kwargs=arguments, **options(cpus, min(most, len(items))))
+        for rows in blocks(dataset):
+            yield from map(_result, rows.to_pylist())
 
 
 def _call(rows: pa.Table, task: Task, items: Sequence[Any]) -> pa.Table:

@@ -1,7 +1,7 @@
 """What `meters` has counted, as metrics of Ray: on every node's metrics port, for Prometheus to fetch.
 
-The counts of a work item travel with it, and the driver exports them once it is committed: a worker that Ray
-ends would take what it had not yet reported along, and a work item that is tried twice would count twice.
+The counts of a work item travel with it, and the driver exports them once it is committed: a worker that Ray ends would
+take what it had not yet reported along, and a work item that is tried twice would count twice.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,12 @@ class Metric:
     """A metric; `name` is that of `meters`, or the driver's own."""
 
     name: str
-    kind: Literal["counter", "gauge"]
     about: str
     label: str | None = None
     """What it is counted by, beside the model."""
+    kind: Literal["counter", "gauge"] = "counter"
     by_model: bool = True
-    """It has the label `model`: a name in `models`, numbered where it comes again; empty for the tasks beside
-    actors.
+    """It has the label `model`: a name in `models`, numbered where it comes again; empty for the tasks beside actors.
     """
 
     @property
@@ -48,48 +47,44 @@ class Metric:
 
 
 METRICS = (
-    Metric("documents", "counter", "Documents in committed output files.", by_model=False),
+    Metric("documents", "Documents in committed output files.", by_model=False),
     Metric(
         "fragments_planned",
-        "counter",
         "Fragments that a run found when it planned, by the state of their file.",
         "state",
         by_model=False,
     ),
     Metric(
         "fragments_finished",
-        "counter",
         "Fragments that are committed or could not be read (`unreadable`).",
         "outcome",
         by_model=False,
     ),
-    Metric("items", "counter", "Work items that are `committed`, or `failed` to be.", "outcome", by_model=False),
-    Metric("dead_letters", "counter", "Documents, fragments and files in the dead letters.", "error_class"),
-    Metric("sentences", "counter", "Sentences of the texts that were read."),
-    Metric("mentions", "counter", "Mentions in committed work items."),
-    Metric("relations", "counter", "Relations in committed work items."),
-    Metric("windows", "counter", "Texts with their spans that a model has read."),
-    Metric("tokens", "counter", "Word tokens of these windows."),
-    Metric("entities", "counter", "Entity tokens of these windows."),
-    Metric("spans", "counter", "Spans that `ner` has scored."),
-    Metric("pairs", "counter", "Pairs of mentions that `relations` has scored."),
-    Metric("batches", "counter", "Batches of windows; one that memory did not hold and was halved counts once."),
+    Metric("items", "Work items that are `committed`, or `failed` to be.", "outcome", by_model=False),
+    Metric("dead_letters", "Documents, fragments and files in the dead letters.", "error_class"),
+    Metric("sentences", "Sentences of the texts that were read."),
+    Metric("mentions", "Mentions in committed work items."),
+    Metric("relations", "Relations in committed work items."),
+    Metric("windows", "Texts with their spans that a model has read."),
+    Metric("tokens", "Word tokens of these windows."),
+    Metric("entities", "Entity tokens of these windows."),
+    Metric("spans", "Spans that `ner` has scored."),
+    Metric("pairs", "Pairs of mentions that `relations` has scored."),
+    Metric("batches", "Batches of windows; one that memory did not hold and was halved counts once."),
     Metric(
         "positions",
-        "counter",
         "Words and entities of batches: `used`, or `padding`. Padding efficiency is the share of `used`.",
         "use",
     ),
     Metric(
         "seconds",
-        "counter",
         "Time by stage. Of tasks: read, segment, propose, commit. Of actors: load, build, forward, decode,"
         " waiting, and lost (with a process that ended or hung).",
         "stage",
     ),
-    Metric("actor_seconds", "counter", "Time that actors were there, from their start to their last answer."),
-    Metric("loads", "counter", "Child processes started: more than there are actors where some were lost."),
-    Metric("memory_bytes", "gauge", "Most resident memory of a child process so far."),
+    Metric("actor_seconds", "Time that actors were there, from their start to their last answer."),
+    Metric("loads", "Child processes started: more than there are actors where some were lost."),
+    Metric("memory_bytes", "Most resident memory of a child process so far.", kind="gauge"),
 )
 """All that a run exports."""
 _BY_NAME = {metric.name: metric for metric in METRICS}

@@ -1,16 +1,17 @@
-"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Ray is not
-loaded, and torch only where a precision has to be tried.
+"""What `annotate` and `plan` do alike, and before anything else: checks, fingerprint, plan. Ray is not loaded, and
+torch only where a precision has to be tried.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from luke_batch.annotate.annotator import check_models
 from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.base.problems import Problems
-from luke_batch.config import GazetteerConfig, JobConfig
+from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig
 from luke_batch.config.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.corpus.access import check_listable, check_writable
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
@@ -19,8 +20,8 @@ from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import count as count_documents
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.precision import resolve_precision
+from luke_batch.distributed.preflight import check_absolute, is_relative
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.text.names.aliases import aliases_hash
 from luke_batch.text.names.content import check_content
@@ -152,6 +153,20 @@ def table_hashes(config: JobConfig) -> dict[str, str]:
         hashes[GAZETTEER_FACT] = _gazetteer_hash(gazetteer)
         check_content(f"gazetteer {gazetteer.path}", hashes[GAZETTEER_FACT], gazetteer.content_hash)
     return hashes
+
+
+def with_pinned_tables(config: JobConfig, hashes: Mapping[str, str]) -> JobConfig:
+    """The same job for workers, whose working directory is another: the tables of names by absolute paths and by
+    `hashes`, as from `table_hashes`. A worker that finds another content refuses it.
+    """
+    tables: dict[str, GazetteerConfig | AliasConfig] = {}
+    for key, table in (("gazetteer", config.proposers.gazetteer), ("aliases", config.proposers.aliases)):
+        if table is not None and key in hashes:
+            fixed = table.path == EMBEDDED or not is_relative(table.path)
+            path = table.path if fixed else str(Path(table.path).absolute())
+            tables[key] = table.model_copy(update={"path": path, "content_hash": hashes[key]})
+    proposers = config.proposers.model_copy(update=tables)
+    return config.model_copy(update={"proposers": proposers})
 
 
 def _gazetteer_hash(gazetteer: GazetteerConfig) -> str:

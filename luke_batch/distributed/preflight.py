@@ -1,25 +1,73 @@
-"""What would stop a run once it has begun, looked for before any work: cluster, disks, object store, and what
-each node sees of INPUT, OUTPUT and models. All problems are reported at once, and nothing is written.
+"""What would stop a run once it has begun, looked for before any work: cluster, disks, object store, and what each node
+sees of INPUT, OUTPUT and models. All problems are reported at once, and nothing is written.
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 from luke_batch.annotate.annotator import model_stages, vector_type
-from luke_batch.base.errors import OutputError
+from luke_batch.base.errors import ConfigError, InputError, OutputError, ResourceError, UsageError
 from luke_batch.base.problems import Problems
-from luke_batch.config import EmbeddingsConfig, JobConfig
+from luke_batch.config import EMBEDDED, EmbeddingsConfig, JobConfig
 from luke_batch.corpus.access import check_folder_space, check_space, probe_output
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.local_node import this_node
-from luke_batch.distributed.locations import check_reachable
-from luke_batch.distributed.resources import Node, Pools, check_object_store, demands, plan_pools
+from luke_batch.distributed.resources import Node, Pools, check_object_store, demands, plan_pools, this_node
+from luke_batch.model.files.checkpoint import resolve_model
+from luke_batch.model.files.fetch import is_relative as is_relative_model
 
+Place = tuple[str, str, type[UsageError]]
+"""A name on the command line or in the configuration, what it has, and the error where that is wrong."""
+
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this variable for the entry point of a submitted job, and for nothing else."""
+_PROBE_SECONDS = 120.0
+"""After which a node that has not answered is left to Ray: a busy cluster is no mistake of the user's."""
 _MANY = 1_000_000
 """Work items of a plan that could not be made."""
+
+
+def check_absolute(input: str, output: str, config: JobConfig, environment: Mapping[str, str]) -> None:
+    """Refuse relative paths in a submitted job: its working directory is an unpacked copy, removed afterwards."""
+    places: list[Place] = [("INPUT", input, InputError), ("OUTPUT", output, OutputError)]
+    models = {head.model: config.model_of(head).path for head in config.heads}
+    places += [(f"models.{name}.path", path, ConfigError) for name, path in models.items() if is_relative_model(path)]
+    gazetteer, aliases = config.proposers.gazetteer, config.proposers.aliases.path
+    if gazetteer is not None:
+        places.append(("proposers.gazetteer.path", gazetteer.path, ConfigError))
+    if config.uses_aliases and aliases != EMBEDDED:
+        places.append(("proposers.aliases.path", aliases, ConfigError))
+    refuse_relative(places, environment)
+
+
+def refuse_relative(places: Sequence[Place], environment: Mapping[str, str]) -> None:
+    """Raise the errors of all places that are relative, in a submitted job."""
+    cure = "a submitted job runs in a temporary copy of its working directory; give an absolute path or an s3:// URL"
+    if _SUBMITTED in environment:
+        _refuse([place for place in places if is_relative(place[1])], "is relative, but " + cure)
+
+
+def refuse_local(places: Sequence[Place], nodes: int, cure: str, *, shared: bool) -> None:
+    """Raise the errors of all local places, on a cluster of several nodes, unless the user says that all see them."""
+    if nodes > 1 and not shared:
+        local = [place for place in places if Storage.at(place[1]).is_local]
+        _refuse(local, f"is a local path, but the cluster has {nodes} nodes; use {cure}")
+
+
+def _refuse(places: Sequence[Place], reason: str) -> None:
+    problems = Problems()
+    for name, path, kind in places:
+        problems.add(kind(f"{name} {path} {reason}"))
+    problems.raise_any()
+
+
+def is_relative(path: str) -> bool:
+    """Whether a location depends on the working directory."""
+    return "://" not in path and not Path(path).expanduser().is_absolute()
 
 
 def check_places(plan: Plan, config: JobConfig, address: str | None, problems: Problems) -> None:
@@ -53,7 +101,7 @@ def check_broken(
     with problems.noted(), connected(address):
         found = nodes()
         with problems.noted():
-            check_reachable(Storage.at(input), Storage.at(output), config.output, len(found))
+            _check_reachable(input, output, config, len(found))
         _check_scheduling(found, config, plan, problems)
 
 
@@ -65,11 +113,10 @@ def check_cluster(plan: Plan, config: JobConfig, problems: Problems) -> Pools:
         problems: what is known; raised with what is found here.
     """
     from luke_batch.distributed.cluster import check_devices, nodes
-    from luke_batch.distributed.node_probe import probe_nodes
 
     found = nodes()
     with problems.noted():
-        check_reachable(plan.source, plan.output, config.output, len(found))
+        _check_reachable(plan.source.url, plan.output.url, config, len(found))
     pools = _check_scheduling(found, config, plan, problems)
     if pools is not None:  # else a probe that asks for a GPU would wait for ever
         with problems.noted():
@@ -87,6 +134,12 @@ def is_local(address: str | None) -> bool:
     if ray is not None and ray.is_initialized():
         return False
     return (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+
+
+def _check_reachable(input: str, output: str, config: JobConfig, nodes: int) -> None:
+    cure = "an s3:// URL, or a folder that is mounted on every node together with --set output.shared=true"
+    places: list[Place] = [("INPUT", input, InputError), ("OUTPUT", output, OutputError)]
+    refuse_local(places, nodes, cure, shared=config.output.shared)
 
 
 def _check_scheduling(nodes: Sequence[Node], config: JobConfig, plan: Plan | None, problems: Problems) -> Pools | None:
@@ -107,3 +160,53 @@ def _vector_bytes(config: JobConfig) -> int:
         return 0
     kind = vector_type(config)
     return 0 if kind is None else kind.list_size * kind.value_type.bit_width // 8
+
+
+def probe_nodes(plan: Plan, config: JobConfig, problems: Problems) -> None:
+    """Ask every node that is alive, all at once, and note what is wrong there."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    wanted = plan.items[0].fragments[0].source
+    probe = ray.remote(num_cpus=0, max_retries=1)(_probe)
+    alive = [node for node in cast("list[dict[str, Any]]", ray.nodes()) if node["Alive"]]
+    asked = [
+        probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote(
+            plan.source, wanted, plan.output, config.to_json()
+        )
+        for node in alive
+    ]
+    for node, reference in zip(alive, asked, strict=True):
+        try:
+            found = ray.get(reference, timeout=_PROBE_SECONDS)
+        except GetTimeoutError:
+            continue
+        except RayError as error:
+            cause = (str(error).splitlines() or [""])[-1]
+            found = [f"a probe failed: {type(error).__name__}: {cause}; look at that node's logs"]
+        for problem in found:
+            problems.add(ResourceError(f"node {node['NodeManagerAddress']}: {problem}"))
+
+
+def _probe(source: Storage, wanted: str, output: Storage, config: str) -> list[str]:
+    """Runs on a node: what is wrong there, one line each."""
+    found: list[str] = []
+    try:
+        if source.stat(wanted) is None:
+            found.append(f"INPUT {source.url} has no {wanted} there; mount it on every node")
+    except OSError as error:
+        found.append(f"INPUT {source.url} cannot be read: {error}; check mounts and credentials there")
+    try:
+        probe_output(output)
+    except UsageError as error:
+        found.append(str(error))
+    job = JobConfig.from_json(config)
+    for model in {job.model_of(head).path: job.model_of(head) for head in job.heads}.values():
+        if not Path(model.path).is_absolute():
+            continue  # every node can load it by itself, and a download is not asked for here
+        try:
+            resolve_model(model)
+        except UsageError as error:
+            found.append(str(error))
+    return found

@@ -1,12 +1,9 @@
-"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when
-quiet.
-"""
+"""What a person sees of a run: a bar on a terminal, a plain line every ten seconds elsewhere, nothing when quiet."""
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, field
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -18,24 +15,17 @@ from luke_batch.distributed.results import ItemResult
 _LINE_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the run has to do."""
-
-    fragments: int
-    documents: int
-
-
 @dataclass(slots=True)
 class Meter:
-    """Counts and their rate."""
+    """What is done of all that a run has to do, and how fast."""
 
-    totals: Totals
+    all_fragments: int
+    all_documents: int
     clock: Callable[[], float] = time.monotonic
     fragments: int = 0
     documents: int = 0
     dead: int = 0
-    started: float = 0.0
+    started: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -50,12 +40,12 @@ class Meter:
         """One line: how much of how much, rate, time left, dead letters."""
         seconds = max(self.clock() - self.started, 1e-9)
         parts = [
-            f"{self.fragments:,}/{self.totals.fragments:,} fragments",
-            f"{self.documents:,}/{self.totals.documents:,} documents",
+            f"{self.fragments:,}/{self.all_fragments:,} fragments",
+            f"{self.documents:,}/{self.all_documents:,} documents",
         ]
         if self.documents:
             rate = self.documents / seconds
-            left = max(self.totals.documents - self.documents, 0) / rate
+            left = max(self.all_documents - self.documents, 0) / rate
             parts += [f"{rate:,.1f} documents/s", f"{duration(left)} left"]
         else:
             parts.append(f"starting for {duration(seconds)}")
@@ -80,9 +70,7 @@ class ProgressReport:
             self._show.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._stream is not None:
             self._show.join()
@@ -101,13 +89,9 @@ class ProgressReport:
             self._stream.flush()
 
     def _run_bar(self, stream: TextIO) -> None:
-        columns: list[ProgressColumn] = [
-            BarColumn(20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Description(),
-        ]
+        columns = (BarColumn(20), TextColumn("{task.percentage:>3.0f}%"), _Description())
         with Progress(*columns, console=Console(file=stream), transient=True) as bar:
-            task = bar.add_task("", total=max(self._meter.totals.documents, 1))
+            task = bar.add_task("", total=max(self._meter.all_documents, 1))
             while not self._stop.wait(0.2):
                 bar.update(task, completed=self._meter.documents, description=self._meter.describe())
 

@@ -1,16 +1,17 @@
 """How many actors a cluster holds, decided without Ray: a frozen snapshot in, a frozen plan out.
 
-Every pool gets at least one actor, or the pipeline could never finish a document: that is refused with the
-numbers. `actors: auto` shares what is left: the pools in turn get one more until nothing fits.
+Every pool gets at least one actor, or the pipeline could never finish a document: that is refused with the numbers.
+`actors: auto` shares what is left: the pools in turn get one more until nothing fits.
 
-An actor with `num_cpus: 1` asks Ray for a little less (`LENT`), so that actors may take every core and the
-light tasks that read and commit still find room: they share the actors' cores as the operating system sees
-fit.
+An actor with `num_cpus: 1` asks Ray for a little less (`LENT`), so that actors may take every core and the light tasks
+that read and commit still find room: they share the actors' cores as the operating system sees fit.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from luke_batch.annotate.annotator import StageSpec
@@ -24,6 +25,9 @@ LENT = 0.05
 
 _GRAIN = 10_000
 """Ray counts in steps of 0.0001; whole numbers of these keep sums of fractions exact."""
+
+_GPUS = Path("/proc/driver/nvidia/gpus")
+_DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,17 @@ class _Room:
         return True
 
 
+def usable_cores() -> int:
+    """Those that this process may run on (`taskset`, a batch scheduler), and with it all that it starts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def this_node() -> Node:
+    """Its cores and GPUs; in a container those whose devices it has been given."""
+    gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    return Node(usable_cores(), max(gpus, len(list(_DEVICES.glob("nvidia[0-9]*")))))
+
+
 def demands(stages: Sequence[StageSpec]) -> list[Demand]:
     """What the pools of these stages ask for."""
     return [
@@ -108,8 +123,8 @@ def demands(stages: Sequence[StageSpec]) -> list[Demand]:
 def plan_pools(nodes: Sequence[Node], asked: Sequence[Demand], items: int) -> Pools:
     """Pool sizes for `items` work items: no pool needs more actors than there are items.
 
-    Raises ResourceError where the pools could never be scheduled on these nodes, and PreflightError where
-    several of them could not.
+    Raises ResourceError where the pools could never be scheduled on these nodes, and PreflightError where several of
+    them could not.
     """
     problems = Problems()
     for demand in asked:
@@ -139,8 +154,8 @@ def plan_pools(nodes: Sequence[Node], asked: Sequence[Demand], items: int) -> Po
 
 
 def check_object_store(nodes: Sequence[Node], largest_item: int) -> None:
-    """Raise ResourceError where a work item of so many bytes, which every stage holds twice (what it gets and
-    what it makes), exceeds the object store of every node.
+    """Raise ResourceError where a work item of so many bytes, which every stage holds twice (what it gets and what it
+    makes), exceeds the object store of every node.
     """
     room = max((node.object_store for node in nodes if node.cpus > 0), default=math.inf)
     if 2 * largest_item <= room:

@@ -1,7 +1,7 @@
-"""A whole run: check, plan, annotate on Ray, judge the state of OUTPUT.
+"""A whole run, over what is new or over the dead letters: check, plan, annotate on Ray, judge the state of OUTPUT.
 
-Everything that can be refused is refused before anything is written, and a plan with nothing to do neither
-starts nor imports Ray.
+Everything that can be refused is refused before anything is written, and a plan with nothing to do neither starts nor
+imports Ray.
 """
 
 import json
@@ -9,34 +9,34 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from importlib.metadata import version
-from typing import Self
+from typing import Any
 
 from luke_batch.annotate.annotator import model_stages, pinned
 from luke_batch.annotate.preparation import Preparation
-from luke_batch.base.errors import IncompleteError
+from luke_batch.base.errors import IncompleteError, InputError, OutputError
 from luke_batch.base.problems import Problems
 from luke_batch.config import JobConfig
 from luke_batch.corpus.commit import RunContext
-from luke_batch.corpus.committed import OutputListing, list_output
+from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
 from luke_batch.corpus.forecast import Comparison, forecast
 from luke_batch.corpus.known_footers import write_known_footers
 from luke_batch.corpus.layout import FOREIGN
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import Command, RunManifest, new_run_id, write_manifest
+from luke_batch.corpus.manifest import Command, RunManifest, latest_manifest, new_run_id, write_manifest
 from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan
+from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
-from luke_batch.distributed.locations import with_pinned_tables
-from luke_batch.distributed.planning import Prepared, examine
+from luke_batch.distributed.planning import Prepared, examine, prepare, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
-from luke_batch.distributed.tally import Tally
-from luke_batch.distributed.tasks import Job
+from luke_batch.distributed.results import RunTally
 from luke_batch.text.names.aliases import load_aliases
 
 _FAILED_ITEMS = 10
@@ -52,14 +52,14 @@ class RunReport:
 
     run_id: str
     exit_code: int
-    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete; 5 complete, but label
-    shares beyond the drift limit.
+    """0 complete; 3 complete, but dead letters beyond the error budget; 4 incomplete; 5 complete, but label shares
+    beyond the drift limit.
     """
     plan: Plan
     """What there was to do."""
     outcome: Outcome
     """The state of OUTPUT afterwards, from a fresh listing."""
-    tally: Tally
+    tally: RunTally
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
@@ -97,25 +97,20 @@ Judge = Callable[[str, OutputListing], tuple[Outcome, Leftovers]]
 """What a run has reached and what is to be removed, by its id and a listing of OUTPUT from after the work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+@dataclass(frozen=True)
+class _Begun:
     """What a run is told, and when it began."""
 
-    run_id: str
     command: Command
     input: str
-    config: JobConfig
     address: str | None
     quiet: bool
-    now: datetime
-    clock: float
-    """`time.monotonic`."""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
 
-    @classmethod
-    def of(cls, command: Command, input: str, config: JobConfig, address: str | None, quiet: bool) -> Self:
-        """A run that begins now, under an id of its own."""
-        now = datetime.now(UTC)
-        return cls(new_run_id(now), command, input, config, address, quiet, now, time.monotonic())
+    @cached_property
+    def run_id(self) -> str:
+        return new_run_id(self.now)
 
 
 def annotate(
@@ -133,8 +128,8 @@ def annotate(
         input: file, folder, glob or hive-partitioned folder of Parquet.
         output: folder of the annotated corpus.
         config: the job.
-        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else
-            RAY_ADDRESS, else a local one for this run.
+        address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
+            else a local one for this run.
         where: `key=value` for each partition that is wanted; nothing else is looked at.
         quiet: show no progress.
 
@@ -143,53 +138,98 @@ def annotate(
             PreflightError has several such problems.
         IncompleteError: another run has taken over OUTPUT.
     """
-    start = Start.of("annotate", input, config, address, quiet)
+    begun = _Begun("annotate", input, address, quiet)
     problems = Problems()
     with ExitStack() as stack:
         lease = None
         with problems.noted():
             storage = Storage.at(output)
-            lease = stack.enter_context(Lease(storage, start.run_id, config.output.lease_seconds))
+            lease = stack.enter_context(Lease(storage, begun.run_id, config.output.lease_seconds))
         prepared = examine(input, output, config, problems, where)
         if lease is None or prepared is None:
             check_broken(config, input, output, address, None, problems)
             problems.raise_any()
         assert lease is not None
         assert prepared is not None
-        plan = prepared.plan
-
-        def judge(run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
-            outcome = reconcile(plan, run_id, listed)
-            return outcome, find_leftovers(plan, outcome, listed)
-
-        return carry_out(prepared, start, lease, judge)
+        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan))
 
 
-def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, notes: Sequence[str] = ()) -> RunReport:
-    """Do what a plan says, then judge and tidy OUTPUT.
+def replay(
+    output: str,
+    settings: Callable[[dict[str, Any]], JobConfig],
+    address: str | None = None,
+    *,
+    input: str | None = None,
+    quiet: bool = False,
+) -> RunReport | None:
+    """Run every fragment with dead letters and every file with one again; nothing else of OUTPUT is touched.
 
     Args:
-        prepared: the plan. start, notes: for the report. lease: entered; it is taken once there is something
-        to write. judge: see there.
+        output: folder of the annotated corpus.
+        settings: the job, from the configuration that the last finished run had.
+        address, quiet: as for `annotate`.
+        input: INPUT, where it is not under the name that the manifest has.
+
+    Returns:
+        The report; None where OUTPUT has no dead letters.
+
+    Raises:
+        UsageError: no run has finished, the settings change results, INPUT cannot be used, or a run is at work on
+            OUTPUT; nothing has been written.
+        IncompleteError: another run has taken over OUTPUT.
     """
+    storage = Storage.at(output)
+    last = _last_run(storage)
+    config = settings(last.config)
+    begun = _Begun("replay", input or last.input, address, quiet)
+    with Lease(storage, begun.run_id, config.output.lease_seconds) as lease:
+        if not list_dead_letters(storage):
+            return None
+        try:
+            prepared = prepare(begun.input, output, config, same_as=last)
+        except InputError as error:
+            hint = "a manifest keeps no user and password of a URL; --input names INPUT anew"
+            raise InputError(f"{error} (INPUT as of run {last.run_id}; {hint})") from error
+        found = plan_replay(prepared.plan, list_output(storage), config.output)
+        prepared = replace(prepared, plan=found.plan)
+        return _carry_out(prepared, begun, lease, partial(judge_replay, found), found.notes)
+
+
+def _judge(plan: Plan, run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
+    outcome = reconcile(plan, run_id, listed)
+    return outcome, find_leftovers(plan, outcome, listed)
+
+
+def _last_run(storage: Storage) -> RunManifest:
+    try:
+        last = latest_manifest(storage, lambda run: run.finished is not None)
+    except OSError as error:
+        raise OutputError(f"OUTPUT {storage.url} cannot be listed: {error}") from error
+    if last is None:
+        raise OutputError(f"OUTPUT {storage.url} has no finished run; run `luke-batch annotate INPUT OUTPUT` first")
+    return last
+
+
+def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, notes: Sequence[str] = ()) -> RunReport:
+    """Do what a plan says, then judge and tidy OUTPUT. The entered lease is taken once there is something to write."""
     plan, config = prepared.plan, prepared.config
     planned = time.monotonic()
-    expected = forecast(plan) if plan.items and start.command == "annotate" else None
-    manifest = _manifest(start, prepared)
+    expected = forecast(plan) if plan.items and begun.command == "annotate" else None
+    manifest = _manifest(begun, prepared)
     if expected is not None:
         manifest = replace(manifest, forecast=asdict(expected))
-    tally = Tally()
+    tally = RunTally()
     if plan.items:
         # Workers have another working directory, and would resolve a branch or a URL anew.
         fixed = pinned(with_pinned_tables(config, prepared.tables), prepared.checkpoints)
-        _annotate_items(plan, fixed, manifest, lease, tally, start.address, quiet=start.quiet)
+        _annotate_items(plan, fixed, manifest, lease, tally, begun.address, quiet=begun.quiet)
     worked = time.monotonic()
     with _reachable(plan.output):
         if not plan.nothing_to_do:
             lease.take()
             lease.check()
-            report_bad_files(plan, start.run_id)
-        outcome, leftovers = judge(start.run_id, list_output(plan.output))
+            report_bad_files(plan, begun.run_id)
+        outcome, leftovers = judge(begun.run_id, list_output(plan.output))
         foreign = _tidy(plan, leftovers, lease)
         drift = _drift(plan.output, manifest, tally, config.output.drift_limit)
         code = exit_code(outcome, config.output.error_budget)
@@ -198,7 +238,7 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
         compared = Comparison.of(expected, worked - planned) if outcome.complete else None
         if not plan.nothing_to_do:
             durations = {
-                "plan": planned - start.clock,
+                "plan": planned - begun.clock,
                 "start": tally.throughput.started - planned,
                 "annotate": worked - planned,
                 "finish": time.monotonic() - worked,
@@ -209,8 +249,8 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
             if compared is not None:
                 manifest = replace(manifest, forecast=compared.figures())
             write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
-    seconds = time.monotonic() - start.clock
-    return RunReport(start.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)
+    seconds = time.monotonic() - begun.clock
+    return RunReport(begun.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)
 
 
 @contextmanager
@@ -224,15 +264,21 @@ def _reachable(output: Storage) -> Generator[None]:
         ) from error
 
 
-def _manifest(start: Start, prepared: Prepared) -> RunManifest:
+def _manifest(begun: _Begun, prepared: Prepared) -> RunManifest:
     settings = prepared.config.model_dump(mode="json")
-    manifest = RunManifest.start(start.run_id, start.input, prepared.plan, settings, start.now)
-    versions = {name: version(name) for name in _LIBRARIES}
-    models = _provenance(prepared)
-    return replace(manifest, command=start.command, models=models, versions=versions)
+    precisions = {spec.model.path: spec.model.precision for spec in model_stages(prepared.config)}
+    return replace(
+        RunManifest.start(begun.run_id, begun.input, prepared.plan, settings, begun.now),
+        command=begun.command,
+        models={
+            path: {"weights": found.weights_hash, "revision": found.revision, "precision": precisions[path]}
+            for path, found in prepared.checkpoints.items()
+        },
+        versions={name: version(name) for name in _LIBRARIES},
+    )
 
 
-def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | None) -> Drift | None:
+def _drift(output: Storage, manifest: RunManifest, tally: RunTally, limit: float | None) -> Drift | None:
     """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
     if not _has_own_drift(manifest, tally):
         return None if limit is None else last_drift(output)
@@ -240,7 +286,7 @@ def _drift(output: Storage, manifest: RunManifest, tally: Tally, limit: float | 
     return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
 
 
-def _has_own_drift(manifest: RunManifest, tally: Tally) -> bool:
+def _has_own_drift(manifest: RunManifest, tally: RunTally) -> bool:
     """A replay is of few documents, and those are unlike others."""
     return manifest.command == "annotate" and tally.statistics.documents > 0
 
@@ -262,7 +308,7 @@ def _annotate_items(
     config: JobConfig,
     manifest: RunManifest,
     lease: Lease,
-    tally: Tally,
+    tally: RunTally,
     address: str | None,
     *,
     quiet: bool,
@@ -282,11 +328,11 @@ def _annotate_items(
         check_broken(config, plan.source.url, plan.output.url, address, plan, problems)
         problems.raise_any()
     # Here, not above: a plan with nothing to do must not pay for Ray.
-    from luke_batch.distributed.cluster import connected
+    from luke_batch.distributed.cluster import connected, stoppable
     from luke_batch.distributed.metrics import RunMetrics
     from luke_batch.distributed.pipeline import process
-    from luke_batch.distributed.progress import Meter, ProgressReport, Totals
-    from luke_batch.distributed.stopping import stoppable
+    from luke_batch.distributed.progress import Meter, ProgressReport
+    from luke_batch.distributed.stages import Job
 
     with connected(address), stoppable():
         pools = check_cluster(plan, config, problems)
@@ -294,12 +340,11 @@ def _annotate_items(
             lease.take()
             write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
-        totals = Totals(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))
-        stream = None if quiet else sys.stderr
+        meter = Meter(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))
         metrics = RunMetrics(plan)
         tally.throughput.start()
         with (
-            ProgressReport(Meter(totals), stream) as progress,
+            ProgressReport(meter, None if quiet else sys.stderr) as progress,
             closing(process(job, plan.items, pools)) as results,
         ):
             try:
@@ -325,16 +370,3 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease)
         metadata={"models": json.dumps(manifest.models)},
         lease=lease.number,
     )
-
-
-def _provenance(prepared: Prepared) -> dict[str, dict[str, str | None]]:
-    """What the manifest and every output file say of each checkpoint: content hash, commit, precision."""
-    precisions = {spec.model.path: spec.model.precision for spec in model_stages(prepared.config)}
-    return {
-        path: {
-            "weights": checkpoint.weights_hash,
-            "revision": checkpoint.revision,
-            "precision": precisions[path],
-        }
-        for path, checkpoint in prepared.checkpoints.items()
-    }

@@ -1,10 +1,10 @@
 """A work item as one Ray row.
 
-Each row is one work item and never a document: its item, its failed fragments and what was counted on its way
-as JSON, its table as one Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits
-users' columns (it would turn tensors, nulls and nested types into its own), an item without documents still
-reaches the sink (a Ray block without rows would not), and a work item stays one block all the way. A read
-takes the bytes where they lie in the object store: nothing is copied.
+Each row is one work item and never a document: its item, its failed fragments and what was counted on its way as JSON,
+its table as one Arrow IPC stream in a large_binary value. So Ray never sees, converts or splits users' columns (it
+would turn tensors, nulls and nested types into its own), an item without documents still reaches the sink (a Ray block
+without rows would not), and a work item stays one block all the way. A read takes the bytes where they lie in the
+object store: nothing is copied.
 """
 
 import json
@@ -16,7 +16,7 @@ import pyarrow as pa
 from luke_batch.base import meters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.messages import from_stream, to_stream
 
 ITEM = "item"
 TABLE = "table"
@@ -49,7 +49,7 @@ def decode(row: pa.Table) -> ReadItem:
 
 
 def stream_of(row: pa.Table) -> pa.Buffer:
-    """The table of a work item, as `isolation.streams` has it."""
+    """The table of a work item, as `isolation.messages` has it."""
     return row[TABLE][0].as_buffer()
 
 

@@ -3,7 +3,10 @@
 It is told once what to run, and then gets tables, one at a time; see `messages`.
 """
 
+import fcntl
 import json
+import os
+import resource
 import signal
 import sys
 import time
@@ -18,17 +21,15 @@ from luke_batch.base import meters, pulse
 from luke_batch.base.allocator import return_freed_memory
 from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.config import JobConfig
-from luke_batch.isolation.limits import end_with_parent, limit_memory
-from luke_batch.isolation.messages import Kind, StageOrder
+from luke_batch.isolation.messages import Kind, StageOrder, from_stream, to_stream
 from luke_batch.isolation.net import isolated, written_by
-from luke_batch.isolation.streams import from_stream, to_stream
 from luke_batch.model.engine.device import pick_device
 
 _BEAT_SECONDS = 0.2
 """Signs of life are sent at most so often, save for a new stage."""
 _MEMORY_SECONDS = 2.0
-"""Freed memory is given back so often in the middle of a work item: batches of ever other sizes leave gaps
-between what stays, 95 MB of them in 40 seconds with the embedded model. Once takes 5 ms.
+"""Freed memory is given back so often in the middle of a work item: batches of ever other sizes leave gaps between what
+stays, 95 MB of them in 40 seconds with the embedded model. Once takes 5 ms.
 """
 
 
@@ -37,7 +38,7 @@ class Stage:
 
     def __init__(self, order: StageOrder) -> None:
         """Load what it needs, within the memory that the order gives."""
-        config = JobConfig.model_validate_json(order.config)
+        config = JobConfig.from_json(order.config)
         self._columns, self._vector = written_by(config, order.stage)
         spec = None if order.stage is None else model_stages(config)[order.stage]
         device = "cpu" if spec is None else pick_device(spec.model.device, order.gpu_assigned)
@@ -102,6 +103,26 @@ class Beats:
         if stage is not None or now - self._sent >= _BEAT_SECONDS:
             self._sent = now
             self._connection.send_bytes(Kind.BEAT + (stage or "").encode())
+
+
+def limit_memory(most: int) -> None:
+    """Let allocations of this process fail beyond `most` bytes: private writable memory, so that mapped checkpoints are
+    free.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Let the kernel end this process as soon as the other end of the socket `lifeline` is closed.
+
+    A thread that waits for that would itself wait for a native library that holds the interpreter. SIGIO, whose default
+    is to end the process, needs nobody's help.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def main(arguments: list[str]) -> None:

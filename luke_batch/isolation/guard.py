@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
 import pyarrow as pa
 
@@ -20,26 +21,26 @@ from luke_batch.config import JobConfig
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Failure
 from luke_batch.document.texts import longest
-from luke_batch.isolation.limits import memory_limit
-from luke_batch.isolation.messages import Kind, StageOrder
+from luke_batch.isolation.messages import Kind, StageOrder, from_stream, to_stream
 from luke_batch.isolation.net import fail_documents, written_by
-from luke_batch.isolation.streams import from_stream, to_stream
 
 _STARTS = 3
 """Attempts at starting a child process."""
 _LAST_BREATH = 2.0
 """Seconds between the end of a connection and the end of the process that had it."""
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_AUTO_SHARE = 0.5
 _COMMAND = (sys.executable, "-m", "luke_batch.isolation.child")
 
 
 class Guard:
     """A stage of a job in a child process, which is started anew whenever it is lost.
 
-    What the child counts is absorbed by the `meters` of this process; the time of a child that is lost with
-    its work counts as seconds of `lost`, that of starting one as `load`.
+    What the child counts is absorbed by the `meters` of this process; the time of a child that is lost with its work
+    counts as seconds of `lost`, that of starting one as `load`.
 
-    It is not for several threads at once. `close` it, or leave it to the end of this process, which the child
-    does not survive.
+    It is not for several threads at once. `close` it, or leave it to the end of this process, which the child does not
+    survive.
     """
 
     def __init__(self, config: JobConfig, stage: int | None, *, gpu_assigned: bool = False, threads: int = 1) -> None:
@@ -54,16 +55,16 @@ class Guard:
         self._config = config
         self._seconds = settings.seconds
         self._memory = memory_limit(settings.memory_gb)
-        self._order = StageOrder(config.model_dump_json(), stage, gpu_assigned, self._memory)
+        self._order = StageOrder(config.to_json(), stage, gpu_assigned, self._memory)
         self._environment = {
-            # One thread does the work; glibc's further heaps would each keep free memory of their own (39 MB
-            # with the embedded model).
+            # One thread does the work; glibc's further heaps would each keep free memory of their own (39 MB with the
+            # embedded model).
             "MALLOC_ARENA_MAX": "1",
             **os.environ,
             # Ray puts the folders of a submitted job into sys.path alone.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            # Torch and the tokenizer read these when they are loaded. The processes are the parallelism:
-            # further threads would fight over the same cores.
+            # Torch and the tokenizer read these when they are loaded. The processes are the parallelism: further
+            # threads would fight over the same cores.
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
@@ -88,7 +89,7 @@ class Guard:
         """The annotated table; a document that hangs or ends its process is failed, as others that fail are.
 
         Args:
-            stream: a table, see `streams`, with the columns that the stage needs.
+            stream: a table, see `to_stream`, with the columns that the stage needs.
 
         Raises:
             UsageError, DeviceError: as on the start.
@@ -218,15 +219,30 @@ class _Child:
         return True
 
     def end(self, wait: float = 0.0) -> int:
-        """Kill it if it still lives after so many seconds, and let go of it; its exit status, negative for a
-        signal.
-        """
+        """Kill it if it still lives after so many seconds, and let go of it; its exit status, negative for a signal."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(wait)
         self.process.kill()
         self.connection.close()
         self.lifeline.close()
         return self.process.wait()
+
+
+def memory_limit(setting: Literal["auto"] | float | None) -> int | None:
+    """Bytes that a process may take for its data; None: any number.
+
+    `auto`: half of what the machine, or the container, has. So one process hits its own limit before Ray or the kernel
+    chooses a victim, who may be another.
+    """
+    if setting is None:
+        return None
+    if setting != "auto":
+        return round(setting * 1e9)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if _CGROUP_LIMIT.exists():
+        limit = _CGROUP_LIMIT.read_text().strip()
+        total = min(total, int(limit)) if limit.isdigit() else total
+    return round(_AUTO_SHARE * total)
 
 
 def _refusal(error_class: str, message: str) -> UsageError:

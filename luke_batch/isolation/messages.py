@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Self
 
+import pyarrow as pa
+
 
 class Kind(bytes, Enum):
     """The first byte of a message."""
@@ -16,8 +18,7 @@ class Kind(bytes, Enum):
     """Followed by the name of a stage that begins, if one does."""
     READY = b"+"
     RESULT = b"="
-    """Followed by what was counted meanwhile (see `meters`) as JSON. The annotated table is the next message.
-    """
+    """Followed by what was counted meanwhile (see `meters`) as JSON. The annotated table is the next message."""
     REFUSED = b"!"
     """What fails the whole job; followed by the error's class and message as JSON."""
     DEVICE = b"?"
@@ -35,8 +36,8 @@ class StageOrder:
     gpu_assigned: bool = False
     """Whether Ray assigned a GPU to the parent."""
     memory: int | None = None
-    """Bytes, see `limits.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves
-    address space beyond any measure.
+    """Bytes, see `guard.memory_limit`; not applied where the stage runs on a GPU, whose driver reserves address space
+    beyond any measure.
     """
 
     def to_json(self) -> bytes:
@@ -47,3 +48,17 @@ class StageOrder:
     def from_json(cls, message: bytes) -> Self:
         """What `to_json` wrote."""
         return cls(**json.loads(message))
+
+
+def to_stream(table: pa.Table) -> pa.Buffer:
+    """The bytes of a table."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def from_stream(stream: pa.Buffer | bytes) -> pa.Table:
+    """The table of `to_stream`; its columns lie where the bytes do."""
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_all()

@@ -1,7 +1,7 @@
 """The last net under a work item: what escapes a stage fails the documents of one table and not the job.
 
-Failures of single documents are the business of the stages themselves. What would fail every table alike is
-the job's: a UsageError (a checkpoint that changed, a names table that is gone) and a lost GPU pass through.
+Failures of single documents are the business of the stages themselves. What would fail every table alike is the job's:
+a UsageError (a checkpoint that changed, a names table that is gone) and a lost GPU pass through.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ def isolated(
     vector: pa.DataType | None,
     stage: str,
 ) -> pa.Table:
-    """`work(table)`; where that raises, `table` with every document failed in `stage`, save for those that
-    have failed before.
+    """`work(table)`; where that raises, `table` with every document failed in `stage`, save for those that have failed
+    before.
 
     columns, vector: what `work` writes, as for `write_documents`.
     """

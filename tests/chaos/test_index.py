@@ -31,9 +31,12 @@ def address() -> Iterator[str]:
     """A local Ray that outlives the drivers."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    from luke_batch.distributed.cluster import own_token
+
+    with own_token():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
 
 
 def test_kills(tmp_path: Path, seed: int, address: str) -> None:

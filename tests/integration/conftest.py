@@ -1,6 +1,8 @@
 """One local Ray and one annotated corpus for all tests that need them: both take tens of seconds to make."""
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import ray
 
 from luke_batch import Annotator, JobConfig
+from luke_batch.distributed.cluster import own_token
 from luke_batch.distributed.run import RunReport, annotate
 from tests.checkpoints import make_multi_head
 from tests.corpora import put
@@ -45,13 +48,25 @@ class Annotated:
     """The documents of INPUT that can be annotated, in the order of files and rows."""
 
 
-@pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """A local Ray with two cores and two logical GPUs, which exist in its books alone."""
+@pytest.fixture(scope="session", autouse=True)
+def ray_folder() -> Iterator[None]:
+    """Every Ray of these tests is their own, whatever clusters are here or were, and leaves nothing behind."""
+    folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")  # sockets below it allow no long path
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_session(ray_folder: None) -> Iterator[None]:  # noqa: ARG001 - it lies there
+    """A local Ray with two cores and two logical GPUs, which exist in its books alone."""
+    with pytest.MonkeyPatch.context() as patch, own_token():
         patch.setenv("RAY_worker_niceness", "0")  # other work on the machine would starve the workers
         patch.setenv("RAY_metrics_report_interval_ms", "500")  # a test waits for what is reported
         ray.init(
+            address="local",
             num_cpus=2,
             num_gpus=2,
             include_dashboard=False,

@@ -12,7 +12,7 @@ import ray
 from luke_batch import JobConfig
 from luke_batch.base.errors import ResourceError
 from luke_batch.distributed import run
-from luke_batch.distributed.actors import gpu_assigned
+from luke_batch.distributed.stages import gpu_assigned
 from tests.corpora import put
 from tests.integration.conftest import assert_same_annotations, config_for, documents, read_data
 

@@ -17,9 +17,8 @@ from luke_batch.annotate.annotator import with_error
 from luke_batch.base import meters
 from luke_batch.base.errors import CheckpointError, ResourceError, UsageError
 from luke_batch.config import GazetteerConfig, IsolationConfig, JobConfig, ModelConfig, ProposerConfig
-from luke_batch.isolation.guard import Guard
-from luke_batch.isolation.limits import memory_limit
-from luke_batch.isolation.streams import from_stream, to_stream
+from luke_batch.isolation.guard import Guard, memory_limit
+from luke_batch.isolation.messages import from_stream, to_stream
 
 PATIENCE = 1.5
 """Seconds: short for a test, long for a process on a busy core."""
@@ -124,7 +123,7 @@ def test_the_child_does_not_outlive_its_parent(deed: str) -> None:
 import pyarrow as pa
 from luke_batch.config import JobConfig
 from luke_batch.isolation.guard import Guard
-from luke_batch.isolation.streams import to_stream
+from luke_batch.isolation.messages import to_stream
 guard = Guard(JobConfig(), None)
 print(guard.process_id, flush=True)
 guard(to_stream(pa.table({{"text": ["POISON({deed}@segment)"]}})))

@@ -12,8 +12,7 @@ from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters
 from luke_batch.corpus.keys import Key
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import pipeline
-from luke_batch.distributed.replay import replay
-from luke_batch.distributed.run import annotate
+from luke_batch.distributed.run import annotate, replay
 from tests.corpora import put
 from tests.integration.conftest import assert_same_annotations, documents, with_broken_text
 

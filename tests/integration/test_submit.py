@@ -11,7 +11,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +58,26 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """`ray start --head` with ports of its own.
+    """A head node that asks for a token."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    with running_head(_plain_environment() | token) as head:
+        yield head
+
+
+def _plain_environment() -> dict[str, str]:
+    """Without what the tests' own Ray, or a user, has set for Ray."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {"RAY_worker_niceness": "0"}
+
+
+@contextmanager
+def running_head(environment: dict[str, str]) -> Generator[Cluster]:
+    """`ray start --head` with ports and a folder of its own.
 
     It is stopped by ending its process group: `ray stop` would stop every Ray of the machine.
     """
     ports = _free_ports(4)
     folder = Path(tempfile.mkdtemp(prefix="lb", dir="/tmp"))  # sockets below it allow no long path
-    environment = os.environ | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_worker_niceness": "0",
-    }
-    environment.pop("RAY_ADDRESS", None)
     command = [
         *(str(RAY), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}"),
@@ -136,15 +145,54 @@ def test_relative_paths_are_refused_with_the_cure(cluster: Cluster) -> None:
     assert not (ROOT / "out").exists()
 
 
-def test_a_wrong_token_is_refused_with_the_cure(cluster: Cluster, tmp_path: Path, checkpoint: Path) -> None:
-    """The command line says which variable holds the token, and exits with 2."""
+@pytest.mark.parametrize(
+    "token", [{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong" * 8}, {}], ids=["wrong", "none"]
+)
+def test_without_its_token_a_cluster_is_refused_with_the_cure(
+    cluster: Cluster, tmp_path: Path, checkpoint: Path, token: dict[str, str]
+) -> None:
+    """The command line says in one line which variables to set, and exits with 2."""
     put(tmp_path / "in", "a.parquet", documents("a"))
-    command = [
-        *(sys.executable, "jobs/annotate.py", str(tmp_path / "in"), str(tmp_path / "out")),
-        *("--address", cluster.address, "--set", f"models.main.path={checkpoint}"),
-    ]
-    environment = cluster.environment | {"RAY_AUTH_TOKEN": "wrong" * 8}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    options = ("--address", cluster.address, "--set", f"models.main.path={checkpoint}")
+    done = _annotate(tmp_path / "in", tmp_path / "out", *options, environment=_plain_environment() | token)
     assert done.returncode == 2, done.stderr
-    assert "RAY_AUTH_TOKEN" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_local_run_leaves_the_next_cluster_as_it_would_have_been(tmp_path: Path, checkpoint: Path) -> None:
+    """As the documentation has it, in a new home: a local run, `ray start --head`, a job submitted without a token."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = _plain_environment() | {"HOME": str(home)}
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    config = config_for(checkpoint)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    job = ("--config", str(tmp_path / "job.yaml"), "--quiet")
+    own = {"RAY_TMPDIR": os.environ["RAY_TMPDIR"]}
+    local = _annotate(tmp_path / "in", tmp_path / "local", "--address", "local", *job, environment=environment | own)
+    assert (local.returncode, local.stdout, local.stderr) == (0, "", "")
+    assert not (home / ".ray").exists()
+    with running_head(environment) as head:
+        done = head.submit(str(tmp_path / "in"), str(tmp_path / "out"), *job)
+        assert done.returncode == 0, done.stdout
+        beside = _annotate(
+            tmp_path / "in", tmp_path / "beside", *job, environment=environment | {"RAY_TMPDIR": str(head.folder)}
+        )
+        assert (beside.returncode, beside.stdout, beside.stderr) == (0, "", "")
+    assert_same_annotations(read_data(tmp_path / "out"), documents("a"), config)
+
+
+def _annotate(
+    input: Path, output: Path, *options: str, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "jobs/annotate.py", str(input), str(output), *options],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

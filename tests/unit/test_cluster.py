@@ -1,13 +1,15 @@
 """Addresses that lead to no cluster are refused in one line that says what to do, and soon."""
 
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
 from luke_batch.base.errors import ResourceError
-from luke_batch.distributed.cluster import connected
+from luke_batch.distributed.cluster import _without_chatter, connected, own_token
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,44 @@ def test_a_local_ray_has_the_cores_that_it_may_use(
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with connected("local"):
         assert asked.get("num_cpus") == told
+
+
+TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@pytest.mark.parametrize("given", ["nothing", "variable", "file"])
+def test_a_local_ray_has_a_token_that_lies_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str) -> None:
+    """Unless the user has one. The environment is then as it was, also where Ray has set its mode."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in TOKENS:
+        monkeypatch.delenv(name, raising=False)
+    if given == "variable":
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
+    if given == "file":
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("of the user")
+    before = {name: os.environ.get(name) for name in TOKENS}
+    with own_token():
+        found = os.environ.get("RAY_AUTH_TOKEN")
+        os.environ["RAY_AUTH_MODE"] = "token"
+    assert {"nothing": len(found or "") == 64, "variable": found == "of the user", "file": found is None}[given]
+    assert {name: os.environ.get(name) for name in TOKENS} == before
+    assert (tmp_path / ".ray").exists() == (given == "file")
+
+
+def test_only_the_stray_line_is_kept_from_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What Ray says besides goes where it went; who sets the level himself sees all."""
+    stray = b"[I 1 1] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL to 3\n"
+    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
+    with _without_chatter():
+        os.write(2, stray)
+    with _without_chatter():
+        os.write(2, stray + b"the raylet died\nwithout an end of line")
+    os.write(2, b"\nafterwards\n")
+    assert capfd.readouterr().err == "the raylet died\nwithout an end of line\nafterwards\n"
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "info")
+    with _without_chatter():
+        os.write(2, stray)
+    assert capfd.readouterr().err == stray.decode()

@@ -13,7 +13,7 @@ from transformers import LukeForEntityPairClassification, LukeModel, RobertaConf
 
 from luke_batch.base.errors import CheckpointError, InputError, OutputError
 from luke_batch.cli import run
-from luke_batch.distributed.finetune_progress import Follower
+from luke_batch.distributed.finetune import Follower
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state, head_state
 from luke_batch.model.inputs.tokenizer import Tokenizer

@@ -9,10 +9,10 @@ from luke_batch.base.errors import ConfigError, InputError, OutputError
 from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.access import check_writable
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.locations import (
+from luke_batch.distributed.planning import with_pinned_tables
+from luke_batch.distributed.preflight import (
+    _check_reachable,
     check_absolute,
-    check_reachable,
-    with_pinned_tables,
 )
 
 SUBMITTED = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
@@ -110,11 +110,11 @@ def test_output_may_not_exist_yet(tmp_path: Path) -> None:
 
 def test_local_folders_on_several_nodes_are_refused(tmp_path: Path) -> None:
     """A worker elsewhere would write into the void, unless the folder is said to be shared."""
-    local, remote = Storage.at(str(tmp_path)), Storage("s3://b/p", None, "b/p", is_local=False)
+    local, remote = str(tmp_path), "s3://b/p"
     with pytest.raises(OutputError, match=r"2 nodes.*output.shared=true"):
-        check_reachable(remote, local, OutputConfig(), nodes=2)
+        _check_reachable(remote, local, JobConfig(), nodes=2)
     with pytest.raises(InputError, match=r"INPUT .* 3 nodes"):
-        check_reachable(local, remote, OutputConfig(), nodes=3)
-    check_reachable(local, local, OutputConfig(), nodes=1)
-    check_reachable(local, local, OutputConfig(shared=True), nodes=2)
-    check_reachable(remote, remote, OutputConfig(), nodes=9)
+        _check_reachable(local, remote, JobConfig(), nodes=3)
+    _check_reachable(local, local, JobConfig(), nodes=1)
+    _check_reachable(local, local, JobConfig(output=OutputConfig(shared=True)), nodes=2)
+    _check_reachable(remote, remote, JobConfig(), nodes=9)

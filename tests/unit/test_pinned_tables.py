@@ -13,8 +13,7 @@ from luke_batch.annotate.annotator import ModelStage, model_stages
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.base.errors import InputError
 from luke_batch.config import JobConfig
-from luke_batch.distributed.locations import with_pinned_tables
-from luke_batch.distributed.planning import table_hashes
+from luke_batch.distributed.planning import table_hashes, with_pinned_tables
 from tests.checkpoints import Recipe, with_head
 
 

@@ -212,7 +212,7 @@ def _write_run(output: Storage, figures: dict[str, int]) -> None:
 def test_a_node_says_what_it_does_not_see(tmp_path: Path, multi_head_folder: Path) -> None:
     """A mount that is missing on one node: INPUT, OUTPUT and model are asked for there."""
     from luke_batch.config import JobConfig
-    from luke_batch.distributed.node_probe import _probe
+    from luke_batch.distributed.preflight import _probe
 
     put(tmp_path / "in", "a.parquet", documents(2))
     source, output = Storage.at(str(tmp_path / "in")), Storage.at(str(tmp_path / "out"))

@@ -20,9 +20,7 @@ from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, read_manifests, write_manifest
 from luke_batch.corpus.statistics import BINS, totals
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.results import ItemResult
-from luke_batch.distributed.tally import Tally
-from luke_batch.distributed.throughput import MOST_POINTS, Throughput
+from luke_batch.distributed.results import MOST_POINTS, ItemResult, RunTally, Throughput
 from luke_batch.report import charts
 from luke_batch.report.figures import Figures, collect
 from luke_batch.report.html import render
@@ -137,7 +135,7 @@ def test_scores_are_drawn_relative_to_the_largest_bin() -> None:
 
 def test_some_committed_files_are_remembered() -> None:
     """A dozen of however many, with documents, all as likely."""
-    tally = Tally()
+    tally = RunTally()
     for number in range(500):
         entry = Committed("k", f"data/{number}", "s", number % 2, 0, 10, 0, {})
         tally.add(ItemResult((entry,), 0))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from luke_batch.base.errors import IncompleteError
-from luke_batch.distributed.stopping import stoppable
+from luke_batch.distributed.cluster import stoppable
 
 
 def test_sigterm_ends_the_block() -> None:

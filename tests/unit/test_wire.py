@@ -10,7 +10,7 @@ from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.read import ReadFailure, ReadItem
 from luke_batch.distributed import wire
 from luke_batch.distributed.results import ItemResult
-from luke_batch.isolation.streams import to_stream
+from luke_batch.isolation.messages import to_stream
 
 ITEM = WorkItem((Fragment("lang=de/a.parquet", "lang=de", 0, 3, "c1", 3, 120, 0),))
 COLUMNS = {
