@@ -54,7 +54,7 @@ LangColumn = Annotated[
     typer.Option("--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`."),
 ]
 Contexts = Annotated[int | None, typer.Option("--contexts", help="Sample contexts of an entity (default 3).")]
-Kind = Annotated[str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="lance", help="Vector index; there is no other.")]
 Variant = Annotated[
     str | None,
     typer.Option("--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."),

@@ -97,11 +97,10 @@ class Making:
         """Index the vectors and measure recall; see `Indexing`."""
         base = self._base
         entities = sum(bucket.entities for bucket in buckets)
-        carried = base is not None and base.config.search.kind == self.config.search.kind
         update = Update(
             folder=self.folder.building / "version",
-            base=base.folder if base is not None and carried else None,
-            facts=base.manifest.vectors if base is not None and carried else {},
+            base=None if base is None else base.folder,
+            facts={} if base is None else base.manifest.vectors,
             changes=[self._merged / "changes" / bucket.change for bucket in buckets if bucket.change],
             bits=self._bits,
             entities=entities,

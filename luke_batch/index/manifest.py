@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import OutputError
-from luke_batch.index.settings import IndexConfig
+from luke_batch.index.settings import NO_FAISS, IndexConfig
 from luke_batch.index.sources import Fragment
 
 SCHEMA = "entities.v1"
@@ -77,7 +77,7 @@ class Version:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The version in `folder`. OutputError where it has another schema or is damaged."""
+        """The version in `folder`. OutputError where it has another schema or kind, or is damaged."""
         try:
             values = cast("dict[str, Any]", json.loads((folder / "manifest.json").read_bytes()))
             found = values.get("schema")
@@ -91,7 +91,12 @@ class Version:
                 f"INDEX {folder.parent.parent} holds {found} and this version of luke-batch reads {SCHEMA};"
                 " build the index again into an empty folder"
             )
-        return cls(folder, Manifest(**values))
+        manifest = Manifest(**values)
+        if manifest.config["search"]["kind"] == "faiss":
+            raise OutputError(
+                f"INDEX {folder.parent.parent} is of kind faiss: {NO_FAISS}; build the index again into an empty folder"
+            )
+        return cls(folder, manifest)
 
     def held(self) -> list[Held]:
         """Its fragments."""

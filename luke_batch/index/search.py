@@ -16,7 +16,7 @@ from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
 from luke_batch.index.manifest import Manifest, Version
 from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
-from luke_batch.index.vectors import Filter, vector_index
+from luke_batch.index.vectors import Filter, VectorIndex
 from luke_batch.index.versions import IndexFolder
 
 
@@ -26,9 +26,7 @@ class EntityIndex:
     def __init__(self, version: Version) -> None:
         self._version = version
         self._table = EntityTable.of(version)
-        manifest = version.manifest
-        kind = version.config.search.kind
-        self._searcher = vector_index(kind).open(self._table, manifest.vectors)
+        self._vector_index = VectorIndex(version.folder, version.manifest.vectors)
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -105,7 +103,7 @@ class EntityIndex:
                 f" (n, {self._table.dimension})"
             )
         wanted = Filter(tuple(labels), tuple(languages), least)
-        return self._searcher.nearest(unit(vectors), k, wanted)
+        return self._vector_index.nearest(unit(vectors), k, wanted)
 
     def resolve(self, queries: Sequence[str]) -> list[int | None]:
         """Id of the entity that each query names; None for a marked text. UsageError as in `search`."""

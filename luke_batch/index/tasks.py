@@ -35,7 +35,7 @@ from luke_batch.index.plan import bucket_range
 from luke_batch.index.recall import Recall, measure_recall
 from luke_batch.index.settings import Policy
 from luke_batch.index.sources import Fragment, Sources
-from luke_batch.index.vectors import Update, vector_index
+from luke_batch.index.vectors import Update, VectorIndex
 from luke_batch.index.versions import write_whole
 
 _REPEATED = ("label", "language")
@@ -208,9 +208,8 @@ class Indexing:
 
     def _make(self, update: Update) -> tuple[dict[str, Any], Recall | None, dict[str, float]]:
         start = time.monotonic()
-        index = vector_index(update.settings.kind)
-        facts = index.update(update)
+        facts = update.make()
         indexed = time.monotonic()
-        searcher = index.open(update.table, facts)
-        recall = measure_recall(searcher, update.entities, update.settings.recall_sample)
+        opened = VectorIndex(update.folder, facts)
+        recall = measure_recall(opened, update.entities, update.settings.recall_sample)
         return facts, recall, {"index": indexed - start, "recall": time.monotonic() - indexed}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luke_batch.base.errors import InputError, LeaseError, OutputError, UsageError
+from luke_batch.base.errors import InputError, LeaseError, MissingDependencyError, OutputError, UsageError
+from luke_batch.cli import run as command
 from luke_batch.index import packs
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
@@ -269,15 +271,24 @@ def test_other_wrong_searches(index: Path, tmp_path: Path) -> None:
         EntityIndex.open(str(tmp_path / "foreign.index")).search(["I met [[Ada]]."])
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
-    import sys
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        EntityIndex.open(str(index))
 
-    from luke_batch.base.errors import MissingDependencyError
-    from luke_batch.index.vectors import vector_index
 
-    for kind, library in (("lance", "lance"), ("faiss", "faiss")):
-        monkeypatch.setitem(sys.modules, library, None)
-        monkeypatch.delitem(sys.modules, f"luke_batch.index.{kind}_vectors", raising=False)
-        with pytest.raises(MissingDependencyError, match="pip install"):
-            vector_index(kind)
+def test_an_index_of_kind_faiss(output: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither built nor searched nor built upon; where FAISS files come from now is told in the same line."""
+    before = state(index)
+    assert command(["index", "build", str(output), str(index), "--kind", "faiss"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "--kind 'faiss': indexes are Lance tables; docs/index.md shows how a FAISS file is made" in told
+    assert state(index) == before
+    assert command(["index", "build", str(output), str(index), "--kind", "lance", "--quiet"]) == 0
+    manifest = (index / "current" / "manifest.json").read_text()
+    (index / "current" / "manifest.json").write_text(manifest.replace('"kind": "lance"', '"kind": "faiss"'))
+    for action in (lambda: run(output, index), lambda: EntityIndex.open(str(index))):
+        with pytest.raises(OutputError, match=r"is of kind faiss: .*docs/index\.md.*; build .* into an empty folder"):
+            action()

@@ -16,6 +16,7 @@ from luke_batch.index.settings import IndexConfig, Policy, SearchSettings
 from luke_batch.index.sources import Sources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output
+from tests.documentation import blocks
 
 _NAMES = ("Ada", "ADA", "Łódź", "東京", "Ada Byron")
 _LABELS = ("PER", "LOC")
@@ -90,20 +91,16 @@ def hashed(source: int) -> str:
 
 
 @settings(max_examples=6)
-@given(
-    nights=st.lists(_night, min_size=8, max_size=14),
-    kind=st.sampled_from(["lance", "faiss"]),
-    variant=st.sampled_from(["exact", "IVF_FLAT"]),
-)
+@given(nights=st.lists(_night, min_size=8, max_size=14), variant=st.sampled_from(["exact", "IVF_FLAT"]))
 def test_long_runs_of_nights(
-    nights: list[dict[int, Any]], kind: str, variant: str, tmp_path_factory: pytest.TempPathFactory
+    nights: list[dict[int, Any]], variant: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """After every night, also those that join the files of a bucket or train the cells anew, the entity table
     is that of a build from nothing, read as a whole and by id, and searches find exactly its entities.
     """
     folder = tmp_path_factory.mktemp("nights")
     output, index = folder / "out", folder / "index"
-    search = {"kind": kind, "variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
+    search = {"variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
     put_output(output, "always", [document("a", [("Ada", "PER"), ("Bo", "PER")])])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("luke_batch.index.layers._MOST_LAYERS", 3)
@@ -362,15 +359,14 @@ def test_recall_is_stored_and_a_low_one_warned_of(tmp_path: Path) -> None:
     assert ["below 0.9" in warning for warning in built.warnings] == [True]
 
 
-@pytest.mark.parametrize("kind", ["lance", "faiss"])
 @pytest.mark.parametrize("variant", ["exact", "IVF_FLAT"])
-def test_both_kinds_find_the_same(kind: str, variant: str, tmp_path: Path) -> None:
+def test_it_finds_what_brute_force_does(variant: str, tmp_path: Path) -> None:
     """Filters, scores and order are those of brute force, also after a night."""
     output, index = tmp_path / "out", tmp_path / "index"
     names = [[(f"Name {n}.{m}", "PER" if m % 2 else "LOC") for m in range(5)] for n in range(40)]
     documents = [document(f"d{n}", mentions, lang="en" if n % 3 else "pl") for n, mentions in enumerate(names)]
     put_output(output, "s", documents[:30], dimension=8)
-    settings = {"kind": kind, "variant": variant, "partitions": 8, "probes": 8}
+    settings = {"kind": "lance", "variant": variant, "partitions": 8, "probes": 8}
     run(output, index, **settings)
     put_output(output, "t", documents[30:], dimension=8, seed=1)
     run(output, index, **settings)
@@ -439,3 +435,24 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
     table: Any = lancedb.connect(current).open_table("entities")
     nearest = table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
     assert nearest.limit(1).to_arrow()["name"].to_pylist() == ["Ada"]
+
+
+def test_the_blocks_of_the_page_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DuckDB, LanceDB and FAISS; a FAISS file that is made of the entity table finds what the index does."""
+    names: list[tuple[str, str | None]] = [(f"Name {number}", "ORG") for number in range(20)]
+    put_output(tmp_path / "out", "s", [document("a", [("NATO", "ORG"), *names])], dimension=8)
+    run(tmp_path / "out", tmp_path / "news.index")
+    put_output(tmp_path / "out", "t", [document("b", [("NATO", "ORG"), ("Ada", "ORG")])], dimension=8, seed=1)
+    run(tmp_path / "out", tmp_path / "news.index")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    libraries = ("duckdb", "lancedb", "faiss")
+    chosen = [
+        block for block in blocks("docs/index.md") if block.code.startswith(tuple(map("import {}".format, libraries)))
+    ]
+    assert len(chosen) == len(libraries)
+    for block in chosen:
+        exec(compile(block.code, str(block), "exec"), found)
+    expected = EntityIndex.open("news.index").search(["NATO"], 3)
+    assert found["ids"][0, 1:].tolist() == expected["id"].to_pylist()
+    assert found["cosines"][0].tolist() == pytest.approx([1.0, *expected["score"].to_pylist()], abs=1e-6)
