@@ -16,8 +16,7 @@ import pyarrow as pa
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
 from luke_batch.distributed.locations import refuse_relative
-from luke_batch.index.build import Built, build
-from luke_batch.index.runners import Runner, Task, in_threads
+from luke_batch.index.build import Built, Runner, Task, build, in_threads
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import Sources
 from luke_batch.index.versions import IndexFolder

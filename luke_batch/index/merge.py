@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.contracts import load_contract
-from luke_batch.index.counts import Counts, Ints, among, group_starts, places
+from luke_batch.index.groups import Counts, Ints, among, group_starts, places, segment_sums
 from luke_batch.index.keys import name_ids
 from luke_batch.index.packs import Pack, Rows, in_order, open_pack, plain_columns, vectors_in
 from luke_batch.index.settings import Policy
-from luke_batch.index.sums import segment_sums
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ and never changes: so one that a killed build has left is taken over by the next
 import json
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import OutputError
-from luke_batch.index.counts import Ints, group_starts
+from luke_batch.index.groups import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
+from luke_batch.index.versions import Held
 
 _BATCH_ROWS = 256
 """Least rows of a batch on average: those of a few buckets, and hundreds of kilobytes of vectors."""
@@ -223,3 +225,89 @@ def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:
         return np.empty((0, dimension), kind)
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(kind).reshape(-1, dimension)
+
+
+_SMALL_BYTES = 16 * 2**20
+"""Live vectors below which a pack is small."""
+_SMALL_PACKS = 16
+"""Small packs that an index may have."""
+_WASTE = 2
+"""A pack is written anew once it has so many times the rows that are live."""
+_PACK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Repacking:
+    """Live rows of some packs -> one pack."""
+
+    packs: Path
+
+    def __call__(self, held: Sequence[Held]) -> str:
+        """Copy the rows of some fragments, all their packs' live ones; the name of the new pack."""
+        by_pack: defaultdict[str, list[Held]] = defaultdict(list)
+        for each in held:
+            by_pack[each.pack].append(each)
+        place = {each.fragment.key: number for number, each in enumerate(held)}
+        parts: list[Rows] = []
+        policy = ""
+        for name, members in by_pack.items():
+            facts = open_pack(self.packs / name).facts
+            policy = facts.policy
+            numbers = np.full(len(facts.fragments), -1, np.int32)
+            for each in members:
+                numbers[each.number] = place[each.fragment.key]
+            parts += self._live(name, numbers)
+        facts = PackFacts(
+            policy=policy,
+            dimension=held[0].fragment.dimension,
+            fragments=tuple(each.fragment.key for each in held),
+            mentions=tuple(each.mentions for each in held),
+            skipped=tuple(dict(each.skipped) for each in held),
+            rows=tuple(each.rows for each in held),
+        )
+        rows = Rows(
+            pa.concat_tables([part.table for part in parts]).combine_chunks(),
+            np.concatenate([part.singles for part in parts]),
+            np.concatenate([part.sums for part in parts]),
+        )
+        return write_rows(self.packs, facts, rows)
+
+    def _live(self, name: str, numbers: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[Rows]:
+        pack = open_pack(self.packs / name)
+        found: list[Rows] = []
+        for batch in range(len(pack.facts.firsts)):
+            content = pack.read(batch)
+            own = numbers[content.column("fragment").to_numpy()]
+            table = plain_columns(content).filter(pa.array(own >= 0))
+            column = table.schema.get_field_index("fragment")
+            table = table.set_column(column, "fragment", pa.array(own[own >= 0]))
+            found.append(Rows(table, *vectors_in(content, own >= 0, pack.facts.dimension)))
+        return found
+
+
+def wanted(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
+    """Fragments whose packs should be one."""
+    by_pack: defaultdict[str, list[Held]] = defaultdict(list)
+    for each in held:
+        by_pack[each.pack].append(each)
+    sizes = {name: sum(map(_bytes, members)) for name, members in by_pack.items()}
+    small = {name for name, size in sizes.items() if size < _SMALL_BYTES}
+    chosen = small if len(small) > _SMALL_PACKS else set[str]()
+    chosen |= {name for name, members in by_pack.items() if _is_waste(packs / name, members)}
+    groups: list[list[Held]] = []
+    size = 0
+    for name in sorted(name for name in chosen if sizes[name]):
+        if not groups or size + sizes[name] > _PACK_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1] += by_pack[name]
+        size += sizes[name]
+    return groups
+
+
+def _bytes(held: Held) -> int:
+    return held.rows * held.fragment.dimension * 4
+
+
+def _is_waste(path: Path, members: Sequence[Held]) -> bool:
+    return sum(open_pack(path).facts.rows) > _WASTE * sum(each.rows for each in members)

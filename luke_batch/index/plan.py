@@ -10,12 +10,11 @@ import numpy as np
 from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.corpus.keys import Key
 from luke_batch.index.keys import ID_BITS
-from luke_batch.index.manifest import Held, Version
 from luke_batch.index.merge import PackUse
 from luke_batch.index.packs import PackFacts, open_pack
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import Fragment, Sources, check_alike
-from luke_batch.index.versions import IndexFolder
+from luke_batch.index.versions import Held, IndexFolder, Version
 
 _PACK_BYTES = 64 * 2**20
 """Annotated bytes whose partial aggregates share a pack."""

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import ContractError
-from luke_batch.index.counts import Ints, among
 from luke_batch.index.entities import unit, vectors_of
+from luke_batch.index.groups import Ints, among
 from luke_batch.index.vectors import Filter, VectorIndex
 
 DEPTH = 10

@@ -21,7 +21,7 @@ from luke_batch.corpus.generations import shown
 from luke_batch.corpus.layout import RUNS, base_name, join
 from luke_batch.corpus.manifest import without_secrets
 from luke_batch.corpus.storage import Storage, StoredFile
-from luke_batch.index.mentions import columns_of, vector_type
+from luke_batch.index.partials import columns_of, vector_type
 from luke_batch.index.settings import Policy
 
 _MODELS, _RUN = b"luke_batch.models", b"luke_batch.run"

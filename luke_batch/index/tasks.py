@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import ContractError
 from luke_batch.corpus.output_file import leaf_columns
-from luke_batch.index.counts import Ints, among
-from luke_batch.index.layers import (
+from luke_batch.index.entities import (
     ROW_GROUP,
     is_due,
     layer_name,
@@ -28,6 +27,7 @@ from luke_batch.index.layers import (
     open_layers,
     read_whole,
 )
+from luke_batch.index.groups import Ints, among
 from luke_batch.index.merge import PackUse, affected_ids, gone_rows, live_rows, merge_rows, names_of
 from luke_batch.index.packs import Rows, write_pack
 from luke_batch.index.partials import aggregate

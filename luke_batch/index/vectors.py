@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import MissingDependencyError
-from luke_batch.index.entities import EntityTable
-from luke_batch.index.layers import live_batches, open_layers
+from luke_batch.index.entities import EntityTable, live_batches, open_layers
 from luke_batch.index.settings import SearchSettings
 from luke_batch.index.versions import link_tree
 

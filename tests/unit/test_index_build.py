@@ -103,7 +103,7 @@ def test_long_runs_of_nights(
     search = {"variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
     put_output(output, "always", [document("a", [("Ada", "PER"), ("Bo", "PER")])])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("luke_batch.index.layers._MOST_LAYERS", 3)
+        patch.setattr("luke_batch.index.entities._MOST_LAYERS", 3)
         patch.setattr("luke_batch.index.vectors._MOST_UPDATES", 5)
         for number, night in enumerate(nights):
             apply(output, night, number)
@@ -207,7 +207,7 @@ def remove(output: Path, source: str, content: str) -> None:
 
 def test_packs_of_many_nights_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And packs with many dead rows are written anew; the entities stay the same."""
-    monkeypatch.setattr("luke_batch.index.repacking._SMALL_PACKS", 3)
+    monkeypatch.setattr("luke_batch.index.packs._SMALL_PACKS", 3)
     output, index = tmp_path / "out", tmp_path / "index"
     most = 0
     for number in range(8):
@@ -417,7 +417,7 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
     put_output(tmp_path / "out", "s", old, content="bbbbbbbbbbbb")
     remove(tmp_path / "out", "s", "aaaaaaaaaaaa")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("luke_batch.index.layers._STALE", 9)  # files of several nights
+        patch.setattr("luke_batch.index.entities._STALE", 9)  # files of several nights
         run(tmp_path / "out", tmp_path / "index")
     assert len(files(tmp_path / "index")) == 3
     current = tmp_path / "index" / "current"
