@@ -20,12 +20,10 @@ class Task(StrEnum):
 
 def evaluate(
     gold: Annotated[
-        str,
-        typer.Argument(metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…"),
+        str, typer.Argument(metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…")
     ],
     annotated: Annotated[
-        str,
-        typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, or Parquet with the same columns."),
+        str, typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, or Parquet with the same columns.")
     ],
     task: Annotated[Task, typer.Option("--task", help="What to score.")],
     labels: Annotated[
@@ -41,8 +39,7 @@ def evaluate(
     ] = "id",
     text_column: Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the text.")] = "text",
     resamples: Annotated[
-        int,
-        typer.Option("--resamples", min=0, help="Bootstrap resamples for the intervals; 0: no intervals."),
+        int, typer.Option("--resamples", min=0, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
     json: Json = False,

@@ -35,8 +35,7 @@ class Temperature:
 
     value: float
     outcome: Outcome
-    """fitted; at bound: the best is one of BOUNDS or beyond; otherwise why nothing can be fitted, and the
-    value is 1.
+    """fitted; at bound: the best is one of BOUNDS or beyond; otherwise why nothing can be fitted, and the value is 1.
     """
 
 
@@ -134,12 +133,7 @@ def fit_temperature(
 
 
 def calibrate(
-    logits: NDArray[np.floating],
-    chosen: NDArray[np.integer],
-    right: Booleans,
-    documents: Sequence[str],
-    *,
-    multi: bool,
+    logits: NDArray[np.floating], chosen: NDArray[np.integer], right: Booleans, documents: Sequence[str], *, multi: bool
 ) -> Calibration:
     """Fit a temperature on one half of the documents, and report it on the other.
 

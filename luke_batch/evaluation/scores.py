@@ -164,11 +164,7 @@ def _intervals(comparison: Comparison, sums: Floats) -> Intervals:
 
 def _figures(right: Floats, found: Floats, gold: Floats) -> tuple[Floats, Floats, Floats]:
     """Precision, recall and F1; 0 for 0 of 0."""
-    return (
-        right / np.maximum(found, 1),
-        right / np.maximum(gold, 1),
-        2 * right / np.maximum(found + gold, 1),
-    )
+    return (right / np.maximum(found, 1), right / np.maximum(gold, 1), 2 * right / np.maximum(found + gold, 1))
 
 
 def _interval(values: Floats) -> Interval:

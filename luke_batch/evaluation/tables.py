@@ -21,7 +21,7 @@ from luke_batch.document.texts import readable
 ID = "id"
 TEXT = "text"
 
-_OPTIONAL = frozenset({"score", "title_score"})
+_OPTIONAL = frozenset({"score", "title_score", "qid"})
 """Members of structs that may be missing; they are null then."""
 
 

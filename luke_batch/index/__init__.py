@@ -1,5 +1,4 @@
-"""Entity embedding indexes: one vector for each entity of an annotated corpus, kept up to date night by
-night.
+"""Entity embedding indexes: one vector for each entity of an annotated corpus, kept up to date night by night.
 
 settings    what is an entity, and how its vectors are searched
 keys        mentions -> entity keys; names as they are compared

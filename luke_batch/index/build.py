@@ -45,9 +45,7 @@ RunnerFor = Callable[[int], Runner]
 
 
 def in_threads(task: Task, items: Sequence[Any], *, alone: bool = False) -> Iterator[str]:
-    """Run the tasks in this process, as many at a time as it has cores: they spend their time outside of
-    Python.
-    """
+    """Run the tasks in this process, as many at a time as it has cores: they spend their time outside of Python."""
     threads = 1 if alone else min(len(items), _cores())
     if threads <= 1:
         yield from map(task, items)
@@ -127,11 +125,7 @@ class Making:
     def _found(self, kind: str, name: str) -> Path:
         """What was merged, what changed alone, or what the last version has."""
         base = self._base
-        folders = [
-            self._merged / kind,
-            self._merged / "changes",
-            *([] if base is None else [base.folder / kind]),
-        ]
+        folders = [self._merged / kind, self._merged / "changes", *([] if base is None else [base.folder / kind])]
         return next(path for folder in folders if (path := folder / name).exists())
 
     def index(self, buckets: Sequence[Bucket], run: Runner, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -155,11 +149,7 @@ class Making:
         return cast("dict[str, Any]", json.loads(text))
 
     def manifest(
-        self,
-        buckets: Sequence[Bucket],
-        indexed: dict[str, Any],
-        sources: Sources,
-        seconds: dict[str, float],
+        self, buckets: Sequence[Bucket], indexed: dict[str, Any], sources: Sources, seconds: dict[str, float]
     ) -> Manifest:
         """What the version says of itself."""
         first = self.held[0].fragment
@@ -273,12 +263,7 @@ def build(
 
 
 def _aggregate(
-    plan: Plan,
-    sources: Sources,
-    folder: IndexFolder,
-    config: IndexConfig,
-    run: Runner,
-    tell: Callable[[str], None],
+    plan: Plan, sources: Sources, folder: IndexFolder, config: IndexConfig, run: Runner, tell: Callable[[str], None]
 ) -> list[Held]:
     """All live fragments with their partial aggregates."""
     held = list(plan.kept)

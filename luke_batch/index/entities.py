@@ -137,9 +137,7 @@ class EntityTable:
         return pa.concat_tables(parts)
 
     def named(self, name: str) -> list[int]:
-        """Ids of the entities of that key, qid, title or alias, in any case; those with most mentions under
-        it first.
-        """
+        """Ids of the entities of that key, qid, title or alias, in any case; those with most mentions come first."""
         return self.all_named([name])[0]
 
     def all_named(self, names: Sequence[str]) -> list[list[int]]:

@@ -42,9 +42,7 @@ def comparable(name: str, *, fold: bool = True) -> str:
 
 
 def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
-    """The key of each mention (struct with text, label, title, qid; each may be missing); null where it has
-    none.
-    """
+    """The key of each mention (struct with text, label, title, qid; each may be missing); null where it has none."""
     size = len(mentions)
     makers: dict[KeyKind, Callable[[], pa.Array]] = {
         "qid": partial(_prefixed, mentions, "qid", partial(comparable, fold=False)),

@@ -19,11 +19,7 @@ from luke_batch.index.groups import Counts, Ints, group_starts, places, segment_
 from luke_batch.index.keys import entity_keys, ids_of
 from luke_batch.index.settings import Policy
 
-NO_VECTOR, NO_KEY, NO_DIRECTION = (
-    "without a vector",
-    "without a key",
-    "with a vector that is zero or not finite",
-)
+NO_VECTOR, NO_KEY, NO_DIRECTION = ("without a vector", "without a key", "with a vector that is zero or not finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +115,7 @@ def _matrix(vectors: pa.FixedSizeListArray, dimension: int) -> FloatArray:
 
 
 def _check_parallel(
-    rows: NDArray[np.int64],
-    mentions: NDArray[np.int64],
-    vectors: NDArray[np.int64],
-    policy: Policy,
-    where: str,
+    rows: NDArray[np.int64], mentions: NDArray[np.int64], vectors: NDArray[np.int64], policy: Policy, where: str
 ) -> None:
     wrong = np.flatnonzero(mentions != vectors)
     if len(wrong):
@@ -217,13 +209,7 @@ def _language(table: pa.Table, rows: Ints, policy: Policy) -> pa.Array:
 
 
 def _contexts(
-    table: pa.Table,
-    mentions: Mentions,
-    order: Ints,
-    ordered: Ints,
-    count: int,
-    policy: Policy,
-    name: str,
+    table: pa.Table, mentions: Mentions, order: Ints, ordered: Ints, count: int, policy: Policy, name: str
 ) -> pa.ListArray:
     """list<CONTEXT>: the first mention of each group in each of its first documents."""
     rows = mentions.rows[order]

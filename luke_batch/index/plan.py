@@ -104,9 +104,7 @@ def bucket_range(bucket: int, bits: int) -> tuple[int, int]:
 
 
 def pack_uses(packs: Path, live: Sequence[Held], plan: Plan, base: Version | None) -> tuple[PackUse, ...]:
-    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is
-    None.
-    """
+    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is None."""
     before = set() if base is None else {each.fragment.key for each in base.held()}
     gone = plan.gone if base is not None else ()
     uses: dict[str, PackUse] = {}

@@ -26,12 +26,11 @@ class Recall:
 
 
 def measure_recall(index: VectorIndex, entities: int, sample: int) -> Recall | None:
-    """Compare the index with exact search over all vectors that it holds, which must be as many as there are
-    entities.
+    """Compare the index with exact search over all vectors that it holds, which must be as many as there are entities.
 
-    The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of
-    its own. One that is as near as the tenth within float rounding counts as found, since which of equals
-    comes tenth is nobody's fault. None where there is nothing to compare.
+    The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of its own.
+    One that is as near as the tenth within float rounding counts as found, since which of equals comes tenth is
+    nobody's fault. None where there is nothing to compare.
     """
     depth = min(DEPTH, entities - 1)
     if depth < 1 or sample < 1:

@@ -87,10 +87,7 @@ class Embedder:
         table = pa.table({"text": [query.text for query in queries], "given": pa.array(given, spans)})
         annotated = self._annotator.annotate(table)
         for query, error, vectors in zip(
-            queries,
-            annotated["error"].to_pylist(),
-            annotated["mention_embeddings"],
-            strict=True,
+            queries, annotated["error"].to_pylist(), annotated["mention_embeddings"], strict=True
         ):
             if error is not None or not vectors.is_valid or not vectors.values[0].is_valid:
                 cause = "its mention has no words that the model knows" if error is None else error["message"]

@@ -22,11 +22,7 @@ class Policy(Section):
 
     column: VectorColumn = "mention_embeddings"
     """Column with one vector for each mention."""
-    keys: Annotated[tuple[KeyKind, ...], BeforeValidator(listed), Field(min_length=1)] = (
-        "qid",
-        "title",
-        "surface",
-    )
+    keys: Annotated[tuple[KeyKind, ...], BeforeValidator(listed), Field(min_length=1)] = ("qid", "title", "surface")
     """What names an entity: the first of these that a mention has. `surface` is surface and label."""
     case: Literal["fold", "keep"] = "fold"
     """fold: surfaces that differ in case alone are one entity."""

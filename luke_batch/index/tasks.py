@@ -1,8 +1,7 @@
-"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is
-collected.
+"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is collected.
 
-A task that is done before is not done again: packs are known by the fragments that they name, buckets by the
-record that is written after their files.
+A task that is done before is not done again: packs are known by the fragments that they name, buckets by the record
+that is written after their files.
 """
 
 import json
@@ -18,15 +17,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import ContractError
 from luke_batch.corpus.output_file import leaf_columns
-from luke_batch.index.entities import (
-    ROW_GROUP,
-    is_due,
-    layer_name,
-    layers_of,
-    live_batches,
-    open_layers,
-    read_whole,
-)
+from luke_batch.index.entities import ROW_GROUP, is_due, layer_name, layers_of, live_batches, open_layers, read_whole
 from luke_batch.index.groups import Ints, among
 from luke_batch.index.merge import PackUse, affected_ids, gone_rows, live_rows, merge_rows, names_of
 from luke_batch.index.packs import Rows, write_pack
@@ -83,8 +74,7 @@ class Merge:
     packs: Path
     uses: tuple[PackUse, ...]
     target: Path
-    """Folder that gets entities/, names/, changes/ and records/; it is named by what it is made of, see
-    `digest_of`."""
+    """Folder that gets entities/, names/, changes/ and records/; it is named by what it is made of, see `digest_of`."""
     version: int
     """Number of the version that is made."""
     bits: int

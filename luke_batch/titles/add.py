@@ -17,15 +17,13 @@ from luke_batch.model.files.new_folder import check_destination
 from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, write_with
-from luke_batch.titles.aliases_reading import TEXT
+from luke_batch.titles.links import TEXT
 from luke_batch.titles.mentions import of_names, read_mentions
 from luke_batch.titles.placement import Placement
 from luke_batch.titles.vectors import MeanVectors, Reader
 
 KNOWN = 1000
-"""Known titles whose names are read. On the embedded model 200 give the same figures
-(`recipes/added_entities.py`).
-"""
+"""Known titles whose names are read. On the embedded model 200 give the same figures (`recipes/added_entities.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import InputError
 from luke_batch.evaluation.tables import as_type, struct_member
 from luke_batch.text.words import words
-from luke_batch.titles.aliases_reading import TEXT, Linked, batches, linked, named, require
+from luke_batch.titles.links import TEXT, Linked, batches, linked, named, require
 from luke_batch.titles.redirects import own_names, written
 
 OUTSIDE = "offset outside of the text"
@@ -96,7 +96,7 @@ def _placed(name: str, description: str) -> tuple[str, int]:
 
 def _of_links(found: Linked, only: pa.LargeStringArray | None, skipped: Counter[str]) -> Mentions:
     named_titles = struct_member(found.mentions.values, "title")
-    has_title, inside = ~found.mentions.lacks("title"), found.pieces.inside
+    has_title, inside = ~found.mentions.lacks("title"), found.surfaces.inside
     skipped[OUTSIDE] += int((has_title & ~inside).sum())
     titles = written(pa.chunked_array([named_titles])).combine_chunks()
     blank = pc.call_function("equal", [titles, ""]).fill_null(False).to_numpy(zero_copy_only=False)

@@ -51,9 +51,7 @@ class Compiled:
 
 
 def compile_file(path: str, folder: Path) -> Compiled:
-    """Write the files of the table at `path` into `folder`; raises as `read_aliases` and
-    `compile_aliases` do.
-    """
+    """Write the files of the table at `path` into `folder`; raises as `read_aliases` and `compile_aliases` do."""
     table, content_hash = read_aliases(path)
     try:
         return compile_aliases(table, content_hash, folder)

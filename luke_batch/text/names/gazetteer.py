@@ -60,8 +60,7 @@ class Gazetteer:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
     def find(self, text: str, words: IntArray) -> IntArray:
-        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones
-        included.
+        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones included.
 
         (m, 2) int32 of [start, end) code points, ascending by (start, end), no span twice. `words` is (n, 2).
         """

@@ -1,11 +1,13 @@
-"""Parquet tables of links as batches of a few thousand rows, and the linked mentions of documents in them."""
+"""Parquet tables of links as batches of a few thousand rows, and the mentions of the documents in them."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from luke_batch.base.errors import InputError
 from luke_batch.corpus.committed import list_committed
@@ -15,11 +17,50 @@ from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.evaluation.items import Structs
 from luke_batch.evaluation.tables import as_type, structs
-from luke_batch.titles.aliases_pieces import Pieces
 
 TEXT = pa.large_string()
+Longs = NDArray[np.int64]
 
+_LISTS = structs(start=pa.int64(), end=pa.int64(), title=TEXT, qid=TEXT)
 _ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class TextSlices:
+    """n slices of texts by code points, out of Arrow's own UTF-8 bytes and without a Python string."""
+
+    inside: NDArray[np.bool_]
+    """(n,) whether a slice lies in its text and is not empty."""
+    _bytes: NDArray[np.uint8]
+    """Those of the texts."""
+    _places: Longs
+    """(n, 2) [start, end) in the bytes; the empty slice where not inside."""
+
+    @classmethod
+    def of(cls, texts: pa.LargeStringArray, parents: Longs, spans: Longs) -> "TextSlices":
+        """`spans` (n, 2), [start, end) in code points, of the texts number `parents` (n,); of a null text none is
+        inside. `texts` must be valid UTF-8. They may be a few rows of a large table: only their own bytes are read.
+        """
+        _, offset_buffer, data = texts.buffers()
+        offsets = np.frombuffer(offset_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
+        # every character has one byte that continues none
+        characters = np.append(np.flatnonzero(content & 0xC0 != 0x80), len(content))
+        firsts = np.searchsorted(characters, offsets - offsets[0])
+        known = texts.is_valid().to_numpy(zero_copy_only=False)
+        lengths = np.where(known, np.diff(firsts), 0)
+        start, end = spans.T
+        inside = (start >= 0) & (start < end) & (end <= lengths[parents])
+        places = np.where(inside[:, None], firsts[parents][:, None] + spans, 0)
+        return cls(inside, content, characters[places])
+
+    def strings(self) -> pa.LargeStringArray:
+        """The slices; empty where not inside."""
+        starts, ends = self._places.T
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)])
+        taken = np.repeat(starts - offsets[:-1], ends - starts) + np.arange(offsets[-1])
+        content = pa.py_buffer(self._bytes[taken])
+        return pa.LargeStringArray.from_buffers(len(starts), pa.py_buffer(offsets.astype(np.int64)), content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +69,8 @@ class Linked:
 
     texts: pa.LargeStringArray
     mentions: Structs
-    """start, end, title, and qid where it is there."""
-    has_qid: bool
-    pieces: Pieces
+    """start, end, title, qid."""
+    surfaces: TextSlices
     """Where each mention stands in its text."""
 
 
@@ -42,14 +82,10 @@ def linked(path: str, batch: pa.RecordBatch, text_column: str) -> Linked:
     column = "links" if "links" in batch.schema.names else "mentions"
     with named(path):
         require(path, batch, text_column, column)
-        has_qid = _has_member(batch[column].type, "qid")
-        qid = {"qid": TEXT} if has_qid else {}
-        lists = as_type(batch[column], structs(start=pa.int64(), end=pa.int64(), title=TEXT, **qid))
+        found = Structs.of(as_type(batch[column], _LISTS))
         texts = as_type(batch[text_column], TEXT)
         texts.validate(full=True)
-        found = Structs.of(lists)
-        pieces = Pieces.of(texts, found.parents, found.integers("start", "end"))
-    return Linked(texts, found, has_qid, pieces)
+        return Linked(texts, found, TextSlices.of(texts, found.parents, found.integers("start", "end")))
 
 
 def batches(location: str, wanted: set[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -101,8 +137,3 @@ def refuse_nulls(path: str, table: Mapping[str, pa.Array], *columns: str) -> Non
             raise InputError(f"{path}: column {name!r} is null in {table[name].null_count} rows; remove them")
     for values in table.values():
         values.validate(full=True)
-
-
-def _has_member(kind: pa.DataType, name: str) -> bool:
-    inner = kind.value_type if hasattr(kind, "value_type") else kind
-    return bool(pa.types.is_struct(inner) and inner.get_field_index(name) >= 0)
