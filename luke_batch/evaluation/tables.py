@@ -3,7 +3,7 @@ of list, string or integer.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,39 +30,54 @@ def structs(**members: pa.DataType) -> pa.DataType:
     return pa.large_list(pa.struct(list(members.items())))
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What is read of a table of documents."""
+Task = Literal["ner", "types", "relations", "links"]
+"""What is scored."""
+CONFIDENCE_LEVEL = 0.95
+"""Of the intervals around scores."""
 
-    id: str
-    text: str
-    lists: Mapping[str, pa.DataType]
-    """Column -> its type as from `structs`."""
-    text_needed: bool
+_INTEGER, _NUMBER, _TEXT = pa.int64(), pa.float64(), pa.large_string()
+_SPAN = {"start": _INTEGER, "end": _INTEGER}
+_PAIR = {"head": _INTEGER, "tail": _INTEGER}
+
+GOLD_COLUMNS: dict[Task, dict[str, pa.DataType]] = {
+    "ner": {"entities": structs(**_SPAN, label=_TEXT)},
+    "types": {"entities": structs(**_SPAN, label=_TEXT)},
+    "relations": {"entities": structs(**_SPAN), "relations": structs(**_PAIR, label=_TEXT)},
+    "links": {"links": structs(**_SPAN, title=_TEXT)},
+}
+ANNOTATED_COLUMNS: dict[Task, dict[str, pa.DataType]] = {
+    "ner": {"mentions": structs(**_SPAN, label=_TEXT, score=_NUMBER)},
+    "types": {"mentions": structs(**_SPAN, types=structs(label=_TEXT, score=_NUMBER))},
+    "relations": {"mentions": structs(**_SPAN), "relations": structs(**_PAIR, label=_TEXT, score=_NUMBER)},
+    "links": {"mentions": structs(**_SPAN, title=_TEXT, title_score=_NUMBER)},
+}
 
 
-def read_documents(name: str, location: str, columns: Columns) -> pa.RecordBatch:
-    """`id` and `text` (large_string) and the lists of all files of `location`, in the order of their paths.
+def read_documents(
+    name: str, location: str, id_column: str, text_column: str, lists: Mapping[str, pa.DataType], *, text_needed: bool
+) -> pa.RecordBatch:
+    """`id` and `text` (large_string) and the columns `lists` (name -> type as from `structs`) of all files of
+    `location`, in the order of their paths.
 
-    `location` is the OUTPUT of an annotation, or a file, folder or glob of Parquet; `name` is what messages
-    call it. A text column that is missing and not needed is all null.
+    `location` is the OUTPUT of an annotation, or a file, folder or glob of Parquet; `name` is what messages call it. A
+    text column that is missing and not needed is all null.
 
     Raises:
         InputError: no row, a file that cannot be read, a column that is missing or of another type, an id
         that occurs twice.
         OutputError: an OUTPUT without a committed file.
     """
-    needed = {columns.id, *columns.lists} | ({columns.text} if columns.text_needed else set())
-    kinds = {columns.id: pa.large_string(), columns.text: pa.large_string(), **columns.lists}
+    needed = {id_column, *lists} | ({text_column} if text_needed else set())
+    kinds = {id_column: pa.large_string(), text_column: pa.large_string(), **lists}
     tables: list[pa.Table] = []
     for path, table in _tables(name, location, list(kinds)):
         missing = needed - set(table.column_names)
         if missing:
-            cures = {columns.id: "; name it with --id-column", columns.text: "; name it with --text-column"}
+            cures = {id_column: "; name it with --id-column", text_column: "; name it with --text-column"}
             cure = next((cures[column] for column in sorted(missing) if column in cures), "")
             raise InputError(f"{name} {path} has no column {', '.join(sorted(missing))}{cure}")
         converted = [_convert(table, column, kind, f"{name} {path}") for column, kind in kinds.items()]
-        tables.append(pa.table(converted, [ID, TEXT, *columns.lists]))
+        tables.append(pa.table(converted, [ID, TEXT, *lists]))
     batches = pa.concat_tables(tables).combine_chunks().to_batches()
     if not batches:
         raise InputError(f"{name} {location} has no row")
