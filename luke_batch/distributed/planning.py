@@ -23,7 +23,7 @@ from luke_batch.distributed.locations import check_absolute
 from luke_batch.distributed.precision import resolve_precision
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.text.names.aliases import aliases_hash
-from luke_batch.text.sentences.content import check_content
+from luke_batch.text.names.content import check_content
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """How far scores are probabilities, and the temperature that brings them nearer.
 
-A score is calibrated where, of all items with a score near p, a share of p is right. One temperature divides
-all logits of a head (Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2); it does not
-change which label is best. Guo et al. minimise the negative log-likelihood of the true label; what is written
-out here are chosen labels, so it is that of the chosen label being right or wrong.
+A score is calibrated where, of all items with a score near p, a share of p is right. One temperature divides all logits
+of a head (Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2); it does not change which label is
+best. Guo et al. minimise the negative log-likelihood of the true label; what is written out here are chosen labels, so
+it is that of the chosen label being right or wrong.
 
-A head whose labels do not exclude one another gets an offset for each label beside the temperature (Platt 1999, with one
-slope): the probability of a label is sigmoid((logit + offset) / temperature). Labels are rare to different degrees, which
-one temperature cannot tell; probabilities that can be compared across labels also let one threshold serve all of them
-(Lipton et al. 2014, Optimal Thresholding of Classifiers to Maximize F1 Measure).
+A head whose labels do not exclude one another gets an offset for each label beside the temperature (Platt 1999, with
+one slope): the probability of a label is sigmoid((logit + offset) / temperature). Labels are rare to different degrees,
+which one temperature cannot tell; probabilities that can be compared across labels also let one threshold serve all of
+them (Lipton et al. 2014, Optimal Thresholding of Classifiers to Maximize F1 Measure).
 """
 
 import hashlib

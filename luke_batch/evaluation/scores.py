@@ -1,8 +1,8 @@
 """Items of GOLD and of ANNOTATED side by side, and their precision, recall and F1 with confidence intervals.
 
-Both are compared as matrices: places as rows, labels as columns. The scores are scikit-learn's. The intervals are those of the bootstrap's percentiles (Efron and Tibshirani
-1993, chapter 13), resampling documents, since what stands in one document is not independent. They need only
-the counts of each document, so a resample costs one weighted sum.
+Both are compared as matrices: places as rows, labels as columns. The scores are scikit-learn's. The intervals are those
+of the bootstrap's percentiles (Efron and Tibshirani 1993, chapter 13), resampling documents, since what stands in one
+document is not independent. They need only the counts of each document, so a resample costs one weighted sum.
 """
 
 from collections.abc import Sequence
