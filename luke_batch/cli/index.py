@@ -10,7 +10,7 @@ import typer
 from luke_batch.cli.options import Address, Json, Quiet, Shared
 
 if TYPE_CHECKING:
-    from luke_batch.index.build import Built
+    from luke_batch.index.build import BuiltIndex
     from luke_batch.index.search import EntityIndex
     from luke_batch.index.settings import IndexConfig
 
@@ -197,7 +197,7 @@ def _lines(path: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _show_built(built: "Built", *, quiet: bool, json: bool) -> None:
+def _show_built(built: "BuiltIndex", *, quiet: bool, json: bool) -> None:
     manifest = built.version.manifest
     if json:
         from dataclasses import asdict

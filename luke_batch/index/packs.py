@@ -12,7 +12,7 @@ import json
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -29,6 +29,7 @@ from luke_batch.base.errors import OutputError
 from luke_batch.index.groups import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
+from luke_batch.index.sources import AnnotatedFragment
 from luke_batch.index.versions import Held
 
 _BATCH_ROWS = 256
@@ -37,6 +38,13 @@ _MOST_BATCHES = 4096
 _META = b"luke_batch.pack"
 LIGHT = ("id", "fragment")
 """What tells which rows are concerned."""
+_SMALL_BYTES = 16 * 2**20
+"""Live vectors below which a pack is small."""
+_SMALL_PACKS = 16
+"""Small packs that an index may have."""
+_WASTE = 2
+"""A pack is written anew once it has so many times the rows that are live."""
+_PACK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,16 @@ def _opened(path: Path, _thread: int) -> Pack:
     return Pack(path)
 
 
+def held_in(path: Path, fragments: Mapping[str, AnnotatedFragment]) -> list[Held]:
+    """What the pack at `path` holds, of `fragments` by their keys; of others nothing but the key is known."""
+    facts = open_pack(path).facts
+    figures = zip(facts.fragments, facts.mentions, facts.rows, facts.skipped, strict=True)
+    return [
+        Held(fragments.get(key, AnnotatedFragment(key, "", "", 0, "")), path.name, number, *figures_of_one)
+        for number, (key, *figures_of_one) in enumerate(figures)
+    ]
+
+
 def plain_columns(batch: pa.RecordBatch) -> pa.Table:
     """A batch of a pack without its vectors."""
     return pa.Table.from_batches([batch.drop_columns(["single", "sum"])])
@@ -225,15 +243,6 @@ def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:
         return np.empty((0, dimension), kind)
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(kind).reshape(-1, dimension)
-
-
-_SMALL_BYTES = 16 * 2**20
-"""Live vectors below which a pack is small."""
-_SMALL_PACKS = 16
-"""Small packs that an index may have."""
-_WASTE = 2
-"""A pack is written anew once it has so many times the rows that are live."""
-_PACK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
 from luke_batch.index.vectors import Filter, VectorIndex
-from luke_batch.index.versions import IndexFolder, Manifest, Version
+from luke_batch.index.versions import IndexFolder, IndexManifest, Version
 
 OPEN, CLOSE = "[[", "]]"
 
@@ -118,7 +118,7 @@ class EntityIndex:
         return f"INDEX {self._version.folder.parent.parent}"
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> IndexManifest:
         """What the version says of itself: model, policy, counts, recall."""
         return self._version.manifest
 

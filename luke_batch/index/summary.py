@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from luke_batch.index.build import Built
+from luke_batch.index.build import BuiltIndex
 
 
-def summary(built: Built) -> Iterator[str]:
+def summary(built: BuiltIndex) -> Iterator[str]:
     """A few lines."""
     manifest = built.version.manifest
     folder = built.version.folder.parent.parent

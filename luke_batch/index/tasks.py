@@ -25,7 +25,7 @@ from luke_batch.index.partials import aggregate
 from luke_batch.index.plan import bucket_range
 from luke_batch.index.recall import Recall, measure_recall
 from luke_batch.index.settings import Policy
-from luke_batch.index.sources import Fragment, Sources
+from luke_batch.index.sources import AnnotatedFragment, AnnotatedSources
 from luke_batch.index.vectors import Update, VectorIndex
 from luke_batch.index.versions import write_whole
 
@@ -38,10 +38,10 @@ class Aggregation:
     """Fragments -> packs."""
 
     packs: Path
-    sources: Sources
+    sources: AnnotatedSources
     policy: Policy
 
-    def __call__(self, item: Sequence[Fragment]) -> str:
+    def __call__(self, item: Sequence[AnnotatedFragment]) -> str:
         """Aggregate the fragments of one pack; its name."""
         parts = [
             (one.key, aggregate(self.sources.read(one, self.policy), self.policy, one.path, one.where)) for one in item

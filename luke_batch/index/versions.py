@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError, UsageError
 from luke_batch.index.settings import NO_FAISS, IndexConfig
-from luke_batch.index.sources import Fragment
+from luke_batch.index.sources import AnnotatedFragment
 
 SCHEMA = "entities.v1"
 
@@ -36,7 +36,7 @@ SCHEMA = "entities.v1"
 class Held:
     """A fragment that an index holds, and where its partial aggregates are."""
 
-    fragment: Fragment
+    fragment: AnnotatedFragment
     pack: str
     number: int
     """In the pack."""
@@ -46,7 +46,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class IndexManifest:
     """What a version says of itself."""
 
     schema: str
@@ -84,7 +84,7 @@ class Version:
     """A finished version."""
 
     folder: Path
-    manifest: Manifest
+    manifest: IndexManifest
 
     @property
     def config(self) -> IndexConfig:
@@ -107,7 +107,7 @@ class Version:
                 f"INDEX {folder.parent.parent} holds {found} and this version of luke-batch reads {SCHEMA};"
                 " build the index again into an empty folder"
             )
-        manifest = Manifest(**values)
+        manifest = IndexManifest(**values)
         if manifest.config["search"]["kind"] == "faiss":
             raise OutputError(
                 f"INDEX {folder.parent.parent} is of kind faiss: {NO_FAISS}; build the index again into an empty folder"
@@ -120,7 +120,7 @@ class Version:
         names = ("key", "source", "path", "bytes", "version", "dimension", "model")
         return [
             Held(
-                fragment=Fragment(**{name: row[name] for name in names}),
+                fragment=AnnotatedFragment(**{name: row[name] for name in names}),
                 skipped=json.loads(row["skipped"]),
                 **{name: row[name] for name in ("pack", "number", "mentions", "rows")},
             )
@@ -215,7 +215,7 @@ class IndexFolder:
         finally:
             os.close(handle)
 
-    def publish(self, manifest: Manifest, held: list[Held]) -> Version:
+    def publish(self, manifest: IndexManifest, held: list[Held]) -> Version:
         """Make what lies in `building/version` the current version, and remove what nobody needs."""
         made = self.building / "version"
         write_fragments(made / "fragments.parquet", held)

@@ -16,7 +16,7 @@ from luke_batch.index import packs
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, SearchSettings
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output, put_table
 
@@ -26,7 +26,7 @@ _ADA = [document("a", [("Ada", "PER"), ("Bo", "PER")])]
 def run(output: Path, index: Path | str) -> Any:
     """Build."""
     config = IndexConfig(search=SearchSettings(recall_sample=0))
-    return build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+    return build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_nothing_annotated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no committed file; run `luke-batch annotate"):
         run(tmp_path / "nowhere", tmp_path / "index")
     with pytest.raises(InputError, match="is named twice"):
-        Sources.at([str(tmp_path), str(tmp_path)])
+        AnnotatedSources.at([str(tmp_path), str(tmp_path)])
 
 
 def test_a_damaged_annotated_file(output: Path, index: Path) -> None:
@@ -220,10 +220,10 @@ def test_other_settings_than_those_of_the_index(output: Path, index: Path) -> No
     before = state(index)
     config = IndexConfig.model_validate({"policy": {"case": "keep"}})
     with pytest.raises(UsageError, match="was built with case 'fold', not 'keep'"):
-        build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+        build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
     assert state(index) == before
     config = IndexConfig(search=SearchSettings(variant="IVF_FLAT", recall_sample=0))
-    built = build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+    built = build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
     assert built.version.manifest.vectors["variant"] == "IVF_FLAT"
 
 

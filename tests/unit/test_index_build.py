@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.index.build import Built, build
+from luke_batch.index.build import BuiltIndex, build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, Policy, SearchSettings
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output
 from tests.documentation import blocks
@@ -22,10 +22,10 @@ _NAMES = ("Ada", "ADA", "Łódź", "東京", "Ada Byron")
 _LABELS = ("PER", "LOC")
 
 
-def run(output: Path, index: Path, **settings: Any) -> Built:
+def run(output: Path, index: Path, **settings: Any) -> BuiltIndex:
     """Build with exact search and without recall, unless told otherwise."""
     search = SearchSettings.model_validate({"variant": "exact", "recall_sample": 0, **settings})
-    return build(Sources.at([str(output)]), IndexFolder(str(index)), IndexConfig(search=search))
+    return build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), IndexConfig(search=search))
 
 
 def rows(index: Path) -> list[dict[str, Any]]:
@@ -315,7 +315,7 @@ def test_items_and_titles_name_entities_first(tmp_path: Path) -> None:
         ("title:Ada Lovelace", None, 2),
     ]
     config = IndexConfig(policy=Policy(keys=("surface",)), search=SearchSettings(recall_sample=0))
-    build(Sources.at([str(output)]), IndexFolder(str(tmp_path / "surfaces")), config)
+    build(AnnotatedSources.at([str(output)]), IndexFolder(str(tmp_path / "surfaces")), config)
     assert len(rows(tmp_path / "surfaces")) == 4
 
 
@@ -323,12 +323,12 @@ def test_several_outputs_in_one_index(tmp_path: Path) -> None:
     """Fragments of the same name in two outputs are two, and one output may leave again."""
     for name in ("one", "two"):
         put_output(tmp_path / name, "s", [document(name, [("Ada", "PER")])])
-    both = Sources.at([str(tmp_path / "one"), str(tmp_path / "two")])
+    both = AnnotatedSources.at([str(tmp_path / "one"), str(tmp_path / "two")])
     folder = IndexFolder(str(tmp_path / "index"))
     config = IndexConfig(search=SearchSettings(recall_sample=0))
     build(both, folder, config)
     assert [row["count"] for row in rows(tmp_path / "index")] == [2]
-    built = build(Sources.at([str(tmp_path / "one")]), folder, config)
+    built = build(AnnotatedSources.at([str(tmp_path / "one")]), folder, config)
     assert [row["count"] for row in rows(tmp_path / "index")] == [1]
     assert built.version.manifest.changes["removed"] == 1
 
