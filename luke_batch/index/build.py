@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from luke_batch.base.errors import InputError
-from luke_batch.index.packs import Repacking, held_in, wanted
+from luke_batch.index.packs import Repacking, held_in, to_repack
 from luke_batch.index.plan import IndexPlan, bucket_bits, digest_of, make_plan, pack_uses
 from luke_batch.index.recall import DEPTH
 from luke_batch.index.settings import IndexConfig
@@ -168,7 +168,7 @@ class _Steps:
         """The same fragments by key, in fewer packs where there are too many."""
         packs, by_key = self._folder.packs, {each.fragment.key: each for each in held}
         fragments = {key: each.fragment for key, each in by_key.items()}
-        for name in self._run(Repacking(packs), wanted(packs, held)):
+        for name in self._run(Repacking(packs), to_repack(packs, held)):
             by_key |= {each.fragment.key: each for each in held_in(packs / name, fragments)}
         return [by_key[key] for key in sorted(by_key)]
 

@@ -1,4 +1,9 @@
-"""Reads the entity table of a version: names, and rows by id."""
+"""The entity table of a version: its files, names, and rows by id.
+
+A bucket, a range of ids, has one file with all its entities, and one for each later night with what changed. Of several
+rows with one id that of the newest file counts; a row with count 0 says that the entity is gone. So a night writes what
+changed and nothing else. Files are joined now and then, see `is_due`.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +31,7 @@ _STALE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class BucketLayer:
     """One file of a bucket."""
 
     path: Path
@@ -36,7 +41,7 @@ class Layer:
     live: NDArray[np.bool_]
     """Rows that no newer file has, of entities that are not gone."""
 
-    def without(self, ids: Ints) -> "Layer":
+    def without(self, ids: Ints) -> "BucketLayer":
         """The same file where the rows of `ids`, ascending, do not count."""
         return replace(self, live=self.live & ~among(self.ids, ids))
 
@@ -54,22 +59,22 @@ def layers_of(folder: Path, bucket: int | None = None) -> dict[int, list[Path]]:
     return dict(found)
 
 
-def open_layers(paths: Sequence[Path]) -> list[Layer]:
+def open_layers(paths: Sequence[Path]) -> list[BucketLayer]:
     """The files of one bucket, oldest first, and which of their rows count."""
     newer: list[Ints] = []
-    found: list[Layer] = []
+    found: list[BucketLayer] = []
     for path in reversed(paths):
         table = read_whole(path, ["id", "count"])
         ids, counts = table["id"].to_numpy(), table["count"].to_numpy()
         live = counts > 0
         for others in newer:
             live &= ~among(ids, others)
-        found.append(Layer(path, ids, counts, live))
+        found.append(BucketLayer(path, ids, counts, live))
         newer.append(ids)
     return found[::-1]
 
 
-def live_batches(layer: Layer, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def live_batches(layer: BucketLayer, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows that count, a row group at a time."""
     start = 0
     with pq.ParquetFile(layer.path) as file:
@@ -136,12 +141,10 @@ class EntityTable:
             parts += [pa.concat_tables(found).sort_by("id")] if found else []
         return pa.concat_tables(parts)
 
-    def named(self, name: str) -> list[int]:
-        """Ids of the entities of that key, qid, title or alias, in any case; those with most mentions come first."""
-        return self.all_named([name])[0]
-
-    def all_named(self, names: Sequence[str]) -> list[list[int]]:
-        """`named` for each of `names`."""
+    def named(self, names: Sequence[str]) -> list[list[int]]:
+        """For each of `names` the ids of the entities of that key, qid, title or alias, in any case: those of its key,
+        then those with most mentions under it first.
+        """
         found: list[list[int]] = []
         keys = ids_of(key for name in names for key in (name, f"qid:{name}", f"title:{name}")).reshape(-1, 3)
         known = self.rows(keys.ravel().tolist(), ["id"])["id"].to_numpy()
@@ -152,11 +155,6 @@ class EntityTable:
             aliased = self._index[1][begin:end][order].tolist()
             found.append(list(dict.fromkeys([*keyed, *aliased])))
         return found
-
-    def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
-        """Ids, ascending, and vectors of some hundred entities at a time, those of all in the end."""
-        for batch in self.reader(["id", "vector"]):
-            yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for paths in self._layers.values():

@@ -17,7 +17,7 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.base.contracts import load_contract
 from luke_batch.index.groups import Counts, Ints, among, group_starts, places, segment_sums
 from luke_batch.index.keys import name_ids
-from luke_batch.index.packs import Pack, Rows, in_order, open_pack, plain_columns, vectors_in
+from luke_batch.index.packs import Pack, PackRows, in_order, open_pack, plain_columns, vectors_in
 from luke_batch.index.settings import Policy
 
 
@@ -45,7 +45,7 @@ def affected_ids(folder: Path, packs: Sequence[PackUse], first: int, end: int) -
     return np.unique(np.concatenate(found))
 
 
-def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids: Ints | None) -> Rows | None:
+def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids: Ints | None) -> PackRows | None:
     """Live rows of [first, end), of the entities `ids` alone unless it is None; column `fragment` holds the
     rank of the fragment. None where there is no row.
     """
@@ -74,15 +74,15 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
     # Filtered at once: nested columns of many small batches cost most of a night.
     table = pa.concat_tables(parts).filter(pa.array(np.concatenate(masks))).combine_chunks()
     place = table.schema.get_field_index("fragment")
-    return Rows(
+    return PackRows(
         table.set_column(place, "fragment", pa.array(np.concatenate(order))),
         np.concatenate([each[0] for each in vectors]),
         np.concatenate([each[1] for each in vectors]),
     )
 
 
-def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
-    """Rows of the entity table (`entities.v1`) from partial aggregates, by id and key."""
+def merge_rows(rows: PackRows, policy: Policy, aliases: int) -> pa.Table:
+    """PackRows of the entity table (`entities.v1`) from partial aggregates, by id and key."""
     order = in_order(rows.table)
     table = rows.table.take(order).combine_chunks()
     keys = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -124,7 +124,7 @@ def entity_schema(dimension: int) -> pa.Schema:
 
 
 def gone_rows(ids: Ints, dimension: int) -> pa.Table:
-    """Rows of the entity table that say that these entities are gone."""
+    """PackRows of the entity table that say that these entities are gone."""
     schema = entity_schema(dimension)
     known = {"id": pa.array(ids), "count": pa.array(np.zeros(len(ids), np.int64))}
     columns = [known.get(field.name, pa.nulls(len(ids), field.type)) for field in schema]
@@ -160,7 +160,7 @@ def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
     return batch.column("id").to_numpy(), batch.column("fragment").to_numpy()
 
 
-def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
+def _sums(rows: PackRows, order: Ints, starts: Ints) -> NDArray[np.float64]:
     """Sums of the vectors of each entity, (entities, dimension)."""
     single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
     if single.all():

@@ -12,8 +12,8 @@ import json
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -68,16 +68,20 @@ class PackFacts:
     """A batch holds ids that begin with the same so many bits."""
 
     @classmethod
-    def of(cls, text: bytes) -> Self:
+    def of(cls, policy: str, dimension: int, fragments: Iterable[tuple[str, int, Mapping[str, int], int]]) -> Self:
+        """Of key, mentions, skipped and rows of each fragment."""
+        keys, mentions, skipped, rows = zip(*fragments, strict=True)
+        return cls(policy, dimension, keys, mentions, tuple(map(dict, skipped)), rows)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
         """From the metadata of a pack."""
         values = cast("dict[str, Any]", json.loads(text))
-        listed = ("fragments", "mentions", "skipped", "rows", "firsts")
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in listed}
-        return cls(policy=values["policy"], dimension=values["dimension"], bits=values["bits"], **lists)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def dump(self) -> bytes:
         """For the metadata of a pack."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+        return json.dumps(asdict(self)).encode()
 
 
 def in_order(table: pa.Table) -> pa.Array:
@@ -87,13 +91,19 @@ def in_order(table: pa.Table) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PackRows:
     """Rows of packs with their vectors, in float32 where one mention made the row, else in float64."""
 
     table: pa.Table
     """As in `Partials`, with `fragment`."""
     singles: FloatArray
     sums: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, tables: Sequence[pa.Table], vectors: Sequence[tuple[FloatArray, NDArray[np.float64]]]) -> Self:
+        """Of several parts."""
+        singles, sums = zip(*vectors, strict=True)
+        return cls(pa.concat_tables(tables).combine_chunks(), np.concatenate(singles), np.concatenate(sums))
 
 
 def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]]) -> str:
@@ -106,23 +116,12 @@ def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]])
         part.table.append_column("fragment", pa.array(np.full(len(part.table), number, np.int32)))
         for number, (_, part) in enumerate(parts)
     ]
-    facts = PackFacts(
-        policy=policy,
-        dimension=parts[0][1].singles.shape[1],
-        fragments=tuple(key for key, _ in parts),
-        mentions=tuple(int(part.table["count"].to_numpy().sum()) for _, part in parts),
-        skipped=tuple(dict(part.skipped) for _, part in parts),
-        rows=tuple(len(part.table) for _, part in parts),
-    )
-    rows = Rows(
-        pa.concat_tables(tables).combine_chunks(),
-        np.concatenate([part.singles for _, part in parts]),
-        np.concatenate([part.sums for _, part in parts]),
-    )
-    return write_rows(folder, facts, rows)
+    told = ((key, int(part.table["count"].to_numpy().sum()), part.skipped, len(part.table)) for key, part in parts)
+    facts = PackFacts.of(policy, parts[0][1].singles.shape[1], told)
+    return _write(folder, facts, PackRows.joined(tables, [(part.singles, part.sums) for _, part in parts]))
 
 
-def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
+def _write(folder: Path, facts: PackFacts, rows: PackRows) -> str:
     """Write `rows` as the pack that `facts` describe; the name of the file in `folder`."""
     table = rows.table
     order = in_order(table)
@@ -170,7 +169,7 @@ class Pack:
         schema = self._whole.schema
         wanted = sorted(schema.get_field_index(name) for name in LIGHT)
         self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
-        self.facts = PackFacts.of(schema.metadata[_META])
+        self.facts = PackFacts.parse(schema.metadata[_META])
         self._firsts = np.array(self.facts.firsts, np.int64)
 
     def batches(self, first: int, end: int) -> range:
@@ -187,10 +186,6 @@ class Pack:
         """A batch with all its columns."""
         return self._whole.get_batch(batch)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
 
 def open_pack(path: Path) -> Pack:
     """The pack at `path`, which a thread opens once: its tasks read the same packs again and again."""
@@ -205,10 +200,16 @@ def _opened(path: Path, _thread: int) -> Pack:
 def held_in(path: Path, fragments: Mapping[str, AnnotatedFragment]) -> list[Held]:
     """What the pack at `path` holds, of `fragments` by their keys; of others nothing but the key is known."""
     facts = open_pack(path).facts
-    figures = zip(facts.fragments, facts.mentions, facts.rows, facts.skipped, strict=True)
     return [
-        Held(fragments.get(key, AnnotatedFragment(key, "", "", 0, "")), path.name, number, *figures_of_one)
-        for number, (key, *figures_of_one) in enumerate(figures)
+        Held(
+            fragments.get(key, AnnotatedFragment(key, "", "", 0, "")),
+            path.name,
+            number,
+            facts.mentions[number],
+            facts.rows[number],
+            facts.skipped[number],
+        )
+        for number, key in enumerate(facts.fragments)
     ]
 
 
@@ -247,58 +248,36 @@ def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Repacking:
-    """Live rows of some packs -> one pack."""
+    """Live rows of some packs -> one pack. Rows are copied as they are, so sums stay the same."""
 
     packs: Path
 
     def __call__(self, held: Sequence[Held]) -> str:
         """Copy the rows of some fragments, all their packs' live ones; the name of the new pack."""
-        by_pack: defaultdict[str, list[Held]] = defaultdict(list)
-        for each in held:
-            by_pack[each.pack].append(each)
         place = {each.fragment.key: number for number, each in enumerate(held)}
-        parts: list[Rows] = []
+        tables: list[pa.Table] = []
+        vectors: list[tuple[FloatArray, NDArray[np.float64]]] = []
         policy = ""
-        for name, members in by_pack.items():
-            facts = open_pack(self.packs / name).facts
-            policy = facts.policy
-            numbers = np.full(len(facts.fragments), -1, np.int32)
+        for name, members in _by_pack(held).items():
+            pack = open_pack(self.packs / name)
+            policy = pack.facts.policy
+            numbers = np.full(len(pack.facts.fragments), -1, np.int32)
             for each in members:
                 numbers[each.number] = place[each.fragment.key]
-            parts += self._live(name, numbers)
-        facts = PackFacts(
-            policy=policy,
-            dimension=held[0].fragment.dimension,
-            fragments=tuple(each.fragment.key for each in held),
-            mentions=tuple(each.mentions for each in held),
-            skipped=tuple(dict(each.skipped) for each in held),
-            rows=tuple(each.rows for each in held),
-        )
-        rows = Rows(
-            pa.concat_tables([part.table for part in parts]).combine_chunks(),
-            np.concatenate([part.singles for part in parts]),
-            np.concatenate([part.sums for part in parts]),
-        )
-        return write_rows(self.packs, facts, rows)
-
-    def _live(self, name: str, numbers: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[Rows]:
-        pack = open_pack(self.packs / name)
-        found: list[Rows] = []
-        for batch in range(len(pack.facts.firsts)):
-            content = pack.read(batch)
-            own = numbers[content.column("fragment").to_numpy()]
-            table = plain_columns(content).filter(pa.array(own >= 0))
-            column = table.schema.get_field_index("fragment")
-            table = table.set_column(column, "fragment", pa.array(own[own >= 0]))
-            found.append(Rows(table, *vectors_in(content, own >= 0, pack.facts.dimension)))
-        return found
+            for batch in map(pack.read, range(len(pack.facts.firsts))):
+                own = numbers[batch.column("fragment").to_numpy()]
+                table = plain_columns(batch).filter(pa.array(own >= 0))
+                column = table.schema.get_field_index("fragment")
+                tables.append(table.set_column(column, "fragment", pa.array(own[own >= 0])))
+                vectors.append(vectors_in(batch, own >= 0, pack.facts.dimension))
+        told = ((each.fragment.key, each.mentions, each.skipped, each.rows) for each in held)
+        facts = PackFacts.of(policy, held[0].fragment.dimension, told)
+        return _write(self.packs, facts, PackRows.joined(tables, vectors))
 
 
-def wanted(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
-    """Fragments whose packs should be one."""
-    by_pack: defaultdict[str, list[Held]] = defaultdict(list)
-    for each in held:
-        by_pack[each.pack].append(each)
+def to_repack(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
+    """Fragments whose packs should be one: a merge opens every pack, and rows of dead fragments are dead weight."""
+    by_pack = _by_pack(held)
     sizes = {name: sum(map(_bytes, members)) for name, members in by_pack.items()}
     small = {name for name, size in sizes.items() if size < _SMALL_BYTES}
     chosen = small if len(small) > _SMALL_PACKS else set[str]()
@@ -312,6 +291,13 @@ def wanted(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
         groups[-1] += by_pack[name]
         size += sizes[name]
     return groups
+
+
+def _by_pack(held: Sequence[Held]) -> dict[str, list[Held]]:
+    found: defaultdict[str, list[Held]] = defaultdict(list)
+    for each in held:
+        found[each.pack].append(each)
+    return found
 
 
 def _bytes(held: Held) -> int:

@@ -184,7 +184,7 @@ class EntityIndex:
         """Id of the entity that each query names; None for a marked text. UsageError as in `search`."""
         texts = [MarkedText.parse(query) for query in queries]
         names = [query for query, text in zip(queries, texts, strict=True) if text is None]
-        found = dict(zip(names, self._table.all_named(names), strict=True))
+        found = dict(zip(names, self._table.named(names), strict=True))
         for name, ids in found.items():
             if not ids:
                 raise UsageError(
@@ -197,7 +197,7 @@ class EntityIndex:
         """Entities of that name, key or Wikidata item (columns of the entity table without the vector), those
         with most mentions under it first.
         """
-        ids = self._table.named(name)
+        (ids,) = self._table.named([name])
         columns = [each for each in self.entities().schema.names if each != "vector"]
         rows = self._table.rows(ids, columns)
         place = {id: number for number, id in enumerate(rows["id"].to_pylist())}

@@ -20,7 +20,7 @@ from luke_batch.corpus.output_file import leaf_columns
 from luke_batch.index.entities import ROW_GROUP, is_due, layer_name, layers_of, live_batches, open_layers, read_whole
 from luke_batch.index.groups import Ints, among
 from luke_batch.index.merge import PackUse, affected_ids, gone_rows, live_rows, merge_rows, names_of
-from luke_batch.index.packs import Rows, write_pack
+from luke_batch.index.packs import PackRows, write_pack
 from luke_batch.index.partials import aggregate
 from luke_batch.index.plan import bucket_range
 from luke_batch.index.recall import Recall, measure_recall
@@ -132,7 +132,7 @@ class Merge:
         self._write("entities", number, pa.concat_tables([*tables, fresh]).sort_by("id"))
         return Bucket(number, (name,), name, name, *figures)
 
-    def _rows(self, rows: Rows | None) -> pa.Table:
+    def _rows(self, rows: PackRows | None) -> pa.Table:
         if rows is None:
             return gone_rows(np.empty(0, np.int64), self.dimension)
         entities = merge_rows(rows, self.policy, self.aliases)

@@ -16,9 +16,9 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -30,6 +30,9 @@ from luke_batch.index.settings import NO_FAISS, IndexConfig
 from luke_batch.index.sources import AnnotatedFragment
 
 SCHEMA = "entities.v1"
+_MARK = {"format": "luke-batch index", "schema": SCHEMA}
+_KEPT = 2
+"""Versions that are kept, the current one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Held:
     """In the pack."""
     mentions: int
     rows: int
-    skipped: Mapping[str, int]
+    skipped: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,37 +119,18 @@ class Version:
 
     def held(self) -> list[Held]:
         """Its fragments."""
-        rows = pq.read_table(self.folder / "fragments.parquet").to_pylist()
-        names = ("key", "source", "path", "bytes", "version", "dimension", "model")
-        return [
-            Held(
-                fragment=AnnotatedFragment(**{name: row[name] for name in names}),
-                skipped=json.loads(row["skipped"]),
-                **{name: row[name] for name in ("pack", "number", "mentions", "rows")},
-            )
-            for row in rows
-        ]
+        found: list[Held] = []
+        for row in pq.read_table(self.folder / "fragments.parquet").to_pylist():
+            fragment = AnnotatedFragment(**{each.name: row.pop(each.name) for each in fields(AnnotatedFragment)})
+            found.append(Held(fragment, **{**row, "skipped": json.loads(row["skipped"])}))
+        return found
 
 
-def write_fragments(path: Path, held: list[Held]) -> None:
+def _write_fragments(path: Path, held: list[Held]) -> None:
     """Write what `Version.held` reads."""
-    rows = [
-        {
-            **asdict(each.fragment),
-            "pack": each.pack,
-            "number": each.number,
-            "mentions": each.mentions,
-            "rows": each.rows,
-            "skipped": json.dumps(dict(each.skipped)),
-        }
-        for each in held
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-_MARK = {"format": "luke-batch index", "schema": SCHEMA}
-_KEPT = 2
-"""Versions that are kept, the current one included."""
+    rows = [asdict(each) for each in held]
+    table = [{**row.pop("fragment"), **row, "skipped": json.dumps(row["skipped"])} for row in rows]
+    pq.write_table(pa.Table.from_pylist(table), path)
 
 
 class IndexFolder:
@@ -218,7 +202,7 @@ class IndexFolder:
     def publish(self, manifest: IndexManifest, held: list[Held]) -> Version:
         """Make what lies in `building/version` the current version, and remove what nobody needs."""
         made = self.building / "version"
-        write_fragments(made / "fragments.parquet", held)
+        _write_fragments(made / "fragments.parquet", held)
         write_whole(made / "manifest.json", json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode())
         target = self.path / "versions" / f"{manifest.number:06d}"
         target.parent.mkdir(exist_ok=True)
