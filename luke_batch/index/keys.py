@@ -69,7 +69,7 @@ def name_ids(names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def member(structs: pa.StructArray, name: str, kind: pa.DataType | None = None) -> pa.Array:
-    """A member of structs as strings or `kind`; null where a struct is, and everywhere where there is no such member."""
+    """A member of structs as strings or `kind`; null where a struct is, and everywhere without such a member."""
     index = structs.type.get_field_index(name)
     if index < 0:
         return pa.nulls(len(structs), kind or pa.string())

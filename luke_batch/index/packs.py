@@ -77,7 +77,8 @@ class PackFacts:
     def parse(cls, text: bytes) -> Self:
         """From the metadata of a pack."""
         values = cast("dict[str, Any]", json.loads(text))
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        lists: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**(values | lists))
 
     def dump(self) -> bytes:
         """For the metadata of a pack."""
