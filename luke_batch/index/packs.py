@@ -36,8 +36,6 @@ _BATCH_ROWS = 256
 """Least rows of a batch on average: those of a few buckets, and hundreds of kilobytes of vectors."""
 _MOST_BATCHES = 4096
 _META = b"luke_batch.pack"
-LIGHT = ("id", "fragment")
-"""What tells which rows are concerned."""
 _SMALL_BYTES = 16 * 2**20
 """Live vectors below which a pack is small."""
 _SMALL_PACKS = 16
@@ -128,7 +126,7 @@ def _write(folder: Path, facts: PackFacts, rows: PackRows) -> str:
     order = in_order(table)
     place = order.to_numpy()
     table = table.take(order)
-    single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    single = rows.table["count"].to_numpy() == 1
     within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
     single = single[place]
     ids = table["id"].to_numpy()
@@ -168,7 +166,7 @@ class Pack:
         self._source = pa.OSFile(str(path), "rb")
         self._whole = pa.ipc.open_file(self._source)
         schema = self._whole.schema
-        wanted = sorted(schema.get_field_index(name) for name in LIGHT)
+        wanted = sorted(schema.get_field_index(name) for name in ("id", "fragment"))
         self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
         self.facts = PackFacts.parse(schema.metadata[_META])
         self._firsts = np.array(self.facts.firsts, np.int64)
@@ -179,9 +177,10 @@ class Pack:
         begin, stop = np.searchsorted(self._firsts, [first >> shift << shift, end]).tolist()
         return range(begin, stop)
 
-    def light(self, batch: int) -> pa.RecordBatch:
-        """Columns `LIGHT` of a batch."""
-        return self._light.get_batch(batch)
+    def light(self, batch: int) -> tuple[Ints, NDArray[np.int32]]:
+        """Ids and fragments of the rows of a batch, which tell whether they are concerned."""
+        found = self._light.get_batch(batch)
+        return found.column("id").to_numpy(), found.column("fragment").to_numpy()
 
     def read(self, batch: int) -> pa.RecordBatch:
         """A batch with all its columns."""

@@ -19,7 +19,7 @@ from luke_batch.base.errors import ContractError
 from luke_batch.corpus.output_file import leaf_columns
 from luke_batch.index.entities import ROW_GROUP, is_due, layer_name, layers_of, live_batches, open_layers, read_whole
 from luke_batch.index.groups import Ints, among
-from luke_batch.index.merge import PackUse, affected_ids, gone_rows, live_rows, merge_rows, names_of
+from luke_batch.index.merge import PackUse, affected_ids, gone_rows, in_name_order, live_rows, merge_rows, names_of
 from luke_batch.index.packs import PackRows, write_pack
 from luke_batch.index.partials import aggregate
 from luke_batch.index.plan import bucket_range
@@ -55,7 +55,7 @@ class Bucket:
 
     number: int
     files: Sequence[str]
-    """Names of its files of entities, oldest first; see `layers`."""
+    """Names of its files of entities, oldest first; see `entities`."""
     names: str | None
     """Name of its file of names; None where it has no entities."""
     change: str | None
@@ -86,7 +86,7 @@ class Merge:
 
     def __call__(self, number: int) -> str:
         """Merge one bucket; its `Bucket` in JSON."""
-        record = self._path("records", f"{number:06d}.json")
+        record = self.target / "records" / f"{number:06d}.json"
         if record.exists():
             return record.read_text()
         done = self._merge_all(number) if self.base is None else self._merge_changes(number, self.base)
@@ -141,12 +141,9 @@ class Merge:
             raise ContractError("two entity keys share an id; this needs an index with longer ids: please report it")
         return entities
 
-    def _path(self, kind: str, name: str) -> Path:
-        return self.target / kind / name
-
     def _write(self, kind: str, number: int, table: pa.Table) -> str:
         name = layer_name(number, self.version, self.target.name)
-        _write_parquet(table, self._path(kind, name))
+        _write_parquet(table, self.target / kind / name)
         return name
 
 
@@ -157,8 +154,7 @@ def _renamed(old: Path | None, ids: Ints, fresh: pa.Table) -> pa.Table:
         return names
     kept = read_whole(old)
     kept = kept.filter(pa.array(~among(kept["id"].to_numpy(), ids)))
-    order = [("name_id", "ascending"), ("count", "descending"), ("id", "ascending")]
-    return pa.concat_tables([kept, names]).sort_by(order)
+    return in_name_order(pa.concat_tables([kept, names]))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
