@@ -2,7 +2,9 @@
 of list, string or integer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,6 +25,8 @@ TEXT = "text"
 
 _OPTIONAL = frozenset({"score", "title_score", "qid"})
 """Members of structs that may be missing; they are null then."""
+_ROWS = 8192
+"""Of a batch."""
 
 
 def structs(**members: pa.DataType) -> pa.DataType:
@@ -69,20 +73,53 @@ def read_documents(
     """
     needed = {id_column, *lists} | ({text_column} if text_needed else set())
     kinds = {id_column: pa.large_string(), text_column: pa.large_string(), **lists}
-    tables: list[pa.Table] = []
-    for path, table in _tables(name, location, list(kinds)):
-        missing = needed - set(table.column_names)
+    parts: list[pa.RecordBatch] = []
+    for path, batch in batches(location, set(kinds), partial(_named, name)):
+        missing = needed - set(batch.schema.names)
         if missing:
             cures = {id_column: "; name it with --id-column", text_column: "; name it with --text-column"}
             cure = next((cures[column] for column in sorted(missing) if column in cures), "")
             raise InputError(f"{name} {path} has no column {', '.join(sorted(missing))}{cure}")
-        converted = [_convert(table, column, kind, f"{name} {path}") for column, kind in kinds.items()]
-        tables.append(pa.table(converted, [ID, TEXT, *lists]))
-    batches = pa.concat_tables(tables).combine_chunks().to_batches()
-    if not batches:
+        converted = [_convert(batch, column, kind, f"{name} {path}") for column, kind in kinds.items()]
+        parts.append(pa.record_batch(converted, [ID, TEXT, *lists]))
+    if not parts:
         raise InputError(f"{name} {location} has no row")
-    _check_ids(f"{name} {location}", batches[0][ID])
-    return batches[0]
+    (whole,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
+    _check_ids(f"{name} {location}", whole[ID])
+    return whole
+
+
+def batches(
+    location: str, wanted: set[str], named: Callable[[str], AbstractContextManager[None]]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Path and rows of a file, folder or glob of Parquet, without the columns that are not wanted; an OUTPUT of ours
+    counts as one file. `named` is given a path and names it in what reading it raises.
+    """
+    with named(location):
+        storage = Storage.at(location)
+        if storage.has_folder(STATE) or list_committed(storage):
+            dataset = read(location)
+            columns = sorted(wanted.intersection(dataset.schema.names))
+            for batch in dataset.to_batches(columns=columns, batch_size=_ROWS):
+                yield location, batch
+            return
+        sources = list_sources(location)
+    for source in sources.files:
+        path = sources.storage.absolute(source.path)
+        with named(path), sources.storage.open(source.path) as file, pq.ParquetFile(file) as parquet:
+            columns = sorted(wanted.intersection(parquet.schema_arrow.names))
+            for batch in parquet.iter_batches(batch_size=_ROWS, columns=columns):
+                yield path, batch
+
+
+@contextmanager
+def _named(name: str, path: str) -> Generator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name} {str(error).removeprefix('INPUT ')}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name} {path} cannot be read: {error}") from error
 
 
 def _check_ids(where: str, ids: pa.Array) -> None:
@@ -95,37 +132,12 @@ def _check_ids(where: str, ids: pa.Array) -> None:
         )
 
 
-def _tables(name: str, location: str, wanted: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    """Each file with those of its columns that are wanted; an OUTPUT counts as one file."""
-    storage = Storage.at(location)
+def _convert(batch: pa.RecordBatch, column: str, kind: pa.DataType, where: str) -> pa.Array:
+    if column not in batch.schema.names:
+        return pa.nulls(batch.num_rows, kind)
+    values = batch[column]
     try:
-        is_output = storage.has_folder(STATE) or bool(list_committed(storage))
-        if is_output:
-            dataset = read(location)
-            yield location, dataset.to_table(columns=[c for c in wanted if c in dataset.schema.names])
-            return
-        sources = list_sources(location)
-    except InputError as error:
-        raise InputError(f"{name} {str(error).removeprefix('INPUT ')}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name} {location} cannot be read: {error}") from error
-    for source in sources.files:
-        path = sources.storage.absolute(source.path)
-        try:
-            with sources.storage.open(source.path) as file, pq.ParquetFile(file) as parquet:
-                names = set(parquet.schema_arrow.names)
-                yield path, parquet.read(columns=[column for column in wanted if column in names])
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{name} {path} cannot be read: {error}") from error
-
-
-def _convert(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.Array:
-    if column not in table.column_names:
-        return pa.nulls(table.num_rows, kind)
-    values = table[column]
-    try:
-        plain = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
-        return as_type(plain, kind)
+        return as_type(values, kind)
     except KeyError as error:
         raise InputError(f"{where}: column {column!r} has no member {error.args[0]!r}; it is {values.type}") from error
     except pa.ArrowException as error:

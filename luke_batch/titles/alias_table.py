@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import InputError, OutputError, UsageError
 from luke_batch.corpus.storage import Storage
-from luke_batch.evaluation.tables import as_type, struct_member
+from luke_batch.evaluation.tables import as_type, batches, struct_member
 from luke_batch.text.names.name_forms import normalise
-from luke_batch.titles.links import TEXT, batches, linked, named, refuse_nulls, require
+from luke_batch.titles.links import TEXT, linked, named, refuse_nulls, require
 from luke_batch.titles.redirects import Redirects, own_names, written
 
 _LINKS = pa.schema([("name", TEXT), ("title", TEXT), ("qid", TEXT), ("count", pa.int64())])
@@ -89,7 +89,7 @@ def build_aliases(
 
 def _mentions(location: str, text_column: str, skipped: Counter[str]) -> Iterator[pa.Table]:
     """The linked mentions of documents as tables of _LINKS, each of count 1. Mentions without title are no links."""
-    for path, batch in batches(location, {text_column, "links", "mentions"}):
+    for path, batch in batches(location, {text_column, "links", "mentions"}, named):
         found = linked(path, batch, text_column)
         has_title = ~found.mentions.lacks("title")
         skipped["offset outside of the text"] += int((has_title & ~found.surfaces.inside).sum())
@@ -102,7 +102,7 @@ def _mentions(location: str, text_column: str, skipped: Counter[str]) -> Iterato
 
 def _anchors(location: str) -> Iterator[pa.Table]:
     """As tables of _LINKS."""
-    for path, batch in batches(location, set(_LINKS.names)):
+    for path, batch in batches(location, set(_LINKS.names), named):
         with named(path):
             require(path, batch, "name", "title")
             table = {"qid": pa.nulls(len(batch), TEXT), "count": pa.array(np.ones(len(batch), np.int64))}
@@ -117,7 +117,7 @@ def _anchors(location: str) -> Iterator[pa.Table]:
 def _pairs(locations: Sequence[str], *columns: str) -> pa.Table:
     """Two columns of text of all files, without nulls."""
     tables = [pa.schema([(name, TEXT) for name in columns]).empty_table()]
-    for path, batch in chain.from_iterable(batches(location, set(columns)) for location in locations):
+    for path, batch in chain.from_iterable(batches(location, set(columns), named) for location in locations):
         with named(path):
             require(path, batch, *columns)
             table = {name: as_type(batch[name], TEXT) for name in columns}

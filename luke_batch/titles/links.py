@@ -1,20 +1,14 @@
 """Parquet tables of links as batches of a few thousand rows, and the mentions of the documents in them."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.committed import list_committed
-from luke_batch.corpus.layout import STATE
-from luke_batch.corpus.reader import read
-from luke_batch.corpus.sources import list_sources
-from luke_batch.corpus.storage import Storage
 from luke_batch.evaluation.items import Structs
 from luke_batch.evaluation.tables import as_type, structs
 
@@ -22,7 +16,6 @@ TEXT = pa.large_string()
 Longs = NDArray[np.int64]
 
 _LISTS = structs(start=pa.int64(), end=pa.int64(), title=TEXT, qid=TEXT)
-_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +79,6 @@ def linked(path: str, batch: pa.RecordBatch, text_column: str) -> Linked:
         texts = as_type(batch[text_column], TEXT)
         texts.validate(full=True)
         return Linked(texts, found, TextSlices.of(texts, found.parents, found.integers("start", "end")))
-
-
-def batches(location: str, wanted: set[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Path and rows, without the columns that are not wanted; an OUTPUT of ours counts as one file.
-
-    Raises InputError for what is not there or cannot be read.
-    """
-    with named(location):
-        storage = Storage.at(location)
-        if storage.has_folder(STATE) or list_committed(storage):
-            dataset = read(location)
-            columns = sorted(wanted.intersection(dataset.schema.names))
-            for batch in dataset.to_batches(columns=columns, batch_size=_ROWS):
-                yield location, batch
-            return
-        sources = list_sources(location)
-    for source in sources.files:
-        path = sources.storage.absolute(source.path)
-        with named(path), sources.storage.open(source.path) as file, pq.ParquetFile(file) as parquet:
-            columns = sorted(wanted.intersection(parquet.schema_arrow.names))
-            for batch in parquet.iter_batches(batch_size=_ROWS, columns=columns):
-                yield path, batch
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import InputError
-from luke_batch.evaluation.tables import as_type, struct_member
+from luke_batch.evaluation.tables import as_type, batches, struct_member
 from luke_batch.text.words import words
-from luke_batch.titles.links import TEXT, Linked, batches, linked, named, require
+from luke_batch.titles.links import TEXT, Linked, linked, named, require
 from luke_batch.titles.redirects import own_names, written
 
 OUTSIDE = "offset outside of the text"
@@ -41,7 +41,7 @@ def read_mentions(location: str, text_column: str, skipped: Counter[str]) -> Ite
     reason. Raises InputError for what cannot be read.
     """
     wanted = {text_column, "links", "mentions", "title", "description"}
-    for path, batch in batches(location, wanted):
+    for path, batch in batches(location, wanted, named):
         if "description" in batch.schema.names:
             with named(path):
                 require(path, batch, "title")
