@@ -1,21 +1,11 @@
 """`luke-batch evaluate`: annotated documents against gold ones."""
 
 import json as json_text
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from luke_batch.cli.options import Json
-
-
-class Task(StrEnum):
-    """What is scored."""
-
-    NER = "ner"
-    TYPES = "types"
-    RELATIONS = "relations"
-    LINKS = "links"
 
 
 def evaluate(
@@ -25,7 +15,7 @@ def evaluate(
     annotated: Annotated[
         str, typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, or Parquet with the same columns.")
     ],
-    task: Annotated[Task, typer.Option("--task", help="What to score.")],
+    task: Annotated[Literal["ner", "types", "relations", "links"], typer.Option("--task", help="What to score.")],
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +43,7 @@ def evaluate(
     result = run(
         gold,
         annotated,
-        task.value,
+        task,
         labels or [],
         id_column=id_column,
         text_column=text_column,

@@ -13,7 +13,7 @@ from luke_batch.annotate.annotator import Annotator
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig
 from luke_batch.model.writing.added_entities import EntitySpace
-from luke_batch.titles.mentions import Mentions
+from luke_batch.titles.mentions import TitleMentions
 
 _DOCUMENTS = 128
 """Texts that are read at once: their vectors are held together."""
@@ -52,7 +52,7 @@ class Reader:
         )
         return cls(Annotator.from_config(job), space)
 
-    def means(self, tables: Iterable[Mentions], titles: pa.LargeStringArray) -> MeanVectors:
+    def means(self, tables: Iterable[TitleMentions], titles: pa.LargeStringArray) -> MeanVectors:
         """The mean vectors of (n,) distinct `titles`. Texts without a mention of any are not read; in others
         the model sees all their mentions together.
         """
@@ -75,7 +75,7 @@ class Reader:
         sums[counts == 0] = np.nan
         return MeanVectors((sums / np.maximum(counts, 1)[:, None]).astype(np.float32), counts, unread)
 
-    def _states(self, table: Mentions, documents: Longs, chosen: NDArray[np.bool_]) -> FloatArray:
+    def _states(self, table: TitleMentions, documents: Longs, chosen: NDArray[np.bool_]) -> FloatArray:
         """(m, hidden) last states of [MASK] at the `chosen` mentions, which are those of `documents`; NaN
         where there is none.
         """
