@@ -27,17 +27,17 @@ _OPTIONAL = frozenset({"score", "title_score", "qid"})
 """Members of structs that may be missing; they are null then."""
 _ROWS = 8192
 """Of a batch."""
+CONFIDENCE_LEVEL = 0.95
+"""Of the intervals around scores."""
+
+Task = Literal["ner", "types", "relations", "links"]
+"""What is scored."""
 
 
 def structs(**members: pa.DataType) -> pa.DataType:
     """The type large_list<struct<members>>."""
     return pa.large_list(pa.struct(list(members.items())))
 
-
-Task = Literal["ner", "types", "relations", "links"]
-"""What is scored."""
-CONFIDENCE_LEVEL = 0.95
-"""Of the intervals around scores."""
 
 _INTEGER, _NUMBER, _TEXT = pa.int64(), pa.float64(), pa.large_string()
 _SPAN = {"start": _INTEGER, "end": _INTEGER}
@@ -82,7 +82,7 @@ def read_documents(
             raise InputError(f"{name} {path} has no column {', '.join(sorted(missing))}{cure}")
         converted = [_convert(batch, column, kind, f"{name} {path}") for column, kind in kinds.items()]
         parts.append(pa.record_batch(converted, [ID, TEXT, *lists]))
-    if not parts:
+    if not any(len(part) for part in parts):
         raise InputError(f"{name} {location} has no row")
     (whole,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
     _check_ids(f"{name} {location}", whole[ID])
