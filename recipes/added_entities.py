@@ -33,7 +33,7 @@ from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, wr
 from luke_batch.titles.add import KNOWN, known_vectors, placed
 from luke_batch.titles.mentions import TitleMentions, of_descriptions, read_mentions
 from luke_batch.titles.placement import Placement
-from luke_batch.titles.vectors import MeanVectors, Reader
+from luke_batch.titles.vectors import MeanVectors, MentionReader
 from recipes.links import Mention, against_negatives, kinds, read
 
 HELD = 150
@@ -105,7 +105,7 @@ def main() -> None:
         checkpoint = resolve(str(path))
         vocabulary = Tokenizer.load(path).entity_vocab
         space = EntitySpace(checkpoint)
-        reader = Reader.of(str(path), "cpu", space)
+        reader = MentionReader(str(path), "cpu", space)
         sources: dict[str, MeanVectors] = {
             "mentions": reader.means(read_mentions(str(folder / "train.parquet"), "text", Counter()), titles),
             "a description": reader.means([described(held, known)], titles),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -33,24 +32,15 @@ class MeanVectors:
     """Mentions without a vector: no token covers them, or their document failed."""
 
 
-class Reader:
-    """Reads mentions with one checkpoint."""
+class MentionReader:
+    """Reads mentions with the checkpoint `path`, which has the `space` of titles; CheckpointError if it cannot be used."""
 
-    def __init__(self, annotator: Annotator, space: EntitySpace) -> None:
-        self._annotator = annotator
+    def __init__(self, path: str, device: str, space: EntitySpace) -> None:
+        models = {"main": {"path": path, "device": device}}
+        head = {"head": "embeddings", "spans": "given", "of": "mentions"}
+        job = {"input": {"mentions_column": "given"}, "models": models, "heads": [head]}
+        self._annotator = Annotator.from_config(JobConfig.model_validate(job))
         self._space = space
-
-    @classmethod
-    def of(cls, path: str, device: str, space: EntitySpace) -> Self:
-        """Loads the checkpoint `path`. Raises CheckpointError where it cannot be used."""
-        job = JobConfig.model_validate(
-            {
-                "input": {"mentions_column": "given"},
-                "models": {"main": {"path": path, "device": device}},
-                "heads": [{"head": "embeddings", "spans": "given", "of": "mentions"}],
-            }
-        )
-        return cls(Annotator.from_config(job), space)
 
     def means(self, tables: Iterable[TitleMentions], titles: pa.LargeStringArray) -> MeanVectors:
         """The mean vectors of (n,) distinct `titles`. Texts without a mention of any are not read; in others
