@@ -154,21 +154,18 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._open(path)
+            # Not mapped: mapped pages of many gigabytes would count as memory of this process.
+            source = pa.OSFile(str(path), "rb")
+            self._whole = pa.ipc.open_file(source)
+            schema = self._whole.schema
+            wanted = sorted(schema.get_field_index(name) for name in ("id", "fragment"))
+            self._light = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+            self.facts = PackFacts.parse(schema.metadata[_META])
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise OutputError(
                 f"partial aggregates {path} cannot be read: {cause}; build the index into an empty folder"
             ) from error
-
-    def _open(self, path: Path) -> None:
-        # Not mapped: mapped pages of many gigabytes would count as memory of this process.
-        self._source = pa.OSFile(str(path), "rb")
-        self._whole = pa.ipc.open_file(self._source)
-        schema = self._whole.schema
-        wanted = sorted(schema.get_field_index(name) for name in ("id", "fragment"))
-        self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
-        self.facts = PackFacts.parse(schema.metadata[_META])
         self._firsts = np.array(self.facts.firsts, np.int64)
 
     def batches(self, first: int, end: int) -> range:

@@ -9,7 +9,7 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import ContractError
 from luke_batch.index.entities import unit, vectors_of
 from luke_batch.index.groups import Ints, among
-from luke_batch.index.vectors import Filter, VectorIndex
+from luke_batch.index.vectors import VectorIndex
 
 DEPTH = 10
 _ROUNDING = 1e-6
@@ -42,7 +42,7 @@ def measure_recall(index: VectorIndex, entities: int, sample: int) -> Recall | N
     rows = pa.Table.from_batches(index.scan(["id", "vector"], ids[wanted].tolist())).sort_by("id")
     own, queries = rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
     nearest, cosines = _exact(index, own, queries, depth)
-    found = index.nearest(queries, depth + 1, Filter())
+    found = index.nearest(queries, depth + 1)
     owners, hits, scores = (found[name].to_numpy() for name in ("query", "id", "score"))
     shares: list[float] = []
     for number in range(len(queries)):

@@ -15,7 +15,7 @@ import pyarrow as pa
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
-from luke_batch.index.vectors import Filter, VectorIndex
+from luke_batch.index.vectors import VectorIndex, condition
 from luke_batch.index.versions import IndexFolder, IndexManifest, Version
 
 OPEN, CLOSE = "[[", "]]"
@@ -177,8 +177,7 @@ class EntityIndex:
                 f"vectors of shape {vectors.shape}: the index has {self._table.dimension} dimensions; pass"
                 f" (n, {self._table.dimension})"
             )
-        wanted = Filter(tuple(labels), tuple(languages), least)
-        return self._vector_index.nearest(unit(vectors), k, wanted)
+        return self._vector_index.nearest(unit(vectors), k, condition(labels, languages, least))
 
     def resolve(self, queries: Sequence[str]) -> list[int | None]:
         """Id of the entity that each query names; None for a marked text. UsageError as in `search`."""
@@ -204,21 +203,12 @@ class EntityIndex:
         return rows.take(pa.array([place[id] for id in ids], pa.int64()))
 
     def _vectors(self, queries: Sequence[str], own: Sequence[int | None]) -> FloatArray:
-        vectors = np.zeros((len(queries), self._table.dimension), np.float32)
         rows = self._table.rows([id for id in own if id is not None], ["vector"])
-        place = {id: number for number, id in enumerate(rows["id"].to_pylist())}
-        known = vectors_of(rows["vector"].combine_chunks())
-        marked: list[tuple[int, MarkedText]] = []
-        for number, (query, id) in enumerate(zip(queries, own, strict=True)):
-            text = MarkedText.parse(query)
-            if text is None:
-                assert id is not None
-                vectors[number] = known[place[id]]
-            else:
-                marked.append((number, text))
-        if marked:
-            vectors[[number for number, _ in marked]] = self._embedder.embed([text for _, text in marked])
-        return vectors
+        known = dict(zip(rows["id"].to_pylist(), vectors_of(rows["vector"].combine_chunks()), strict=True))
+        marked = [text for query in queries if (text := MarkedText.parse(query)) is not None]
+        embedded = iter(self._embedder.embed(marked)) if marked else iter(())
+        vectors = [next(embedded) if id is None else known[id] for id in own]
+        return np.array(vectors, np.float32).reshape(-1, self._table.dimension)
 
     @cached_property
     def _embedder(self) -> Embedder:

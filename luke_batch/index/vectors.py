@@ -58,30 +58,6 @@ _BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entities may be found."""
-
-    labels: Sequence[str] = ()
-    """Any of these; all where empty."""
-    languages: Sequence[str] = ()
-    """In any of these; all where empty."""
-    least: int = 1
-    """Least number of mentions."""
-
-    @property
-    def sql(self) -> str | None:
-        """As Lance reads it; None where everything may be found."""
-        parts: list[str] = []
-        if self.labels:
-            parts.append(f"label IN ({_quoted(self.labels)})")
-        if self.languages:
-            parts.append(f"array_has_any(languages, [{_quoted(self.languages)}])")
-        if self.least > 1:
-            parts.append(f"count >= {self.least}")
-        return " AND ".join(parts) or None
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """Cells of an inverted file, as the settings and the number of entities have it."""
 
@@ -211,8 +187,11 @@ class VectorIndex:
         # Compressed vectors are compared by their originals once the nearest are known.
         self._refine = None if facts["variant"] in ("exact", "IVF_FLAT", "IVF_HNSW_FLAT") else 5
 
-    def nearest(self, vectors: FloatArray, k: int, filter: Filter) -> pa.Table:
-        """The `k` nearest entities of each vector, (n, dimension), as a table of schema FOUND."""
+    def nearest(self, vectors: FloatArray, k: int, where: str | None = None) -> pa.Table:
+        """The `k` nearest entities of each vector, (n, dimension), as a table of schema FOUND.
+
+        where: of those that may be found, as from `condition`.
+        """
         if not len(vectors):
             return FOUND.empty_table()
         # All at once: so a cell that several queries look into is read once.
@@ -222,7 +201,7 @@ class VectorIndex:
         else:
             query |= {"nprobes": self._probes, "refine_factor": self._refine}
         columns = [*_SHOWN, "_distance"]
-        found = self._table.to_table(columns=columns, nearest=query, filter=filter.sql, prefilter=True)
+        found = self._table.to_table(columns=columns, nearest=query, filter=where, prefilter=True)
         scores = pc.call_function("subtract", [pa.scalar(1.0, pa.float32()), found["_distance"]])
         table = found.append_column("score", scores).append_column("query", found["query_index"])
         # Equal scores by key, so that the same index always answers alike.
@@ -236,6 +215,25 @@ class VectorIndex:
         """
         only = None if ids is None else f"id IN ({','.join(map(str, ids))})"
         return self._table.to_batches(columns=list(columns), filter=only, batch_size=_BATCH_ROWS)
+
+
+def condition(labels: Sequence[str], languages: Sequence[str], least: int) -> str | None:
+    """In SQL: entities with one of `labels`, of documents in one of `languages`, with at least so many mentions; any
+    where empty. None for all entities.
+    """
+    parts: list[str] = []
+    if labels:
+        parts.append(f"label IN ({_quoted(labels)})")
+    if languages:
+        parts.append(f"array_has_any(languages, [{_quoted(languages)}])")
+    if least > 1:
+        parts.append(f"count >= {least}")
+    return " AND ".join(parts) or None
+
+
+def _quoted(values: Sequence[str]) -> str:
+    """SQL strings; a quote inside is doubled."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def _lance() -> Any:
@@ -270,8 +268,3 @@ def _compression(variant: str, dimension: int) -> dict[str, Any]:
     if variant != "IVF_PQ":
         return {}
     return {"num_sub_vectors": next(parts for parts in (8, 4, 2, 1) if dimension % parts == 0) * (dimension // 64 or 1)}
-
-
-def _quoted(values: Sequence[str]) -> str:
-    """SQL strings; a quote inside is doubled."""
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

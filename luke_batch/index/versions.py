@@ -20,7 +20,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,21 +96,14 @@ class Version:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The version in `folder`. OutputError where it has another schema or kind, or is damaged."""
+        """The version in `folder`. OutputError where it is damaged, or of another kind."""
         try:
-            values = cast("dict[str, Any]", json.loads((folder / "manifest.json").read_bytes()))
-            found = values.get("schema")
-        except (OSError, ValueError, AttributeError) as error:
+            manifest = IndexManifest(**json.loads((folder / "manifest.json").read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
             raise OutputError(
                 f"INDEX {folder.parent.parent}: version {folder.name} cannot be read ({error}); build it"
                 " again into an empty folder"
             ) from error
-        if found != SCHEMA:
-            raise OutputError(
-                f"INDEX {folder.parent.parent} holds {found} and this version of luke-batch reads {SCHEMA};"
-                " build the index again into an empty folder"
-            )
-        manifest = IndexManifest(**values)
         if manifest.config["search"]["kind"] == "faiss":
             raise OutputError(
                 f"INDEX {folder.parent.parent} is of kind faiss: {NO_FAISS}; build the index again into an empty folder"

@@ -33,7 +33,7 @@ class MeanVectors:
 
 
 class MentionReader:
-    """Reads mentions with the checkpoint `path`, which has the `space` of titles; CheckpointError if it cannot be used."""
+    """Reads mentions with the checkpoint `path`, which has this `space`; CheckpointError where it cannot be used."""
 
     def __init__(self, path: str, device: str, space: EntitySpace) -> None:
         models = {"main": {"path": path, "device": device}}
