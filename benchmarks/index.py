@@ -136,12 +136,12 @@ def digest(folder: Path) -> str:
 def _build(source: SyntheticSource, folder: Path) -> dict[str, Any]:
     from luke_batch.distributed.index import build_from
     from luke_batch.index.settings import IndexConfig, SearchSettings
-    from luke_batch.index.sources import Sources
+    from luke_batch.index.sources import AnnotatedSources
     from luke_batch.index.versions import IndexFolder
 
     start = time.monotonic()
     config = IndexConfig(search=SearchSettings(variant="IVF_FLAT"))
-    built = build_from(Sources((source,)), IndexFolder(str(folder)), config, "local")
+    built = build_from(AnnotatedSources((source,)), IndexFolder(str(folder)), config, "local")
     seconds = time.monotonic() - start
     manifest = built.version.manifest
     recall = None if manifest.recall is None else manifest.recall["value"]

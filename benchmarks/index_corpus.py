@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.index.settings import Policy
-from luke_batch.index.sources import Fragment, Model
+from luke_batch.index.sources import AnnotatedFragment, Model
 
 MENTION = pa.struct([(name, pa.int32()) for name in ("start", "end")] + [
     (name, pa.string()) for name in ("text", "label", "title", "qid")
@@ -46,21 +46,21 @@ class SyntheticSource:
         """See `Source`."""
         return "synthetic"
 
-    def fragments(self, known: dict[tuple[str, str], Fragment], policy: Policy) -> Iterable[Fragment]:
+    def fragments(self, known: dict[tuple[str, str], AnnotatedFragment], policy: Policy) -> Iterable[AnnotatedFragment]:
         """See `Source`."""
         del known, policy
         size = self.dimension * 4 * self.entities * self.mentions // self.fragments_count
         for number in range(self.fragments_count):
             version = str(int(number in self.changed))
             key = f"{number:06d}/{version}"
-            yield Fragment(key, self.name, f"{number:06d}", size, version, self.dimension, "synthetic")
+            yield AnnotatedFragment(key, self.name, f"{number:06d}", size, version, self.dimension, "synthetic")
 
     def model(self, identity: str) -> Model | None:
         """See `Source`."""
         del identity
         return None
 
-    def read(self, fragment: Fragment, policy: Policy) -> pa.Table:
+    def read(self, fragment: AnnotatedFragment, policy: Policy) -> pa.Table:
         """See `Source`."""
         del policy
         return self.table(int(fragment.path))

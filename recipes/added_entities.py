@@ -31,9 +31,9 @@ from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, write_with
 from luke_batch.titles.add import KNOWN, known_vectors, placed
-from luke_batch.titles.mentions import Mentions, of_descriptions, read_mentions
+from luke_batch.titles.mentions import TitleMentions, of_descriptions, read_mentions
 from luke_batch.titles.placement import Placement
-from luke_batch.titles.vectors import MeanVectors, Reader
+from luke_batch.titles.vectors import MeanVectors, MentionReader
 from recipes.links import Mention, against_negatives, kinds, read
 
 HELD = 150
@@ -80,7 +80,7 @@ def least_squares(vectors: FloatArray, rows: FloatArray) -> Rows:
     return lambda new: (middle + stretch * (new - centre)).astype(np.float32)
 
 
-def described(held: list[str], known: dict[str, str]) -> Mentions:
+def described(held: list[str], known: dict[str, str]) -> TitleMentions:
     """One sentence for each title: its name and its type."""
     sentences = [f"{title.split(' (')[0]} is a well-known {WORDS.get(known[title], 'thing')}." for title in held]
     return of_descriptions(pa.array(held, pa.large_string()), pa.array(sentences, pa.large_string()), Counter())
@@ -105,7 +105,7 @@ def main() -> None:
         checkpoint = resolve(str(path))
         vocabulary = Tokenizer.load(path).entity_vocab
         space = EntitySpace(checkpoint)
-        reader = Reader.of(str(path), "cpu", space)
+        reader = MentionReader(str(path), "cpu", space)
         sources: dict[str, MeanVectors] = {
             "mentions": reader.means(read_mentions(str(folder / "train.parquet"), "text", Counter()), titles),
             "a description": reader.means([described(held, known)], titles),

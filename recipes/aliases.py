@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from luke_batch.config import EMBEDDED
-from luke_batch.text.names.alias_source import EMBEDDED_FILE
+from luke_batch.text.names.alias_files import EMBEDDED_FILE
 from luke_batch.text.names.aliases import AliasTable, load_aliases
-from luke_batch.titles.aliases_build import build_aliases
+from luke_batch.titles.alias_table import build_aliases
 from luke_batch.training.base import ENTITY_VOCABULARY
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
 from luke_batch.evaluation.evaluate import evaluate
-from luke_batch.evaluation.tasks import Task
+from luke_batch.evaluation.tables import Task
 from recipes.embedded_data import is_held_out
 from recipes.identity_recall import identity_recall
 

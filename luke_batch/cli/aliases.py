@@ -43,8 +43,7 @@ Qids = Annotated[
     ),
 ]
 MinCount = Annotated[
-    int,
-    typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this."),
+    int, typer.Option("--min-count", metavar="N", min=1, help="Leave out pairs with fewer links than this.")
 ]
 TextColumn = Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the text of --mentions.")]
 
@@ -64,7 +63,7 @@ def build(
 
     Exit codes: 0 done; 2 bad usage, or an input or OUT cannot be used; 1 unexpected error.
     """
-    from luke_batch.titles.aliases_build import build_aliases
+    from luke_batch.titles.alias_table import build_aliases
 
     built = build_aliases(
         out,

@@ -1,33 +1,21 @@
 """`luke-batch evaluate`: annotated documents against gold ones."""
 
 import json as json_text
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from luke_batch.cli.options import Json
 
 
-class Task(StrEnum):
-    """What is scored."""
-
-    NER = "ner"
-    TYPES = "types"
-    RELATIONS = "relations"
-    LINKS = "links"
-
-
 def evaluate(
     gold: Annotated[
-        str,
-        typer.Argument(metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…"),
+        str, typer.Argument(metavar="GOLD", help="Parquet file, folder or glob with the right annotation, or s3://…")
     ],
     annotated: Annotated[
-        str,
-        typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, or Parquet with the same columns."),
+        str, typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, or Parquet with the same columns.")
     ],
-    task: Annotated[Task, typer.Option("--task", help="What to score.")],
+    task: Annotated[Literal["ner", "types", "relations", "links"], typer.Option("--task", help="What to score.")],
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,8 +29,7 @@ def evaluate(
     ] = "id",
     text_column: Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the text.")] = "text",
     resamples: Annotated[
-        int,
-        typer.Option("--resamples", min=0, help="Bootstrap resamples for the intervals; 0: no intervals."),
+        int, typer.Option("--resamples", min=0, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
     json: Json = False,
@@ -56,7 +43,7 @@ def evaluate(
     result = run(
         gold,
         annotated,
-        task.value,
+        task,
         labels or [],
         id_column=id_column,
         text_column=text_column,

@@ -10,7 +10,7 @@ import typer
 from luke_batch.cli.options import Address, Json, Quiet, Shared
 
 if TYPE_CHECKING:
-    from luke_batch.index.build import Built
+    from luke_batch.index.build import BuiltIndex
     from luke_batch.index.search import EntityIndex
     from luke_batch.index.settings import IndexConfig
 
@@ -21,8 +21,7 @@ _NONE = "none"
 
 
 AnnotatedOption = Annotated[
-    list[str],
-    typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, local or s3://…; one or several."),
+    list[str], typer.Argument(metavar="ANNOTATED", help="OUTPUT of `annotate`, local or s3://…; one or several.")
 ]
 Column = Annotated[
     str | None,
@@ -42,19 +41,17 @@ Keys = Annotated[
 ]
 Case = Annotated[str | None, typer.Option("--case", metavar="fold|keep", help="Of surfaces (default fold).")]
 Normalise = Annotated[
-    bool | None,
-    typer.Option("--normalise/--no-normalise", help="Scale mention vectors to length 1 first."),
+    bool | None, typer.Option("--normalise/--no-normalise", help="Scale mention vectors to length 1 first.")
 ]
 IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="Names a document (default id).")]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="Text of a document (default text).")
 ]
 LangColumn = Annotated[
-    str | None,
-    typer.Option("--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`."),
+    str | None, typer.Option("--lang-column", metavar="NAME", help="Language of a document (default lang); or `none`.")
 ]
 Contexts = Annotated[int | None, typer.Option("--contexts", help="Sample contexts of an entity (default 3).")]
-Kind = Annotated[str | None, typer.Option("--kind", metavar="lance|faiss", help="Vector index (default lance).")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="lance", help="Vector index; there is no other.")]
 Variant = Annotated[
     str | None,
     typer.Option("--variant", metavar="auto|exact|IVF_FLAT|IVF_RQ|…", help="Of the vector index (default auto)."),
@@ -200,7 +197,7 @@ def _lines(path: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _show_built(built: "Built", *, quiet: bool, json: bool) -> None:
+def _show_built(built: "BuiltIndex", *, quiet: bool, json: bool) -> None:
     manifest = built.version.manifest
     if json:
         from dataclasses import asdict
@@ -230,9 +227,7 @@ def _show_built(built: "Built", *, quiet: bool, json: bool) -> None:
 def _answers(
     index: "EntityIndex", asked: list[str], k: int, *, labels: list[str], languages: list[str], least: int
 ) -> list[dict[str, Any]]:
-    """One object for each query: the entity that it names, how many others bear that name, and what was
-    found.
-    """
+    """One object for each query: the entity that it names, how many others bear that name, and what was found."""
     found = index.search(asked, k, labels=labels, languages=languages, least=least)
     rows: list[list[dict[str, Any]]] = [[] for _ in asked]
     for row in found.to_pylist():

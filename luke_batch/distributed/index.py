@@ -15,10 +15,9 @@ import pyarrow as pa
 from luke_batch.base import errors
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError
 from luke_batch.distributed.preflight import is_local, refuse_local, refuse_relative
-from luke_batch.index.build import Built, build
-from luke_batch.index.runners import Runner, Task, in_threads
+from luke_batch.index.build import BuiltIndex, Runner, Task, build, in_threads
 from luke_batch.index.settings import IndexConfig
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 
 _SMALL_BYTES = 512 * 2**20
@@ -33,9 +32,9 @@ def build_index(
     *,
     shared: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> Built:
-    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this process where
-    there is little to do and no cluster to do it on.
+) -> BuiltIndex:
+    """Make an index hold exactly the fragments of some annotated outputs, on Ray, or in threads of this
+    process where there is little to do and no cluster to do it on.
 
     Args:
         annotated: outputs of `annotate`, local or `s3://`. index: local folder. config: settings. address: as
@@ -47,18 +46,18 @@ def build_index(
     """
     places = [("ANNOTATED", url, InputError) for url in annotated]
     refuse_relative([*places, ("INDEX", index, OutputError)], os.environ)
-    return build_from(Sources.at(annotated), IndexFolder(index), config, address, shared=shared, tell=tell)
+    return build_from(AnnotatedSources.at(annotated), IndexFolder(index), config, address, shared=shared, tell=tell)
 
 
 def build_from(
-    sources: Sources,
+    sources: AnnotatedSources,
     folder: IndexFolder,
     config: IndexConfig,
     address: str | None = None,
     *,
     shared: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> Built:
+) -> BuiltIndex:
     """The same from any sources."""
     with ExitStack() as running:
 

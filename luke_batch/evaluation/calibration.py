@@ -1,20 +1,26 @@
 """How far scores are probabilities, and the temperature that brings them nearer.
 
-A score is calibrated where, of all items with a score near p, a share of p is right. One temperature divides
-all logits of a head (Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2); it does not
-change which label is best. Guo et al. minimise the negative log-likelihood of the true label; what is written
-out here are chosen labels, so it is that of the chosen label being right or wrong.
+A score is calibrated where, of all items with a score near p, a share of p is right. One temperature divides all logits
+of a head (Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2); it does not change which label is
+best. Guo et al. minimise the negative log-likelihood of the true label; what is written out here are chosen labels, so
+it is that of the chosen label being right or wrong.
+
+A head whose labels do not exclude one another gets an offset for each label beside the temperature (Platt 1999, with
+one slope): the probability of a label is sigmoid((logit + offset) / temperature). Labels are rare to different degrees,
+which one temperature cannot tell; probabilities that can be compared across labels also let one threshold serve all of
+them (Lipton et al. 2014, Optimal Thresholding of Classifiers to Maximize F1 Measure).
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.evaluation.libraries import check_libraries
+from luke_batch.base.errors import MissingDependencyError
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -27,6 +33,22 @@ _GRID = 25
 """Temperatures tried before the search: the loss of a softmax head may have more than one minimum."""
 _CERTAIN = 700.0
 """Largest log odds: its exponential is still a float64."""
+_SHRINKAGE = 0.5
+"""The prior on how far a label's offset lies from that of all labels, in nats squared: a label that is seen once or
+twice keeps the common one."""
+_SHARE = 0.9
+"""Of the right labels, those whose logits are reached; what lies below is so surely wrong that fitting it would bend
+the slope where scores are written."""
+_PACKAGES = {"scipy": "scipy", "sklearn": "scikit-learn"}
+
+
+def check_libraries() -> None:
+    """Raise MissingDependencyError, with the pip command, unless all are installed."""
+    missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"evaluation and calibration need {' and '.join(missing)}: pip install {' '.join(missing)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +57,7 @@ class Temperature:
 
     value: float
     outcome: Outcome
-    """fitted; at bound: the best is one of BOUNDS or beyond; otherwise why nothing can be fitted, and the
-    value is 1.
+    """fitted; at bound: the best is one of BOUNDS or beyond; otherwise why nothing can be fitted, and the value is 1.
     """
 
 
@@ -134,12 +155,7 @@ def fit_temperature(
 
 
 def calibrate(
-    logits: NDArray[np.floating],
-    chosen: NDArray[np.integer],
-    right: Booleans,
-    documents: Sequence[str],
-    *,
-    multi: bool,
+    logits: NDArray[np.floating], chosen: NDArray[np.integer], right: Booleans, documents: Sequence[str], *, multi: bool
 ) -> Calibration:
     """Fit a temperature on one half of the documents, and report it on the other.
 
@@ -169,3 +185,49 @@ def in_fitting_half(documents: Sequence[str]) -> Booleans:
     """
     digests = (hashlib.blake2b(document.encode(), digest_size=1).digest() for document in documents)
     return np.fromiter((digest[0] % 2 == 0 for digest in digests), np.bool_, len(documents))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelScaling:
+    """(logits + offsets) / temperature are the log odds."""
+
+    temperature: float
+    offsets: NDArray[np.float64]
+    """(labels,)"""
+
+
+def fit_label_scaling(logits: NDArray[np.floating], right: Booleans) -> LabelScaling:
+    """The scaling under which the right labels are likeliest; none (1 and zeros) where all or none are right.
+
+    Args:
+        logits: (n, labels) raw.
+        right: (n, labels).
+
+    Raises MissingDependencyError without SciPy.
+    """
+    check_libraries()
+    from scipy.optimize import minimize
+    from scipy.special import expit, log_expit
+
+    labels = logits.shape[1]
+    if not right.any() or right.all():
+        return LabelScaling(1.0, np.zeros(labels))
+    least = np.quantile(logits[right], 1 - _SHARE)
+    rows, columns = np.nonzero(logits >= least)
+    values = logits[rows, columns].astype(np.float64)
+    signs = np.where(right[rows, columns], 1.0, -1.0)
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, common, own = np.exp(parameters[0]), parameters[1], parameters[2:]
+        odds = slope * values + common + own[columns]
+        pull = -signs * expit(-signs * odds)
+        gradient = np.concatenate(
+            [[slope * pull @ values], [pull.sum()], np.bincount(columns, pull, labels) + own / _SHRINKAGE]
+        )
+        return float(-log_expit(signs * odds).sum() + (own**2).sum() / (2 * _SHRINKAGE)), gradient
+
+    start = np.zeros(labels + 2)
+    bounds = [(-np.log(BOUNDS[1]), -np.log(BOUNDS[0])), *[(None, None)] * (labels + 1)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    temperature = float(np.exp(-found[0]))
+    return LabelScaling(temperature, (found[1] + found[2:]) * temperature)

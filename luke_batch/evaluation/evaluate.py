@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from luke_batch.evaluation.annotated import Annotated, read_annotated
-from luke_batch.evaluation.calibration import expected_calibration_error
-from luke_batch.evaluation.gold import Gold, read_gold
-from luke_batch.evaluation.libraries import check_libraries
-from luke_batch.evaluation.tasks import CONFIDENCE_LEVEL, Task
+from luke_batch.evaluation.calibration import check_libraries, expected_calibration_error
+from luke_batch.evaluation.documents import Annotated, Gold, read_annotated, read_gold
+from luke_batch.evaluation.tables import CONFIDENCE_LEVEL, Task
 
 if TYPE_CHECKING:
-    from luke_batch.evaluation.scores import Intervals, Scores
+    from luke_batch.evaluation.scores import Intervals, TaskScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +17,7 @@ class Evaluation:
     """Scores, and what they rest on."""
 
     task: Task
-    scores: "Scores"
+    scores: "TaskScores"
     intervals: "Intervals | None"
     resamples: int
     calibration_error: float | None
@@ -78,8 +76,7 @@ def evaluate(
         UsageError: what the readers raise, an unknown label, a library that is not installed.
     """
     check_libraries()
-    from luke_batch.evaluation.comparison import compare
-    from luke_batch.evaluation.scores import intervals, score
+    from luke_batch.evaluation.scores import compare, intervals, score
 
     right = read_gold(gold, task, id_column, text_column)
     found = read_annotated(annotated, right, task, id_column, text_column)

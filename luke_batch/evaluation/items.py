@@ -37,9 +37,7 @@ class Items:
         return Items(self.documents[chosen], self.places[chosen], self.labels[chosen], self.scores[chosen])
 
     def distinct(self) -> "Items":
-        """Each (document, place, label) once, with its highest score; by falling score, those without one
-        last.
-        """
+        """Each (document, place, label) once, with its highest score; by falling score, those without one last."""
         ranked = self.take(np.argsort(-self.scores, kind="stable"))  # NaN sorts last
         _, codes = np.unique(ranked.labels.astype(str), return_inverse=True)
         keys = np.column_stack([ranked.documents, ranked.places, codes])

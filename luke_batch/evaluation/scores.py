@@ -1,10 +1,11 @@
-"""Precision, recall and F1 with confidence intervals.
+"""Items of GOLD and of ANNOTATED side by side, and their precision, recall and F1 with confidence intervals.
 
-The scores are scikit-learn's. The intervals are those of the bootstrap's percentiles (Efron and Tibshirani
-1993, chapter 13), resampling documents, since what stands in one document is not independent. They need only
-the counts of each document, so a resample costs one weighted sum.
+Both are compared as matrices: places as rows, labels as columns. The scores are scikit-learn's. The intervals are those
+of the bootstrap's percentiles (Efron and Tibshirani 1993, chapter 13), resampling documents, since what stands in one
+document is not independent. They need only the counts of each document, so a resample costs one weighted sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,18 +15,132 @@ from scipy import sparse
 from scipy.stats import bootstrap
 from sklearn.metrics import precision_recall_fscore_support
 
-from luke_batch.evaluation.comparison import Comparison
-from luke_batch.evaluation.tasks import CONFIDENCE_LEVEL
+from luke_batch.base.errors import ConfigError
+from luke_batch.evaluation.items import Integers, Items, Strings
+from luke_batch.evaluation.tables import CONFIDENCE_LEVEL, Task
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
+_SHOWN = 20
+"""Labels that a message lists."""
 _BATCH = 64
 """Resamples whose weights are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Accuracy:
+    """The best label at each of n places where GOLD has one."""
+
+    documents: Integers
+    """(n,)"""
+    right: NDArray[np.bool_]
+    """(n,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the scores are counted from."""
+
+    labels: tuple[str, ...]
+    """The scored ones, sorted."""
+    documents: Integers
+    """(places,) row of GOLD."""
+    gold: Any
+    """scipy.sparse.csr_array (places, labels + 1) of 0 and 1; the last column is empty."""
+    found: Any
+    """The same of ANNOTATED."""
+    accuracy: Accuracy | None
+    """None where it means nothing."""
+    confidences: NDArray[np.float64]
+    """Scores of the found items that have one."""
+    right: NDArray[np.bool_]
+    """Whether GOLD has each of these."""
+
+
+def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Sequence[str]) -> Comparison:
+    """Match items of one document with equal places.
+
+    `gold` and `found` as from `Items.distinct`; `documents` is how many GOLD has. `wanted`: the labels to
+    score, as `chosen_labels` reads them; none: those of GOLD, for links every title.
+    """
+    labels = chosen_labels(wanted, gold.labels, found.labels)
+    if not labels:
+        labels = sorted({*gold.labels, *(found.labels if task == "links" else ())})
+    places = np.concatenate(
+        [np.column_stack([items.documents, items.places]) for items in (gold, found)], dtype=np.int64
+    )
+    distinct, rows = np.unique(places, axis=0, return_inverse=True)
+    gold_rows, found_rows = rows[: len(gold)], rows[len(gold) :]
+    if task == "types":  # what is found elsewhere is the business of ner
+        at_gold = np.isin(found_rows, gold_rows)
+        found, found_rows = found.take(at_gold), found_rows[at_gold]
+    # The last column keeps scikit-learn from reading a single label as a vector of classes.
+    shape = (len(distinct), len(labels) + 1)
+    gold_columns, found_columns = _columns(gold.labels, labels), _columns(found.labels, labels)
+    scored = found_columns >= 0
+    right = scored & np.isin(found_rows * shape[1] + found_columns, gold_rows * shape[1] + gold_columns)
+    accuracy = None
+    if task == "types" or (task == "relations" and _is_one_label_a_pair(gold, gold_rows, documents)):
+        eligible = np.ones(len(found), np.bool_) if task == "types" else scored
+        judged = np.unique(gold_rows[gold_columns >= 0])
+        accuracy = Accuracy(distinct[judged, 0], _best_is_right(judged, found_rows[eligible], right[eligible]))
+    told = scored & ~np.isnan(found.scores)
+    return Comparison(
+        labels=tuple(labels),
+        documents=distinct[:, 0],
+        gold=_matrix(gold_rows, gold_columns, shape),
+        found=_matrix(found_rows, found_columns, shape),
+        accuracy=accuracy,
+        confidences=found.scores[told],
+        right=right[told],
+    )
+
+
+def chosen_labels(wanted: Sequence[str], gold: Strings, found: Strings) -> list[str]:
+    """The labels that `wanted` names, sorted: each entry is a label, or several with commas between them.
+
+    Raises ConfigError for one that occurs in neither.
+    """
+    known = {*gold, *found}
+    named = {label.strip() for entry in wanted for label in ([entry] if entry in known else entry.split(","))} - {""}
+    strange = sorted(named - known)
+    if strange:
+        there = ", ".join(sorted(known)[:_SHOWN])
+        raise ConfigError(f"--labels: {', '.join(strange)} occurs neither in GOLD nor in ANNOTATED, which have {there}")
+    return sorted(named)
+
+
+def _is_one_label_a_pair(gold: Items, rows: NDArray[np.intp], documents: int) -> bool:
+    """Every document has relations, and no pair has two: then the best label of a pair can be judged."""
+    return len(np.unique(rows)) == len(rows) and len(np.unique(gold.documents)) == documents
+
+
+def _best_is_right(judged: NDArray[np.intp], rows: NDArray[np.intp], right: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(judged,) whether the first item found at each place, the one with the highest score, is right; false
+    where none was found. `judged` is sorted.
+    """
+    best, first = np.unique(rows, return_index=True)
+    found = np.isin(judged, best)
+    out = np.zeros(len(judged), np.bool_)
+    out[found] = right[first[np.searchsorted(best, judged[found])]]
+    return out
+
+
+def _columns(names: Strings, labels: Sequence[str]) -> Integers:
+    """(n,) column of each label; -1 for one that is not scored."""
+    place = {label: column for column, label in enumerate(labels)}
+    return np.fromiter((place.get(name, -1) for name in names), np.int64, len(names))
+
+
+def _matrix(rows: NDArray[np.intp], columns: Integers, shape: tuple[int, int]) -> Any:
+    scored = columns >= 0
+    ones = np.ones(int(scored.sum()), np.int64)
+    return sparse.csr_array((ones, (rows[scored], columns[scored])), shape=shape)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
     """Fractions from 0 to 1; 0 where nothing was found, or nothing is to be found."""
 
     precision: float
@@ -36,13 +151,13 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class TaskScores:
     """The scores of one comparison."""
 
-    micro: Score
-    macro: Score
+    micro: LabelScore
+    macro: LabelScore
     """Means over the labels; the support is that of all."""
-    labels: dict[str, Score]
+    labels: dict[str, LabelScore]
     accuracy: float | None
 
 
@@ -59,12 +174,12 @@ class Intervals:
     accuracy: Interval | None
 
 
-def score(comparison: Comparison) -> Scores:
+def score(comparison: Comparison) -> TaskScores:
     """The scores of all labels."""
     supports = comparison.gold.sum(axis=0)[:-1]
     total = int(supports.sum())
     accuracy = comparison.accuracy
-    return Scores(
+    return TaskScores(
         micro=_score(*_averaged(comparison, "micro"), total),
         macro=_score(*_averaged(comparison, "macro"), total),
         labels={
@@ -87,8 +202,8 @@ def _averaged(comparison: Comparison, average: str | None) -> tuple[Any, Any, An
     return precision, recall, f1
 
 
-def _score(precision: float, recall: float, f1: float, support: float) -> Score:
-    return Score(float(precision), float(recall), float(f1), int(support))
+def _score(precision: float, recall: float, f1: float, support: float) -> LabelScore:
+    return LabelScore(float(precision), float(recall), float(f1), int(support))
 
 
 def intervals(comparison: Comparison, documents: int, resamples: int, seed: int) -> Intervals | None:
@@ -164,11 +279,7 @@ def _intervals(comparison: Comparison, sums: Floats) -> Intervals:
 
 def _figures(right: Floats, found: Floats, gold: Floats) -> tuple[Floats, Floats, Floats]:
     """Precision, recall and F1; 0 for 0 of 0."""
-    return (
-        right / np.maximum(found, 1),
-        right / np.maximum(gold, 1),
-        2 * right / np.maximum(found + gold, 1),
-    )
+    return (right / np.maximum(found, 1), right / np.maximum(gold, 1), 2 * right / np.maximum(found + gold, 1))
 
 
 def _interval(values: Floats) -> Interval:

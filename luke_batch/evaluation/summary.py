@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from luke_batch.evaluation.evaluate import Evaluation
-from luke_batch.evaluation.scores import Interval, Score
+from luke_batch.evaluation.scores import Interval, LabelScore
 
 _SHOWN = 50
 """Labels that the table lists, most frequent first; JSON has all."""
@@ -37,7 +37,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         console.print(Text.assemble(("warning: ", "yellow"), line), soft_wrap=True)
 
 
-def _cells(score: Score, interval: Interval | None) -> list[str]:
+def _cells(score: LabelScore, interval: Interval | None) -> list[str]:
     """The interval is that of F1: three of them do not fit on a terminal."""
     figures = [_percent(score.precision, None), _percent(score.recall, None), _percent(score.f1, interval)]
     return [*figures, f"{score.support:,}"]

@@ -2,8 +2,10 @@
 of list, string or integer.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +23,15 @@ from luke_batch.document.texts import readable
 ID = "id"
 TEXT = "text"
 
-_OPTIONAL = frozenset({"score", "title_score"})
+_OPTIONAL = frozenset({"score", "title_score", "qid"})
 """Members of structs that may be missing; they are null then."""
+_ROWS = 8192
+"""Of a batch."""
+CONFIDENCE_LEVEL = 0.95
+"""Of the intervals around scores."""
+
+Task = Literal["ner", "types", "relations", "links"]
+"""What is scored."""
 
 
 def structs(**members: pa.DataType) -> pa.DataType:
@@ -30,44 +39,87 @@ def structs(**members: pa.DataType) -> pa.DataType:
     return pa.large_list(pa.struct(list(members.items())))
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What is read of a table of documents."""
+_INTEGER, _NUMBER, _TEXT = pa.int64(), pa.float64(), pa.large_string()
+_SPAN = {"start": _INTEGER, "end": _INTEGER}
+_PAIR = {"head": _INTEGER, "tail": _INTEGER}
 
-    id: str
-    text: str
-    lists: Mapping[str, pa.DataType]
-    """Column -> its type as from `structs`."""
-    text_needed: bool
+GOLD_COLUMNS: dict[Task, dict[str, pa.DataType]] = {
+    "ner": {"entities": structs(**_SPAN, label=_TEXT)},
+    "types": {"entities": structs(**_SPAN, label=_TEXT)},
+    "relations": {"entities": structs(**_SPAN), "relations": structs(**_PAIR, label=_TEXT)},
+    "links": {"links": structs(**_SPAN, title=_TEXT)},
+}
+ANNOTATED_COLUMNS: dict[Task, dict[str, pa.DataType]] = {
+    "ner": {"mentions": structs(**_SPAN, label=_TEXT, score=_NUMBER)},
+    "types": {"mentions": structs(**_SPAN, types=structs(label=_TEXT, score=_NUMBER))},
+    "relations": {"mentions": structs(**_SPAN), "relations": structs(**_PAIR, label=_TEXT, score=_NUMBER)},
+    "links": {"mentions": structs(**_SPAN, title=_TEXT, title_score=_NUMBER)},
+}
 
 
-def read_documents(name: str, location: str, columns: Columns) -> pa.RecordBatch:
-    """`id` and `text` (large_string) and the lists of all files of `location`, in the order of their paths.
+def read_documents(
+    name: str, location: str, id_column: str, text_column: str, lists: Mapping[str, pa.DataType], *, text_needed: bool
+) -> pa.RecordBatch:
+    """`id` and `text` (large_string) and the columns `lists` (name -> type as from `structs`) of all files of
+    `location`, in the order of their paths.
 
-    `location` is the OUTPUT of an annotation, or a file, folder or glob of Parquet; `name` is what messages
-    call it. A text column that is missing and not needed is all null.
+    `location` is the OUTPUT of an annotation, or a file, folder or glob of Parquet; `name` is what messages call it. A
+    text column that is missing and not needed is all null.
 
     Raises:
         InputError: no row, a file that cannot be read, a column that is missing or of another type, an id
         that occurs twice.
         OutputError: an OUTPUT without a committed file.
     """
-    needed = {columns.id, *columns.lists} | ({columns.text} if columns.text_needed else set())
-    kinds = {columns.id: pa.large_string(), columns.text: pa.large_string(), **columns.lists}
-    tables: list[pa.Table] = []
-    for path, table in _tables(name, location, list(kinds)):
-        missing = needed - set(table.column_names)
+    needed = {id_column, *lists} | ({text_column} if text_needed else set())
+    kinds = {id_column: pa.large_string(), text_column: pa.large_string(), **lists}
+    parts: list[pa.RecordBatch] = []
+    for path, batch in batches(location, set(kinds), partial(_named, name)):
+        missing = needed - set(batch.schema.names)
         if missing:
-            cures = {columns.id: "; name it with --id-column", columns.text: "; name it with --text-column"}
+            cures = {id_column: "; name it with --id-column", text_column: "; name it with --text-column"}
             cure = next((cures[column] for column in sorted(missing) if column in cures), "")
             raise InputError(f"{name} {path} has no column {', '.join(sorted(missing))}{cure}")
-        converted = [_convert(table, column, kind, f"{name} {path}") for column, kind in kinds.items()]
-        tables.append(pa.table(converted, [ID, TEXT, *columns.lists]))
-    batches = pa.concat_tables(tables).combine_chunks().to_batches()
-    if not batches:
+        converted = [_convert(batch, column, kind, f"{name} {path}") for column, kind in kinds.items()]
+        parts.append(pa.record_batch(converted, [ID, TEXT, *lists]))
+    if not any(len(part) for part in parts):
         raise InputError(f"{name} {location} has no row")
-    _check_ids(f"{name} {location}", batches[0][ID])
-    return batches[0]
+    (whole,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
+    _check_ids(f"{name} {location}", whole[ID])
+    return whole
+
+
+def batches(
+    location: str, wanted: set[str], named: Callable[[str], AbstractContextManager[None]]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Path and rows of a file, folder or glob of Parquet, without the columns that are not wanted; an OUTPUT of ours
+    counts as one file. `named` is given a path and names it in what reading it raises.
+    """
+    with named(location):
+        storage = Storage.at(location)
+        if storage.has_folder(STATE) or list_committed(storage):
+            dataset = read(location)
+            columns = sorted(wanted.intersection(dataset.schema.names))
+            for batch in dataset.to_batches(columns=columns, batch_size=_ROWS):
+                yield location, batch
+            return
+        sources = list_sources(location)
+    for source in sources.files:
+        path = sources.storage.absolute(source.path)
+        with named(path), sources.storage.open(source.path) as file, pq.ParquetFile(file) as parquet:
+            columns = sorted(wanted.intersection(parquet.schema_arrow.names))
+            for batch in parquet.iter_batches(batch_size=_ROWS, columns=columns):
+                yield path, batch
+
+
+@contextmanager
+def _named(name: str, path: str) -> Generator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name} {str(error).removeprefix('INPUT ')}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name} {path} cannot be read: {error}") from error
 
 
 def _check_ids(where: str, ids: pa.Array) -> None:
@@ -80,37 +132,12 @@ def _check_ids(where: str, ids: pa.Array) -> None:
         )
 
 
-def _tables(name: str, location: str, wanted: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    """Each file with those of its columns that are wanted; an OUTPUT counts as one file."""
-    storage = Storage.at(location)
+def _convert(batch: pa.RecordBatch, column: str, kind: pa.DataType, where: str) -> pa.Array:
+    if column not in batch.schema.names:
+        return pa.nulls(batch.num_rows, kind)
+    values = batch[column]
     try:
-        is_output = storage.has_folder(STATE) or bool(list_committed(storage))
-        if is_output:
-            dataset = read(location)
-            yield location, dataset.to_table(columns=[c for c in wanted if c in dataset.schema.names])
-            return
-        sources = list_sources(location)
-    except InputError as error:
-        raise InputError(f"{name} {str(error).removeprefix('INPUT ')}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name} {location} cannot be read: {error}") from error
-    for source in sources.files:
-        path = sources.storage.absolute(source.path)
-        try:
-            with sources.storage.open(source.path) as file, pq.ParquetFile(file) as parquet:
-                names = set(parquet.schema_arrow.names)
-                yield path, parquet.read(columns=[column for column in wanted if column in names])
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{name} {path} cannot be read: {error}") from error
-
-
-def _convert(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.Array:
-    if column not in table.column_names:
-        return pa.nulls(table.num_rows, kind)
-    values = table[column]
-    try:
-        plain = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
-        return as_type(plain, kind)
+        return as_type(values, kind)
     except KeyError as error:
         raise InputError(f"{where}: column {column!r} has no member {error.args[0]!r}; it is {values.type}") from error
     except pa.ArrowException as error:

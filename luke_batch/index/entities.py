@@ -1,6 +1,13 @@
-"""Reads the entity table of a version: names, and rows by id."""
+"""The entity table of a version: its files, names, and rows by id.
 
+A bucket, a range of ids, has one file with all its entities, and one for each later night with what changed. Of several
+rows with one id that of the newest file counts; a row with count 0 says that the entity is gone. So a night writes what
+changed and nothing else. Files are joined now and then, see `is_due`.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +18,88 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.index.counts import Ints, among
+from luke_batch.index.groups import Ints, among
 from luke_batch.index.keys import ID_BITS, ids_of, name_ids
-from luke_batch.index.layers import ROW_GROUP, layers_of, live_batches, open_layers
-from luke_batch.index.manifest import Version
 from luke_batch.index.merge import entity_schema
+from luke_batch.index.versions import Version
+
+ROW_GROUP = 1024
+"""Rows of a row group: one is read to find the vector of a name."""
+_MOST_LAYERS = 8
+_STALE = 2
+"""Files are joined where they have more than so many times the rows that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketLayer:
+    """One file of a bucket."""
+
+    path: Path
+    ids: Ints
+    """Of its rows, ascending."""
+    counts: Ints
+    live: NDArray[np.bool_]
+    """Rows that no newer file has, of entities that are not gone."""
+
+    def without(self, ids: Ints) -> "BucketLayer":
+        """The same file where the rows of `ids`, ascending, do not count."""
+        return replace(self, live=self.live & ~among(self.ids, ids))
+
+
+def layer_name(bucket: int, version: int, digest: str) -> str:
+    """File name; those of one bucket sort by version."""
+    return f"{bucket:06d}-{version:06d}-{digest}.parquet"
+
+
+def layers_of(folder: Path, bucket: int | None = None) -> dict[int, list[Path]]:
+    """The files of each bucket in `folder`, or of one alone, oldest first."""
+    found: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in sorted(folder.glob("*.parquet" if bucket is None else f"{bucket:06d}-*.parquet")):
+        found[int(path.name.partition("-")[0])].append(path)
+    return dict(found)
+
+
+def open_layers(paths: Sequence[Path]) -> list[BucketLayer]:
+    """The files of one bucket, oldest first, and which of their rows count."""
+    newer: list[Ints] = []
+    found: list[BucketLayer] = []
+    for path in reversed(paths):
+        table = read_whole(path, ["id", "count"])
+        ids, counts = table["id"].to_numpy(), table["count"].to_numpy()
+        live = counts > 0
+        for others in newer:
+            live &= ~among(ids, others)
+        found.append(BucketLayer(path, ids, counts, live))
+        newer.append(ids)
+    return found[::-1]
+
+
+def live_batches(layer: BucketLayer, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows that count, a row group at a time."""
+    start = 0
+    with pq.ParquetFile(layer.path) as file:
+        # One row group at a time: vectors of two would be copied once more to lie in one batch.
+        for batch in file.iter_batches(ROW_GROUP, columns=columns, use_threads=False):
+            live = layer.live[start : start + len(batch)]
+            start += len(batch)
+            if live.any():
+                yield batch if live.all() else batch.filter(pa.array(live))
+
+
+def is_due(bucket: int, version: int, layers: int, rows: int, live: int) -> bool:
+    """Whether the files of a bucket are to be joined: many of its rows do not count any more, or it has some
+    files and it is its turn. Buckets take turns, so that no night joins the files of all.
+    """
+    turn = (bucket + version) % _MOST_LAYERS == 0
+    return rows > _STALE * live or (turn and layers > _MOST_LAYERS // 2)
+
+
+def read_whole(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A whole file of the index."""
+    with pq.ParquetFile(path) as file:
+        batches = list(file.iter_batches(ROW_GROUP, columns=columns, use_threads=False))
+        schema = batches[0].schema if batches else file.schema_arrow
+    return pa.Table.from_batches(batches, schema)
 
 
 class EntityTable:
@@ -57,14 +141,10 @@ class EntityTable:
             parts += [pa.concat_tables(found).sort_by("id")] if found else []
         return pa.concat_tables(parts)
 
-    def named(self, name: str) -> list[int]:
-        """Ids of the entities of that key, qid, title or alias, in any case; those with most mentions under
-        it first.
+    def named(self, names: Sequence[str]) -> list[list[int]]:
+        """For each of `names` the ids of the entities of that key, qid, title or alias, in any case: those of its key,
+        then those with most mentions under it first.
         """
-        return self.all_named([name])[0]
-
-    def all_named(self, names: Sequence[str]) -> list[list[int]]:
-        """`named` for each of `names`."""
         found: list[list[int]] = []
         keys = ids_of(key for name in names for key in (name, f"qid:{name}", f"title:{name}")).reshape(-1, 3)
         known = self.rows(keys.ravel().tolist(), ["id"])["id"].to_numpy()
@@ -75,11 +155,6 @@ class EntityTable:
             aliased = self._index[1][begin:end][order].tolist()
             found.append(list(dict.fromkeys([*keyed, *aliased])))
         return found
-
-    def batches(self) -> Iterable[tuple[Ints, FloatArray]]:
-        """Ids, ascending, and vectors of some hundred entities at a time, those of all in the end."""
-        for batch in self.reader(["id", "vector"]):
-            yield batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for paths in self._layers.values():

@@ -42,9 +42,7 @@ def comparable(name: str, *, fold: bool = True) -> str:
 
 
 def entity_keys(mentions: pa.StructArray, policy: Policy) -> pa.StringArray:
-    """The key of each mention (struct with text, label, title, qid; each may be missing); null where it has
-    none.
-    """
+    """The key of each mention (struct with text, label, title, qid; each may be missing); null where it has none."""
     size = len(mentions)
     makers: dict[KeyKind, Callable[[], pa.Array]] = {
         "qid": partial(_prefixed, mentions, "qid", partial(comparable, fold=False)),
@@ -70,25 +68,26 @@ def name_ids(names: Sequence[str]) -> NDArray[np.int64]:
     return ids_of([comparable(name) for name in names])
 
 
-def _member(mentions: pa.StructArray, name: str) -> pa.Array:
-    index = mentions.type.get_field_index(name)
+def member(structs: pa.StructArray, name: str, kind: pa.DataType | None = None) -> pa.Array:
+    """A member of structs as strings or `kind`; null where a struct is, and everywhere without such a member."""
+    index = structs.type.get_field_index(name)
     if index < 0:
-        return pa.nulls(len(mentions), pa.string())
+        return pa.nulls(len(structs), kind or pa.string())
     # flatten, unlike field, knows of null structs
-    return mentions.flatten()[index].cast(pa.string())
+    return structs.flatten()[index].cast(kind or pa.string())
 
 
 def _prefixed(mentions: pa.StructArray, name: str, clean: Callable[[str], str]) -> pa.Array:
-    return _mapped(_member(mentions, name), lambda value: f"{name}:{text}" if (text := clean(value)) else None)
+    return _mapped(member(mentions, name), lambda value: f"{name}:{text}" if (text := clean(value)) else None)
 
 
 def _surfaces(mentions: pa.StructArray, policy: Policy) -> pa.Array:
     fold = policy.case == "fold"
     labels = _mapped(
-        pc.fill_null(_member(mentions, "label"), ""),
+        pc.fill_null(member(mentions, "label"), ""),
         lambda label: "surface:" + label.replace("%", "%25").replace(":", "%3A") + ":",
     )
-    names = _mapped(_member(mentions, "text"), lambda text: comparable(text, fold=fold) or None)
+    names = _mapped(member(mentions, "text"), lambda text: comparable(text, fold=fold) or None)
     return pc.call_function("binary_join_element_wise", [labels, names, ""])  # null where one is null
 
 

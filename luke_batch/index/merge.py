@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.contracts import load_contract
-from luke_batch.index.counts import Counts, Ints, among, group_starts, places
+from luke_batch.index.groups import Counts, Ints, among, group_starts, places, segment_sums
 from luke_batch.index.keys import name_ids
-from luke_batch.index.packs import Pack, Rows, in_order, open_pack, plain_columns, vectors_in
+from luke_batch.index.packs import PackRows, in_order, open_pack, plain_columns, vectors_in
 from luke_batch.index.settings import Policy
-from luke_batch.index.sums import segment_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +40,12 @@ def affected_ids(folder: Path, packs: Sequence[PackUse], first: int, end: int) -
             continue
         pack = open_pack(folder / use.name)
         for number in pack.batches(first, end):
-            ids, fragments = _light(pack, number)
+            ids, fragments = pack.light(number)
             found.append(ids[use.changed[fragments] & (ids >= first) & (ids < end)])
     return np.unique(np.concatenate(found))
 
 
-def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids: Ints | None) -> Rows | None:
+def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids: Ints | None) -> PackRows | None:
     """Live rows of [first, end), of the entities `ids` alone unless it is None; column `fragment` holds the
     rank of the fragment. None where there is no row.
     """
@@ -59,7 +58,7 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
             continue
         pack = open_pack(folder / use.name)
         for number in pack.batches(first, end):
-            found, fragments = _light(pack, number)
+            found, fragments = pack.light(number)
             ranks = use.ranks[fragments]
             kept = (ranks >= 0) & (found >= first) & (found < end)
             if ids is not None:
@@ -75,23 +74,17 @@ def live_rows(folder: Path, packs: Sequence[PackUse], first: int, end: int, ids:
     # Filtered at once: nested columns of many small batches cost most of a night.
     table = pa.concat_tables(parts).filter(pa.array(np.concatenate(masks))).combine_chunks()
     place = table.schema.get_field_index("fragment")
-    return Rows(
-        table.set_column(place, "fragment", pa.array(np.concatenate(order))),
-        np.concatenate([each[0] for each in vectors]),
-        np.concatenate([each[1] for each in vectors]),
-    )
+    return PackRows.joined([table.set_column(place, "fragment", pa.array(np.concatenate(order)))], vectors)
 
 
-def merge_rows(rows: Rows, policy: Policy, aliases: int) -> pa.Table:
+def merge_rows(rows: PackRows, policy: Policy, aliases: int) -> pa.Table:
     """Rows of the entity table (`entities.v1`) from partial aggregates, by id and key."""
     order = in_order(rows.table)
     table = rows.table.take(order).combine_chunks()
     keys = table["key"].combine_chunks().dictionary_encode().indices.to_numpy()
     starts = group_starts(keys.astype(np.int64))  # equal keys lie together
-    groups = np.zeros(len(keys), np.int64)
-    groups[starts[1:]] = 1
-    groups = np.cumsum(groups)
     count = len(starts)
+    groups = np.repeat(np.arange(count), np.diff(np.append(starts, len(keys))))
     mentions = np.add.reduceat(table["count"].to_numpy(), starts)
     vectors = _sums(rows, order.to_numpy(), starts) / mentions[:, None]
     names, titles, labels, languages = (
@@ -141,13 +134,14 @@ def names_of(entities: pa.Table) -> pa.Table:
     texts = aliases.to_pylist() + titled["title"].to_pylist()
     ids = np.concatenate([owners, titled["id"].to_numpy()])
     weights = np.concatenate([counts.to_numpy(), titled["count"].to_numpy()])
-    names = name_ids(texts)
-    order = np.lexsort((ids, -weights, names))
-    fresh = np.ones(len(order), bool)
-    pairs = np.stack([names[order], ids[order]])
-    fresh[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
-    order = order[fresh]
-    return pa.table({"name_id": names[order], "id": ids[order], "count": weights[order]})
+    table = pa.table({"name_id": name_ids(texts), "id": ids, "count": weights})
+    table = table.group_by(["name_id", "id"], use_threads=False).aggregate([("count", "max")])
+    return in_name_order(table.rename_columns(["name_id", "id", "count"]))
+
+
+def in_name_order(names: pa.Table) -> pa.Table:
+    """Such a table by name_id, then count, most first."""
+    return names.sort_by([("name_id", "ascending"), ("count", "descending"), ("id", "ascending")])
 
 
 def _items(keys: pa.StringArray) -> pa.StringArray:
@@ -156,14 +150,9 @@ def _items(keys: pa.StringArray) -> pa.StringArray:
     return pa.array(found, pa.string())
 
 
-def _light(pack: Pack, number: int) -> tuple[Ints, NDArray[np.int32]]:
-    batch = pack.light(number)
-    return batch.column("id").to_numpy(), batch.column("fragment").to_numpy()
-
-
-def _sums(rows: Rows, order: Ints, starts: Ints) -> NDArray[np.float64]:
+def _sums(rows: PackRows, order: Ints, starts: Ints) -> NDArray[np.float64]:
     """Sums of the vectors of each entity, (entities, dimension)."""
-    single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    single = rows.table["count"].to_numpy() == 1
     if single.all():
         return segment_sums(rows.singles, order, starts)
     every = np.empty((len(single), rows.singles.shape[1]), np.float64)

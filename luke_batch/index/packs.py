@@ -11,8 +11,9 @@ and never changes: so one that a killed build has left is taken over by the next
 import json
 import threading
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,16 +26,23 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import OutputError
-from luke_batch.index.counts import Ints, group_starts
+from luke_batch.index.groups import Ints, group_starts
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.partials import Partials
+from luke_batch.index.sources import AnnotatedFragment
+from luke_batch.index.versions import Held
 
 _BATCH_ROWS = 256
 """Least rows of a batch on average: those of a few buckets, and hundreds of kilobytes of vectors."""
 _MOST_BATCHES = 4096
 _META = b"luke_batch.pack"
-LIGHT = ("id", "fragment")
-"""What tells which rows are concerned."""
+_SMALL_BYTES = 16 * 2**20
+"""Live vectors below which a pack is small."""
+_SMALL_PACKS = 16
+"""Small packs that an index may have."""
+_WASTE = 2
+"""A pack is written anew once it has so many times the rows that are live."""
+_PACK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +66,21 @@ class PackFacts:
     """A batch holds ids that begin with the same so many bits."""
 
     @classmethod
-    def of(cls, text: bytes) -> Self:
+    def of(cls, policy: str, dimension: int, fragments: Iterable[tuple[str, int, Mapping[str, int], int]]) -> Self:
+        """Of key, mentions, skipped and rows of each fragment."""
+        keys, mentions, skipped, rows = zip(*fragments, strict=True)
+        return cls(policy, dimension, keys, mentions, tuple(map(dict, skipped)), rows)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
         """From the metadata of a pack."""
         values = cast("dict[str, Any]", json.loads(text))
-        listed = ("fragments", "mentions", "skipped", "rows", "firsts")
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in listed}
-        return cls(policy=values["policy"], dimension=values["dimension"], bits=values["bits"], **lists)
+        lists: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**(values | lists))
 
     def dump(self) -> bytes:
         """For the metadata of a pack."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+        return json.dumps(asdict(self)).encode()
 
 
 def in_order(table: pa.Table) -> pa.Array:
@@ -77,13 +90,19 @@ def in_order(table: pa.Table) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PackRows:
     """Rows of packs with their vectors, in float32 where one mention made the row, else in float64."""
 
     table: pa.Table
     """As in `Partials`, with `fragment`."""
     singles: FloatArray
     sums: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, tables: Sequence[pa.Table], vectors: Sequence[tuple[FloatArray, NDArray[np.float64]]]) -> Self:
+        """Of several parts."""
+        singles, sums = zip(*vectors, strict=True)
+        return cls(pa.concat_tables(tables).combine_chunks(), np.concatenate(singles), np.concatenate(sums))
 
 
 def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]]) -> str:
@@ -96,29 +115,18 @@ def write_pack(folder: Path, policy: str, parts: Sequence[tuple[str, Partials]])
         part.table.append_column("fragment", pa.array(np.full(len(part.table), number, np.int32)))
         for number, (_, part) in enumerate(parts)
     ]
-    facts = PackFacts(
-        policy=policy,
-        dimension=parts[0][1].singles.shape[1],
-        fragments=tuple(key for key, _ in parts),
-        mentions=tuple(int(part.table["count"].to_numpy().sum()) for _, part in parts),
-        skipped=tuple(dict(part.skipped) for _, part in parts),
-        rows=tuple(len(part.table) for _, part in parts),
-    )
-    rows = Rows(
-        pa.concat_tables(tables).combine_chunks(),
-        np.concatenate([part.singles for _, part in parts]),
-        np.concatenate([part.sums for _, part in parts]),
-    )
-    return write_rows(folder, facts, rows)
+    told = ((key, int(part.table["count"].to_numpy().sum()), part.skipped, len(part.table)) for key, part in parts)
+    facts = PackFacts.of(policy, parts[0][1].singles.shape[1], told)
+    return _write(folder, facts, PackRows.joined(tables, [(part.singles, part.sums) for _, part in parts]))
 
 
-def write_rows(folder: Path, facts: PackFacts, rows: Rows) -> str:
+def _write(folder: Path, facts: PackFacts, rows: PackRows) -> str:
     """Write `rows` as the pack that `facts` describe; the name of the file in `folder`."""
     table = rows.table
     order = in_order(table)
     place = order.to_numpy()
     table = table.take(order)
-    single = pc.call_function("equal", [rows.table["count"], 1]).combine_chunks().to_numpy(zero_copy_only=False)
+    single = rows.table["count"].to_numpy() == 1
     within = np.where(single, np.cumsum(single) - 1, np.cumsum(~single) - 1)[place]
     single = single[place]
     ids = table["id"].to_numpy()
@@ -146,21 +154,18 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._open(path)
+            # Not mapped: mapped pages of many gigabytes would count as memory of this process.
+            source = pa.OSFile(str(path), "rb")
+            self._whole = pa.ipc.open_file(source)
+            schema = self._whole.schema
+            wanted = sorted(schema.get_field_index(name) for name in ("id", "fragment"))
+            self._light = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+            self.facts = PackFacts.parse(schema.metadata[_META])
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise OutputError(
                 f"partial aggregates {path} cannot be read: {cause}; build the index into an empty folder"
             ) from error
-
-    def _open(self, path: Path) -> None:
-        # Not mapped: mapped pages of many gigabytes would count as memory of this process.
-        self._source = pa.OSFile(str(path), "rb")
-        self._whole = pa.ipc.open_file(self._source)
-        schema = self._whole.schema
-        wanted = sorted(schema.get_field_index(name) for name in LIGHT)
-        self._light = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
-        self.facts = PackFacts.of(schema.metadata[_META])
         self._firsts = np.array(self.facts.firsts, np.int64)
 
     def batches(self, first: int, end: int) -> range:
@@ -169,17 +174,14 @@ class Pack:
         begin, stop = np.searchsorted(self._firsts, [first >> shift << shift, end]).tolist()
         return range(begin, stop)
 
-    def light(self, batch: int) -> pa.RecordBatch:
-        """Columns `LIGHT` of a batch."""
-        return self._light.get_batch(batch)
+    def light(self, batch: int) -> tuple[Ints, NDArray[np.int32]]:
+        """Ids and fragments of the rows of a batch, which tell whether they are concerned."""
+        found = self._light.get_batch(batch)
+        return found.column("id").to_numpy(), found.column("fragment").to_numpy()
 
     def read(self, batch: int) -> pa.RecordBatch:
         """A batch with all its columns."""
         return self._whole.get_batch(batch)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
 
 
 def open_pack(path: Path) -> Pack:
@@ -190,6 +192,22 @@ def open_pack(path: Path) -> Pack:
 @lru_cache(maxsize=256)
 def _opened(path: Path, _thread: int) -> Pack:
     return Pack(path)
+
+
+def held_in(path: Path, fragments: Mapping[str, AnnotatedFragment]) -> list[Held]:
+    """What the pack at `path` holds, of `fragments` by their keys; of others nothing but the key is known."""
+    facts = open_pack(path).facts
+    return [
+        Held(
+            fragments.get(key, AnnotatedFragment(key, "", "", 0, "")),
+            path.name,
+            number,
+            facts.mentions[number],
+            facts.rows[number],
+            facts.skipped[number],
+        )
+        for number, key in enumerate(facts.fragments)
+    ]
 
 
 def plain_columns(batch: pa.RecordBatch) -> pa.Table:
@@ -223,3 +241,65 @@ def _vectors(column: pa.BinaryArray, kind: Any, dimension: int) -> NDArray[Any]:
         return np.empty((0, dimension), kind)
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(kind).reshape(-1, dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class Repacking:
+    """Live rows of some packs -> one pack. Rows are copied as they are, so sums stay the same."""
+
+    packs: Path
+
+    def __call__(self, held: Sequence[Held]) -> str:
+        """Copy the rows of some fragments, all their packs' live ones; the name of the new pack."""
+        place = {each.fragment.key: number for number, each in enumerate(held)}
+        tables: list[pa.Table] = []
+        vectors: list[tuple[FloatArray, NDArray[np.float64]]] = []
+        policy = ""
+        for name, members in _by_pack(held).items():
+            pack = open_pack(self.packs / name)
+            policy = pack.facts.policy
+            numbers = np.full(len(pack.facts.fragments), -1, np.int32)
+            for each in members:
+                numbers[each.number] = place[each.fragment.key]
+            for batch in map(pack.read, range(len(pack.facts.firsts))):
+                own = numbers[batch.column("fragment").to_numpy()]
+                table = plain_columns(batch).filter(pa.array(own >= 0))
+                column = table.schema.get_field_index("fragment")
+                tables.append(table.set_column(column, "fragment", pa.array(own[own >= 0])))
+                vectors.append(vectors_in(batch, own >= 0, pack.facts.dimension))
+        told = ((each.fragment.key, each.mentions, each.skipped, each.rows) for each in held)
+        facts = PackFacts.of(policy, held[0].fragment.dimension, told)
+        return _write(self.packs, facts, PackRows.joined(tables, vectors))
+
+
+def to_repack(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
+    """Fragments whose packs should be one: a merge opens every pack, and rows of dead fragments are dead weight."""
+    by_pack = _by_pack(held)
+    sizes = {name: sum(map(_bytes, members)) for name, members in by_pack.items()}
+    small = {name for name, size in sizes.items() if size < _SMALL_BYTES}
+    chosen = small if len(small) > _SMALL_PACKS else set[str]()
+    chosen |= {name for name, members in by_pack.items() if _is_waste(packs / name, members)}
+    groups: list[list[Held]] = []
+    size = 0
+    for name in sorted(name for name in chosen if sizes[name]):
+        if not groups or size + sizes[name] > _PACK_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1] += by_pack[name]
+        size += sizes[name]
+    return groups
+
+
+def _by_pack(held: Sequence[Held]) -> dict[str, list[Held]]:
+    found: defaultdict[str, list[Held]] = defaultdict(list)
+    for each in held:
+        found[each.pack].append(each)
+    return found
+
+
+def _bytes(held: Held) -> int:
+    return held.rows * held.fragment.dimension * 4
+
+
+def _is_waste(path: Path, members: Sequence[Held]) -> bool:
+    return sum(open_pack(path).facts.rows) > _WASTE * sum(each.rows for each in members)

@@ -1,7 +1,8 @@
 """What a build has to do: which fragments came and went since the last version, and how entities lie."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import numpy as np
 from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.corpus.keys import Key
 from luke_batch.index.keys import ID_BITS
-from luke_batch.index.manifest import Held, Version
 from luke_batch.index.merge import PackUse
-from luke_batch.index.packs import PackFacts, open_pack
+from luke_batch.index.packs import held_in, open_pack
 from luke_batch.index.settings import IndexConfig
-from luke_batch.index.sources import Fragment, Sources, check_alike
-from luke_batch.index.versions import IndexFolder
+from luke_batch.index.sources import AnnotatedFragment, AnnotatedSources, check_alike
+from luke_batch.index.versions import Held, IndexFolder, Version
 
 _PACK_BYTES = 64 * 2**20
 """Annotated bytes whose partial aggregates share a pack."""
@@ -27,16 +27,18 @@ _BUCKET_BYTES = 96 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IndexPlan:
     """What there is to do."""
 
     number: int
     """Of the version that is built."""
     base: Version | None
     """The version before; None where there is none."""
+    before: Mapping[str, Held]
+    """What the base holds, by the keys of its fragments."""
     kept: tuple[Held, ...]
     """Live fragments whose partial aggregates exist."""
-    packs: tuple[tuple[Fragment, ...], ...]
+    packs: tuple[tuple[AnnotatedFragment, ...], ...]
     """Fragments to aggregate, those of one pack together."""
     gone: tuple[Held, ...]
     """Fragments of the base that are not live."""
@@ -44,14 +46,12 @@ class Plan:
     @property
     def nothing_to_do(self) -> bool:
         """The base holds exactly the live fragments."""
-        if self.base is None or self.packs or self.gone:
-            return False
-        return len(self.kept) == len(self.base.held())
+        return self.base is not None and not self.packs and not self.gone and len(self.kept) == len(self.before)
 
     @property
     def bytes(self) -> int:
-        """Bytes of vectors to work on: those that are new, and a share of those that are there, which a night
-        reads in part.
+        """Bytes of vectors to work on: those that are new, and a share of those that are there, which a night reads in
+        part.
         """
         fresh = sum(fragment.bytes for pack in self.packs for fragment in pack)
         there = sum(each.rows * each.fragment.dimension * 4 for each in self.kept)
@@ -59,38 +59,34 @@ class Plan:
 
     def changes(self) -> dict[str, int]:
         """Fragments by what becomes of them. Replaced: other content for rows of the same source file."""
-        base = set() if self.base is None else {each.fragment.key for each in self.base.held()}
         live = [*(each.fragment for each in self.kept), *(one for pack in self.packs for one in pack)]
-        fresh = [fragment for fragment in live if fragment.key not in base]
-        gone = {_origin(each.fragment) for each in self.gone}
-        replaced = sum(_origin(fragment) in gone for fragment in fresh)
-        successors = {_origin(fragment) for fragment in fresh}
-        removed = sum(_origin(each.fragment) not in successors for each in self.gone)
-        kept = len(live) - len(fresh)
-        return {"new": len(fresh) - replaced, "replaced": replaced, "removed": removed, "kept": kept}
+        fresh = [_origin(fragment) for fragment in live if fragment.key not in self.before]
+        gone = [_origin(each.fragment) for each in self.gone]
+        sources, successors = set(gone), set(fresh)
+        replaced = sum(origin in sources for origin in fresh)
+        removed = sum(origin not in successors for origin in gone)
+        return {
+            "new": len(fresh) - replaced,
+            "replaced": replaced,
+            "removed": removed,
+            "kept": len(live) - len(fresh),
+        }
 
 
-def make_plan(folder: IndexFolder, sources: Sources, config: IndexConfig) -> Plan:
+def make_plan(folder: IndexFolder, sources: AnnotatedSources, config: IndexConfig) -> IndexPlan:
     """Compare the sources with the index. Raises a UsageError where one of them cannot be used."""
-    current = folder.current()
-    if current is not None and current.config.policy != config.policy:
-        raise ConfigError(_other_policy(folder, current, config))
-    held = {} if current is None else {each.fragment.key: each for each in current.held()}
-    known = {(each.fragment.source, each.fragment.path): each.fragment for each in held.values()}
-    live = [one for member in sources.members for one in member.fragments(known, config.policy)]
-    check_alike(live)
-    adopted = _left_over(folder, config, {each.pack for each in held.values()})
-    kept: list[Held] = []
-    fresh: list[Fragment] = []
-    for fragment in sorted(live, key=lambda each: each.key):
-        have = held.get(fragment.key) or adopted.get(fragment.key)
-        if have is None:
-            fresh.append(fragment)
-        else:
-            kept.append(replace(have, fragment=fragment))
-    keys = {fragment.key for fragment in live}
-    gone = tuple(each for key, each in held.items() if key not in keys)
-    return Plan(folder.next_number(), current, tuple(kept), _packed(fresh), gone)
+    base = folder.current()
+    if base is not None and base.config.policy != config.policy:
+        raise ConfigError(_other_policy(folder, base, config))
+    before = {} if base is None else {each.fragment.key: each for each in base.held()}
+    known = {(each.fragment.source, each.fragment.path): each.fragment for each in before.values()}
+    live = {one.key: one for member in sources.members for one in member.fragments(known, config.policy)}
+    check_alike(list(live.values()))
+    there = _left_over(folder, config, {each.pack for each in before.values()}) | before
+    fresh = [live[key] for key in sorted(live.keys() - there.keys())]
+    kept = [replace(there[key], fragment=live[key]) for key in sorted(live.keys() & there.keys())]
+    gone = [each for key, each in before.items() if key not in live]
+    return IndexPlan(folder.next_number(), base, before, tuple(kept), _packed(fresh), tuple(gone))
 
 
 def bucket_bits(rows: int, dimension: int, before: int | None) -> int:
@@ -104,12 +100,9 @@ def bucket_range(bucket: int, bits: int) -> tuple[int, int]:
     return bucket << (ID_BITS - bits), (bucket + 1) << (ID_BITS - bits)
 
 
-def pack_uses(packs: Path, live: Sequence[Held], plan: Plan, base: Version | None) -> tuple[PackUse, ...]:
-    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is
-    None.
-    """
-    before = set() if base is None else {each.fragment.key for each in base.held()}
-    gone = plan.gone if base is not None else ()
+def pack_uses(packs: Path, live: Sequence[Held], plan: IndexPlan, base: Version | None) -> tuple[PackUse, ...]:
+    """What a merge takes from each pack of the folder `packs`; against `base`, or everything where it is None."""
+    before, gone = ({}, ()) if base is None else (plan.before, plan.gone)
     uses: dict[str, PackUse] = {}
     for each in (*live, *gone):
         if each.pack not in uses:
@@ -135,27 +128,14 @@ def _left_over(folder: IndexFolder, config: IndexConfig, used: set[str]) -> dict
     """Fragments in packs that a build has left which did not finish."""
     found: dict[str, Held] = {}
     for path in sorted(folder.packs.glob("*.arrow")):
-        if path.name in used:
-            continue
-        facts = _facts(path)
-        if facts is None or facts.policy != config.policy.fingerprint:
-            continue
-        for number, key in enumerate(facts.fragments):
-            nowhere = Fragment(key, "", "", 0, "")
-            held = Held(nowhere, path.name, number, facts.mentions[number], facts.rows[number], facts.skipped[number])
-            found.setdefault(key, held)
+        with suppress(OutputError):
+            if path.name not in used and open_pack(path).facts.policy == config.policy.fingerprint:
+                found = {each.fragment.key: each for each in held_in(path, {})} | found
     return found
 
 
-def _facts(path: Path) -> PackFacts | None:
-    try:
-        return open_pack(path).facts
-    except OutputError:
-        return None
-
-
-def _packed(fragments: Sequence[Fragment]) -> tuple[tuple[Fragment, ...], ...]:
-    packs: list[list[Fragment]] = []
+def _packed(fragments: Sequence[AnnotatedFragment]) -> tuple[tuple[AnnotatedFragment, ...], ...]:
+    packs: list[list[AnnotatedFragment]] = []
     size = 0
     for fragment in fragments:
         if not packs or size + fragment.bytes > _PACK_BYTES or len(packs[-1]) == _PACK_FRAGMENTS:
@@ -166,7 +146,7 @@ def _packed(fragments: Sequence[Fragment]) -> tuple[tuple[Fragment, ...], ...]:
     return tuple(map(tuple, packs))
 
 
-def _origin(fragment: Fragment) -> tuple[str, str]:
+def _origin(fragment: AnnotatedFragment) -> tuple[str, str]:
     key = Key.parse(fragment.path)
     return fragment.source, fragment.path if key is None else key.path
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import ContractError
-from luke_batch.index.counts import Ints, among
 from luke_batch.index.entities import unit, vectors_of
-from luke_batch.index.vectors import Filter, Searcher
+from luke_batch.index.groups import Ints, among
+from luke_batch.index.vectors import VectorIndex
 
 DEPTH = 10
 _ROUNDING = 1e-6
@@ -25,25 +25,24 @@ class Recall:
     """Entities whose neighbours were searched."""
 
 
-def measure_recall(searcher: Searcher, entities: int, sample: int) -> Recall | None:
-    """Compare the index with exact search over all vectors that it holds, which must be as many as there are
-    entities.
+def measure_recall(index: VectorIndex, entities: int, sample: int) -> Recall | None:
+    """Compare the index with exact search over all vectors that it holds, which must be as many as there are entities.
 
-    The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of
-    its own. One that is as near as the tenth within float rounding counts as found, since which of equals
-    comes tenth is nobody's fault. None where there is nothing to compare.
+    The queries are the vectors of `sample` entities spread evenly over the ids; an entity is no neighbour of its own.
+    One that is as near as the tenth within float rounding counts as found, since which of equals comes tenth is
+    nobody's fault. None where there is nothing to compare.
     """
     depth = min(DEPTH, entities - 1)
     if depth < 1 or sample < 1:
         return None
-    ids = np.sort(np.concatenate([batch.column("id").to_numpy() for batch in searcher.scan(["id"])]))
+    ids = np.sort(np.concatenate([batch.column("id").to_numpy() for batch in index.scan(["id"])]))
     if len(ids) != entities:
         raise ContractError(f"the vector index has {len(ids):,} of {entities:,} entities; please report it")
     wanted = np.unique(np.linspace(0, entities - 1, min(sample, entities)).astype(np.int64))
-    rows = pa.Table.from_batches(searcher.scan(["id", "vector"], ids[wanted].tolist())).sort_by("id")
+    rows = pa.Table.from_batches(index.scan(["id", "vector"], ids[wanted].tolist())).sort_by("id")
     own, queries = rows["id"].to_numpy(), unit(vectors_of(rows["vector"].combine_chunks()))
-    nearest, cosines = _exact(searcher, own, queries, depth)
-    found = searcher.nearest(queries, depth + 1, Filter())
+    nearest, cosines = _exact(index, own, queries, depth)
+    found = index.nearest(queries, depth + 1)
     owners, hits, scores = (found[name].to_numpy() for name in ("query", "id", "score"))
     shares: list[float] = []
     for number in range(len(queries)):
@@ -53,11 +52,11 @@ def measure_recall(searcher: Searcher, entities: int, sample: int) -> Recall | N
     return Recall(float(np.mean(shares)), len(queries))
 
 
-def _exact(searcher: Searcher, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
+def _exact(index: VectorIndex, own: Ints, queries: FloatArray, depth: int) -> tuple[Ints, FloatArray]:
     """Ids and cosines of the `depth` nearest of each query, (queries, depth), in no order."""
     best_ids = np.full((len(queries), depth), -1, np.int64)
     best = np.full((len(queries), depth), -np.inf, np.float32)
-    for batch in searcher.scan(["id", "vector"]):
+    for batch in index.scan(["id", "vector"]):
         ids, vectors = batch.column("id").to_numpy(), vectors_of(batch.column("vector"))
         cosines = queries @ vectors.T
         cosines /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))

@@ -5,8 +5,9 @@ index.search(["Marie Curie", "She met [[him]] in Paris."], k=5, labels=["PER"])
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,84 @@ import pyarrow as pa
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import UsageError
 from luke_batch.index.entities import EntityTable, unit, vectors_of
-from luke_batch.index.manifest import Manifest, Version
-from luke_batch.index.queries import CLOSE, OPEN, Embedder, MarkedText
-from luke_batch.index.vectors import Filter, vector_index
-from luke_batch.index.versions import IndexFolder
+from luke_batch.index.vectors import VectorIndex, condition
+from luke_batch.index.versions import IndexFolder, IndexManifest, Version
+
+OPEN, CLOSE = "[[", "]]"
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text with one mention."""
+
+    text: str
+    """Without the marks."""
+    start: int
+    """Code points, like `end`."""
+    end: int
+
+    @classmethod
+    def parse(cls, query: str) -> Self | None:
+        """None for a query without marks; UsageError where they are not those of one mention."""
+        if OPEN not in query and CLOSE not in query:
+            return None
+        before, opened, rest = query.partition(OPEN)
+        mention, closed, after = rest.partition(CLOSE)
+        if not opened or not closed or any(mark in mention + after for mark in (OPEN, CLOSE)):
+            raise UsageError(f"query {query!r}: mark one mention, as in 'She met {OPEN}Marie Curie{CLOSE} in Paris.'")
+        # Blanks inside the marks are no part of the name.
+        lead = len(mention) - len(mention.lstrip())
+        if not mention.strip():
+            raise UsageError(f"query {query!r}: there is nothing between {OPEN} and {CLOSE}")
+        start = len(before) + lead
+        return cls(before + mention + after, start, start + len(mention.strip()))
+
+
+class Embedder:
+    """Embeds marked mentions with the model that made the vectors of an index, in this process."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        # Here, not above: who searches by name needs no torch.
+        from luke_batch.annotate.annotator import Annotator
+        from luke_batch.config import JobConfig
+
+        revision = f"@{model['revision']}" if model["revision"] else ""
+        path = str(model["path"])
+        settings = {
+            "input": {"id_column": None, "mentions_column": "given"},
+            "models": {
+                "main": {
+                    "path": path if "@" in path else path + revision,
+                    "precision": model["precision"],
+                    "add_prefix_space": model["add_prefix_space"],
+                    "weights_hash": model["weights"],
+                }
+            },
+            "heads": [
+                {
+                    "head": "embeddings",
+                    "spans": "given",
+                    "of": "mentions",
+                    "context": model["context"],
+                    "joint": model["joint"],
+                }
+            ],
+        }
+        self._annotator = Annotator.from_config(JobConfig.model_validate(settings))
+
+    def embed(self, queries: Sequence[MarkedText]) -> FloatArray:
+        """(queries, dimension). UsageError where a mention gets no vector."""
+        spans = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+        given = [[{"start": query.start, "end": query.end}] for query in queries]
+        table = pa.table({"text": [query.text for query in queries], "given": pa.array(given, spans)})
+        annotated = self._annotator.annotate(table)
+        for query, error, vectors in zip(
+            queries, annotated["error"].to_pylist(), annotated["mention_embeddings"], strict=True
+        ):
+            if error is not None or not vectors.is_valid or not vectors.values[0].is_valid:
+                cause = "its mention has no words that the model knows" if error is None else error["message"]
+                raise UsageError(f"query {query.text!r} cannot be embedded: {cause}")
+        return vectors_of(annotated["mention_embeddings"].combine_chunks().flatten())
 
 
 class EntityIndex:
@@ -26,9 +101,7 @@ class EntityIndex:
     def __init__(self, version: Version) -> None:
         self._version = version
         self._table = EntityTable.of(version)
-        manifest = version.manifest
-        kind = version.config.search.kind
-        self._searcher = vector_index(kind).open(self._table, manifest.vectors)
+        self._vector_index = VectorIndex(version.folder, version.manifest.vectors)
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -45,7 +118,7 @@ class EntityIndex:
         return f"INDEX {self._version.folder.parent.parent}"
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> IndexManifest:
         """What the version says of itself: model, policy, counts, recall."""
         return self._version.manifest
 
@@ -104,14 +177,13 @@ class EntityIndex:
                 f"vectors of shape {vectors.shape}: the index has {self._table.dimension} dimensions; pass"
                 f" (n, {self._table.dimension})"
             )
-        wanted = Filter(tuple(labels), tuple(languages), least)
-        return self._searcher.nearest(unit(vectors), k, wanted)
+        return self._vector_index.nearest(unit(vectors), k, condition(labels, languages, least))
 
     def resolve(self, queries: Sequence[str]) -> list[int | None]:
         """Id of the entity that each query names; None for a marked text. UsageError as in `search`."""
         texts = [MarkedText.parse(query) for query in queries]
         names = [query for query, text in zip(queries, texts, strict=True) if text is None]
-        found = dict(zip(names, self._table.all_named(names), strict=True))
+        found = dict(zip(names, self._table.named(names), strict=True))
         for name, ids in found.items():
             if not ids:
                 raise UsageError(
@@ -124,28 +196,19 @@ class EntityIndex:
         """Entities of that name, key or Wikidata item (columns of the entity table without the vector), those
         with most mentions under it first.
         """
-        ids = self._table.named(name)
+        (ids,) = self._table.named([name])
         columns = [each for each in self.entities().schema.names if each != "vector"]
         rows = self._table.rows(ids, columns)
         place = {id: number for number, id in enumerate(rows["id"].to_pylist())}
         return rows.take(pa.array([place[id] for id in ids], pa.int64()))
 
     def _vectors(self, queries: Sequence[str], own: Sequence[int | None]) -> FloatArray:
-        vectors = np.zeros((len(queries), self._table.dimension), np.float32)
         rows = self._table.rows([id for id in own if id is not None], ["vector"])
-        place = {id: number for number, id in enumerate(rows["id"].to_pylist())}
-        known = vectors_of(rows["vector"].combine_chunks())
-        marked: list[tuple[int, MarkedText]] = []
-        for number, (query, id) in enumerate(zip(queries, own, strict=True)):
-            text = MarkedText.parse(query)
-            if text is None:
-                assert id is not None
-                vectors[number] = known[place[id]]
-            else:
-                marked.append((number, text))
-        if marked:
-            vectors[[number for number, _ in marked]] = self._embedder.embed([text for _, text in marked])
-        return vectors
+        known = dict(zip(rows["id"].to_pylist(), vectors_of(rows["vector"].combine_chunks()), strict=True))
+        marked = [text for query in queries if (text := MarkedText.parse(query)) is not None]
+        embedded = iter(self._embedder.embed(marked)) if marked else iter(())
+        vectors = [next(embedded) if id is None else known[id] for id in own]
+        return np.array(vectors, np.float32).reshape(-1, self._table.dimension)
 
     @cached_property
     def _embedder(self) -> Embedder:

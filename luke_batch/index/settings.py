@@ -4,17 +4,16 @@ import hashlib
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from luke_batch.base.section import Section
+from luke_batch.base.section import Section, listed
 
 KeyKind = Literal["qid", "title", "surface"]
 VectorColumn = Literal["mention_embeddings", "entity_embeddings"]
 PARTIALS_VERSION = 1
 """Counted up by hand where partial aggregates of the same policy come out another way."""
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+NO_FAISS = "indexes are Lance tables; docs/index.md shows how a FAISS file is made of the entity table"
+"""What becomes of the kind of index that earlier versions had."""
 
 
 class Policy(Section):
@@ -22,11 +21,7 @@ class Policy(Section):
 
     column: VectorColumn = "mention_embeddings"
     """Column with one vector for each mention."""
-    keys: Annotated[tuple[KeyKind, ...], BeforeValidator(_listed), Field(min_length=1)] = (
-        "qid",
-        "title",
-        "surface",
-    )
+    keys: Annotated[tuple[KeyKind, ...], BeforeValidator(listed), Field(min_length=1)] = ("qid", "title", "surface")
     """What names an entity: the first of these that a mention has. `surface` is surface and label."""
     case: Literal["fold", "keep"] = "fold"
     """fold: surfaces that differ in case alone are one entity."""
@@ -50,16 +45,22 @@ class Policy(Section):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _known_kind(value: object) -> object:
+    if value == "faiss":
+        raise PydanticCustomError("faiss", NO_FAISS)
+    return value
+
+
 Variant = Literal["auto", "exact", "IVF_FLAT", "IVF_SQ", "IVF_PQ", "IVF_RQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ"]
 
 
 class SearchSettings(Section):
     """How vectors are indexed and searched; another night may have other values."""
 
-    kind: Literal["lance", "faiss"] = "lance"
-    """lance: a Lance table with all columns that are searched; faiss: a file that FAISS reads."""
+    kind: Annotated[Literal["lance"], BeforeValidator(_known_kind)] = "lance"
+    """A Lance table with all columns that are searched."""
     variant: Variant = "auto"
-    """auto: exact search below 20,000 entities, IVF_FLAT above. FAISS: exact and IVF_FLAT alone."""
+    """auto: exact search below 20,000 entities, IVF_FLAT above."""
     partitions: int | None = Field(default=None, ge=1)
     """Cells of the inverted file; null: the power of two nearest to the root of the number of entities."""
     probes: int | None = Field(default=None, ge=1)

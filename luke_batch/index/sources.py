@@ -21,7 +21,7 @@ from luke_batch.corpus.generations import shown
 from luke_batch.corpus.layout import RUNS, base_name, join
 from luke_batch.corpus.manifest import without_secrets
 from luke_batch.corpus.storage import Storage, StoredFile
-from luke_batch.index.mentions import columns_of, vector_type
+from luke_batch.index.partials import columns_of, vector_type
 from luke_batch.index.settings import Policy
 
 _MODELS, _RUN = b"luke_batch.models", b"luke_batch.run"
@@ -30,7 +30,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Fragment:
+class AnnotatedFragment:
     """One unit of partial aggregates."""
 
     key: str
@@ -80,7 +80,7 @@ class Source(Protocol):
         """As it is recorded."""
         ...
 
-    def fragments(self, known: dict[tuple[str, str], Fragment], policy: Policy) -> Iterable[Fragment]:
+    def fragments(self, known: dict[tuple[str, str], AnnotatedFragment], policy: Policy) -> Iterable[AnnotatedFragment]:
         """All fragments; those that `known` (by source and path) has with the same version as they are
         there. InputError where there is none or one cannot be used.
         """
@@ -90,7 +90,7 @@ class Source(Protocol):
         """The model of that identity, where `fragments` has met it."""
         ...
 
-    def read(self, fragment: Fragment, policy: Policy) -> pa.Table:
+    def read(self, fragment: AnnotatedFragment, policy: Policy) -> pa.Table:
         """Its documents, with the columns that the policy reads. InputError where it cannot be read."""
         ...
 
@@ -108,9 +108,9 @@ class AnnotatedSource:
         """Its URL, without secrets."""
         return without_secrets(self._storage.url)
 
-    def fragments(self, known: dict[tuple[str, str], Fragment], policy: Policy) -> list[Fragment]:
+    def fragments(self, known: dict[tuple[str, str], AnnotatedFragment], policy: Policy) -> list[AnnotatedFragment]:
         """See `Source`."""
-        found: list[Fragment] = []
+        found: list[AnnotatedFragment] = []
         fresh: list[StoredFile] = []
         for file in self._shown():
             held = known.get((self.name, file.path))
@@ -128,7 +128,7 @@ class AnnotatedSource:
         """See `Source`."""
         return self._models.get(identity)
 
-    def read(self, fragment: Fragment, policy: Policy) -> pa.Table:
+    def read(self, fragment: AnnotatedFragment, policy: Policy) -> pa.Table:
         """See `Source`."""
         try:
             with self._storage.open(fragment.path) as file:
@@ -153,7 +153,7 @@ class AnnotatedSource:
             )
         return files
 
-    def _fragment(self, file: StoredFile, footer: Footer, policy: Policy) -> Fragment:
+    def _fragment(self, file: StoredFile, footer: Footer, policy: Policy) -> AnnotatedFragment:
         where = join(self.name, file.path)
         try:
             schema = footer.schema
@@ -163,7 +163,7 @@ class AnnotatedSource:
         model = self._model_of(schema)
         self._models[model.identity] = model
         name = base_name(file.path).removesuffix(".parquet")
-        return Fragment(
+        return AnnotatedFragment(
             key=f"{name}/{footer.content_id}/{place}",
             source=self.name,
             path=file.path,
@@ -212,7 +212,7 @@ def _model(head: dict[str, Any], settings: dict[str, Any], models: dict[str, dic
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class AnnotatedSources:
     """Several sources as one."""
 
     members: tuple[Source, ...]
@@ -227,7 +227,7 @@ class Sources:
             raise InputError(f"ANNOTATED {double} is named twice")
         return cls(members)
 
-    def read(self, fragment: Fragment, policy: Policy) -> pa.Table:
+    def read(self, fragment: AnnotatedFragment, policy: Policy) -> pa.Table:
         """The documents of a fragment."""
         return next(each for each in self.members if each.name == fragment.source).read(fragment, policy)
 
@@ -236,7 +236,7 @@ class Sources:
         return next((found for each in self.members if (found := each.model(identity))), None)
 
 
-def check_alike(fragments: Sequence[Fragment]) -> None:
+def check_alike(fragments: Sequence[AnnotatedFragment]) -> None:
     """Raise InputError unless all vectors are of one model and one dimension."""
     first = fragments[0]
     for other in fragments:

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from luke_batch.index.build import Built
+from luke_batch.index.build import BuiltIndex
 
 
-def summary(built: Built) -> Iterator[str]:
+def summary(built: BuiltIndex) -> Iterator[str]:
     """A few lines."""
     manifest = built.version.manifest
     folder = built.version.folder.parent.parent
@@ -47,14 +47,7 @@ def print_answer(answer: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, justify="right" if name in ("cosine", "mentions") else "left", overflow="fold")
     for hit in answer["found"]:
         languages = " ".join(hit["languages"])
-        cells = (
-            f"{hit['score']:.3f}",
-            hit["name"],
-            hit["label"] or "",
-            f"{hit['count']:,}",
-            languages,
-            hit["key"],
-        )
+        cells = (f"{hit['score']:.3f}", hit["name"], hit["label"] or "", f"{hit['count']:,}", languages, hit["key"])
         table.add_row(*map(_shown, cells))
     console.print(table if answer["found"] else _shown("nothing found"))
 

@@ -1,8 +1,7 @@
-"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is
-collected.
+"""The work of a build in independent tasks. Each writes files and returns a few figures, so nothing is collected.
 
-A task that is done before is not done again: packs are known by the fragments that they name, buckets by the
-record that is written after their files.
+A task that is done before is not done again: packs are known by the fragments that they name, buckets by the record
+that is written after their files.
 """
 
 import json
@@ -18,24 +17,16 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import ContractError
 from luke_batch.corpus.output_file import leaf_columns
-from luke_batch.index.counts import Ints, among
-from luke_batch.index.layers import (
-    ROW_GROUP,
-    is_due,
-    layer_name,
-    layers_of,
-    live_batches,
-    open_layers,
-    read_whole,
-)
-from luke_batch.index.merge import PackUse, affected_ids, gone_rows, live_rows, merge_rows, names_of
-from luke_batch.index.packs import Rows, write_pack
+from luke_batch.index.entities import ROW_GROUP, is_due, layer_name, layers_of, live_batches, open_layers, read_whole
+from luke_batch.index.groups import Ints, among
+from luke_batch.index.merge import PackUse, affected_ids, gone_rows, in_name_order, live_rows, merge_rows, names_of
+from luke_batch.index.packs import PackRows, write_pack
 from luke_batch.index.partials import aggregate
 from luke_batch.index.plan import bucket_range
 from luke_batch.index.recall import Recall, measure_recall
 from luke_batch.index.settings import Policy
-from luke_batch.index.sources import Fragment, Sources
-from luke_batch.index.vectors import Update, vector_index
+from luke_batch.index.sources import AnnotatedFragment, AnnotatedSources
+from luke_batch.index.vectors import Update, VectorIndex
 from luke_batch.index.versions import write_whole
 
 _REPEATED = ("label", "language")
@@ -47,10 +38,10 @@ class Aggregation:
     """Fragments -> packs."""
 
     packs: Path
-    sources: Sources
+    sources: AnnotatedSources
     policy: Policy
 
-    def __call__(self, item: Sequence[Fragment]) -> str:
+    def __call__(self, item: Sequence[AnnotatedFragment]) -> str:
         """Aggregate the fragments of one pack; its name."""
         parts = [
             (one.key, aggregate(self.sources.read(one, self.policy), self.policy, one.path, one.where)) for one in item
@@ -64,7 +55,7 @@ class Bucket:
 
     number: int
     files: Sequence[str]
-    """Names of its files of entities, oldest first; see `layers`."""
+    """Names of its files of entities, oldest first; see `entities`."""
     names: str | None
     """Name of its file of names; None where it has no entities."""
     change: str | None
@@ -83,8 +74,7 @@ class Merge:
     packs: Path
     uses: tuple[PackUse, ...]
     target: Path
-    """Folder that gets entities/, names/, changes/ and records/; it is named by what it is made of, see
-    `digest_of`."""
+    """Folder that gets entities/, names/, changes/ and records/; it is named by what it is made of, see `digest_of`."""
     version: int
     """Number of the version that is made."""
     bits: int
@@ -96,7 +86,7 @@ class Merge:
 
     def __call__(self, number: int) -> str:
         """Merge one bucket; its `Bucket` in JSON."""
-        record = self._path("records", f"{number:06d}.json")
+        record = self.target / "records" / f"{number:06d}.json"
         if record.exists():
             return record.read_text()
         done = self._merge_all(number) if self.base is None else self._merge_changes(number, self.base)
@@ -142,7 +132,7 @@ class Merge:
         self._write("entities", number, pa.concat_tables([*tables, fresh]).sort_by("id"))
         return Bucket(number, (name,), name, name, *figures)
 
-    def _rows(self, rows: Rows | None) -> pa.Table:
+    def _rows(self, rows: PackRows | None) -> pa.Table:
         if rows is None:
             return gone_rows(np.empty(0, np.int64), self.dimension)
         entities = merge_rows(rows, self.policy, self.aliases)
@@ -151,12 +141,9 @@ class Merge:
             raise ContractError("two entity keys share an id; this needs an index with longer ids: please report it")
         return entities
 
-    def _path(self, kind: str, name: str) -> Path:
-        return self.target / kind / name
-
     def _write(self, kind: str, number: int, table: pa.Table) -> str:
         name = layer_name(number, self.version, self.target.name)
-        _write_parquet(table, self._path(kind, name))
+        _write_parquet(table, self.target / kind / name)
         return name
 
 
@@ -167,8 +154,7 @@ def _renamed(old: Path | None, ids: Ints, fresh: pa.Table) -> pa.Table:
         return names
     kept = read_whole(old)
     kept = kept.filter(pa.array(~among(kept["id"].to_numpy(), ids)))
-    order = [("name_id", "ascending"), ("count", "descending"), ("id", "ascending")]
-    return pa.concat_tables([kept, names]).sort_by(order)
+    return in_name_order(pa.concat_tables([kept, names]))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
@@ -208,9 +194,8 @@ class Indexing:
 
     def _make(self, update: Update) -> tuple[dict[str, Any], Recall | None, dict[str, float]]:
         start = time.monotonic()
-        index = vector_index(update.settings.kind)
-        facts = index.update(update)
+        facts = update.make()
         indexed = time.monotonic()
-        searcher = index.open(update.table, facts)
-        recall = measure_recall(searcher, update.entities, update.settings.recall_sample)
+        opened = VectorIndex(update.folder, facts)
+        recall = measure_recall(opened, update.entities, update.settings.recall_sample)
         return facts, recall, {"index": indexed - start, "recall": time.monotonic() - indexed}

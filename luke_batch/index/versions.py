@@ -18,15 +18,112 @@ import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError, UsageError
-from luke_batch.index.manifest import SCHEMA, Held, Manifest, Version, write_fragments
+from luke_batch.index.settings import NO_FAISS, IndexConfig
+from luke_batch.index.sources import AnnotatedFragment
 
+SCHEMA = "entities.v1"
 _MARK = {"format": "luke-batch index", "schema": SCHEMA}
 _KEPT = 2
 """Versions that are kept, the current one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A fragment that an index holds, and where its partial aggregates are."""
+
+    fragment: AnnotatedFragment
+    pack: str
+    number: int
+    """In the pack."""
+    mentions: int
+    rows: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """What a version says of itself."""
+
+    schema: str
+    number: int
+    created: str
+    """ISO 8601 in UTC."""
+    luke_batch: str
+    """Version of the package that built it."""
+    config: dict[str, Any]
+    """`IndexConfig`."""
+    bits: int
+    """Entities lie in 2**bits files, by the first bits of their ids."""
+    dimension: int
+    model_id: str
+    """`Model.identity`."""
+    model: dict[str, Any] | None
+    """`Model` that made the vectors; None where the annotated files do not name it."""
+    sources: list[str]
+    entities: int
+    mentions: int
+    skipped: dict[str, int]
+    """Mentions that were left out, by reason."""
+    changes: dict[str, int]
+    """Fragments new, replaced, removed and kept; entities changed and removed."""
+    vectors: dict[str, Any]
+    """What the vector index says of itself."""
+    recall: dict[str, Any] | None = None
+    """recall@10: value, sample, floor. None where it was not measured."""
+    seconds: dict[str, float] = field(default_factory=lambda: dict[str, float]())
+    """Durations of the steps of the build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A finished version."""
+
+    folder: Path
+    manifest: IndexManifest
+
+    @property
+    def config(self) -> IndexConfig:
+        """Settings of the index."""
+        return IndexConfig.model_validate(self.manifest.config)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The version in `folder`. OutputError where it is damaged, or of another kind."""
+        try:
+            manifest = IndexManifest(**json.loads((folder / "manifest.json").read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise OutputError(
+                f"INDEX {folder.parent.parent}: version {folder.name} cannot be read ({error}); build it"
+                " again into an empty folder"
+            ) from error
+        if manifest.config["search"]["kind"] == "faiss":
+            raise OutputError(
+                f"INDEX {folder.parent.parent} is of kind faiss: {NO_FAISS}; build the index again into an empty folder"
+            )
+        return cls(folder, manifest)
+
+    def held(self) -> list[Held]:
+        """Its fragments."""
+        found: list[Held] = []
+        for row in pq.read_table(self.folder / "fragments.parquet").to_pylist():
+            fragment = AnnotatedFragment(**{each.name: row.pop(each.name) for each in fields(AnnotatedFragment)})
+            found.append(Held(fragment, **{**row, "skipped": json.loads(row["skipped"])}))
+        return found
+
+
+def _write_fragments(path: Path, held: list[Held]) -> None:
+    """Write what `Version.held` reads."""
+    rows = [asdict(each) for each in held]
+    table = [{**row.pop("fragment"), **row, "skipped": json.dumps(row["skipped"])} for row in rows]
+    pq.write_table(pa.Table.from_pylist(table), path)
 
 
 class IndexFolder:
@@ -95,10 +192,10 @@ class IndexFolder:
         finally:
             os.close(handle)
 
-    def publish(self, manifest: Manifest, held: list[Held]) -> Version:
+    def publish(self, manifest: IndexManifest, held: list[Held]) -> Version:
         """Make what lies in `building/version` the current version, and remove what nobody needs."""
         made = self.building / "version"
-        write_fragments(made / "fragments.parquet", held)
+        _write_fragments(made / "fragments.parquet", held)
         write_whole(made / "manifest.json", json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode())
         target = self.path / "versions" / f"{manifest.number:06d}"
         target.parent.mkdir(exist_ok=True)

@@ -17,15 +17,13 @@ from luke_batch.model.files.new_folder import check_destination
 from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, write_with
-from luke_batch.titles.aliases_reading import TEXT
+from luke_batch.titles.links import TEXT
 from luke_batch.titles.mentions import of_names, read_mentions
 from luke_batch.titles.placement import Placement
-from luke_batch.titles.vectors import MeanVectors, Reader
+from luke_batch.titles.vectors import MeanVectors, MentionReader
 
 KNOWN = 1000
-"""Known titles whose names are read. On the embedded model 200 give the same figures
-(`recipes/added_entities.py`).
-"""
+"""Known titles whose names are read. On the embedded model 200 give the same figures (`recipes/added_entities.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def add_entities(
     if not len(new):
         raise InputError(f"{table}: no title that {path} lacks ({existing} titles are there already); nothing to add")
     space = EntitySpace(checkpoint)
-    reader = Reader.of(checkpoint.pinned, device, space)
+    reader = MentionReader(checkpoint.pinned, device, space)
     placement = Placement.fit(*known_vectors(tokenizer.entity_vocab, reader, space, KNOWN), path)
     found = reader.means(read_mentions(table, text_column, Counter()), new)
     skipped["mention that cannot be read"] += found.unread
@@ -95,7 +93,7 @@ def add_entities(
 
 
 def known_vectors(
-    vocabulary: dict[str, int], reader: Reader, space: EntitySpace, count: int
+    vocabulary: dict[str, int], reader: MentionReader, space: EntitySpace, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(k, width) z of the names of at most `count` titles, spread evenly over the vocabulary, and the
     (k, width) rows and (k,) biases of these.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import InputError
-from luke_batch.evaluation.tables import as_type, struct_member
+from luke_batch.evaluation.tables import as_type, batches, struct_member
 from luke_batch.text.words import words
-from luke_batch.titles.aliases_reading import TEXT, Linked, batches, linked, named, require
+from luke_batch.titles.links import TEXT, Linked, linked, named, require
 from luke_batch.titles.redirects import own_names, written
 
 OUTSIDE = "offset outside of the text"
@@ -21,7 +21,7 @@ BLANK = "blank title"
 
 
 @dataclass(frozen=True, slots=True)
-class Mentions:
+class TitleMentions:
     """n mentions in texts, sorted by their texts."""
 
     texts: pa.LargeStringArray
@@ -33,7 +33,7 @@ class Mentions:
     """(n,) null where a mention is there to be read along with the others alone."""
 
 
-def read_mentions(location: str, text_column: str, skipped: Counter[str]) -> Iterator[Mentions]:
+def read_mentions(location: str, text_column: str, skipped: Counter[str]) -> Iterator[TitleMentions]:
     """The mentions of a table: a Parquet file, folder or glob, local or a URL.
 
     With a column `description`, one of `title` in it. Otherwise those of `links` (or `mentions`) in the text,
@@ -41,7 +41,7 @@ def read_mentions(location: str, text_column: str, skipped: Counter[str]) -> Ite
     reason. Raises InputError for what cannot be read.
     """
     wanted = {text_column, "links", "mentions", "title", "description"}
-    for path, batch in batches(location, wanted):
+    for path, batch in batches(location, wanted, named):
         if "description" in batch.schema.names:
             with named(path):
                 require(path, batch, "title")
@@ -57,7 +57,9 @@ def read_mentions(location: str, text_column: str, skipped: Counter[str]) -> Ite
             raise InputError(f"{path}: no column description or links; see docs/links.md for what is read")
 
 
-def of_descriptions(titles: pa.LargeStringArray, descriptions: pa.LargeStringArray, skipped: Counter[str]) -> Mentions:
+def of_descriptions(
+    titles: pa.LargeStringArray, descriptions: pa.LargeStringArray, skipped: Counter[str]
+) -> TitleMentions:
     """Each title's name where it first occurs in the description, as whole words; where it does not, before
     it. An empty description leaves the name alone.
     """
@@ -72,10 +74,10 @@ def of_descriptions(titles: pa.LargeStringArray, descriptions: pa.LargeStringArr
         text, start = _placed(name, description or "")
         texts.append(text)
         spans.append((start, start + len(name)))
-    return Mentions(pa.array(texts, TEXT), np.arange(len(texts)), np.array(spans, np.int64).reshape(-1, 2), forms)
+    return TitleMentions(pa.array(texts, TEXT), np.arange(len(texts)), np.array(spans, np.int64).reshape(-1, 2), forms)
 
 
-def of_names(titles: Sequence[str]) -> Mentions:
+def of_names(titles: Sequence[str]) -> TitleMentions:
     """The name of each title, alone."""
     forms = pa.array(titles, TEXT)
     return of_descriptions(forms, pa.nulls(len(forms), TEXT), Counter())
@@ -94,9 +96,9 @@ def _placed(name: str, description: str) -> tuple[str, int]:
     return (f"{name}: {description}" if description.strip() else name), 0
 
 
-def _of_links(found: Linked, only: pa.LargeStringArray | None, skipped: Counter[str]) -> Mentions:
+def _of_links(found: Linked, only: pa.LargeStringArray | None, skipped: Counter[str]) -> TitleMentions:
     named_titles = struct_member(found.mentions.values, "title")
-    has_title, inside = ~found.mentions.lacks("title"), found.pieces.inside
+    has_title, inside = ~found.mentions.lacks("title"), found.surfaces.inside
     skipped[OUTSIDE] += int((has_title & ~inside).sum())
     titles = written(pa.chunked_array([named_titles])).combine_chunks()
     blank = pc.call_function("equal", [titles, ""]).fill_null(False).to_numpy(zero_copy_only=False)
@@ -109,4 +111,4 @@ def _of_links(found: Linked, only: pa.LargeStringArray | None, skipped: Counter[
         counts &= same.to_numpy(zero_copy_only=False)
     titles = pc.call_function("if_else", [pa.array(counts), titles, pa.scalar(None, TEXT)])
     spans = found.mentions.integers("start", "end")
-    return Mentions(found.texts, parents[inside], spans[inside], titles.filter(pa.array(inside)))
+    return TitleMentions(found.texts, parents[inside], spans[inside], titles.filter(pa.array(inside)))

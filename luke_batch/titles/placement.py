@@ -56,10 +56,7 @@ class Placement:
                 "choose a checkpoint with a trained entity vocabulary"
             )
         return cls(
-            np.asarray(centre, np.float32),
-            np.asarray(middle, np.float32),
-            reach / radius,
-            float(bias.mean(dtype=unit)),
+            np.asarray(centre, np.float32), np.asarray(middle, np.float32), reach / radius, float(bias.mean(dtype=unit))
         )
 
     def rows(self, vectors: FloatArray) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from luke_batch.annotate.annotator import Annotator
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig
 from luke_batch.model.writing.added_entities import EntitySpace
-from luke_batch.titles.mentions import Mentions
+from luke_batch.titles.mentions import TitleMentions
 
 _DOCUMENTS = 128
 """Texts that are read at once: their vectors are held together."""
@@ -33,26 +32,17 @@ class MeanVectors:
     """Mentions without a vector: no token covers them, or their document failed."""
 
 
-class Reader:
-    """Reads mentions with one checkpoint."""
+class MentionReader:
+    """Reads mentions with the checkpoint `path`, which has this `space`; CheckpointError where it cannot be used."""
 
-    def __init__(self, annotator: Annotator, space: EntitySpace) -> None:
-        self._annotator = annotator
+    def __init__(self, path: str, device: str, space: EntitySpace) -> None:
+        models = {"main": {"path": path, "device": device}}
+        head = {"head": "embeddings", "spans": "given", "of": "mentions"}
+        job = {"input": {"mentions_column": "given"}, "models": models, "heads": [head]}
+        self._annotator = Annotator.from_config(JobConfig.model_validate(job))
         self._space = space
 
-    @classmethod
-    def of(cls, path: str, device: str, space: EntitySpace) -> Self:
-        """Loads the checkpoint `path`. Raises CheckpointError where it cannot be used."""
-        job = JobConfig.model_validate(
-            {
-                "input": {"mentions_column": "given"},
-                "models": {"main": {"path": path, "device": device}},
-                "heads": [{"head": "embeddings", "spans": "given", "of": "mentions"}],
-            }
-        )
-        return cls(Annotator.from_config(job), space)
-
-    def means(self, tables: Iterable[Mentions], titles: pa.LargeStringArray) -> MeanVectors:
+    def means(self, tables: Iterable[TitleMentions], titles: pa.LargeStringArray) -> MeanVectors:
         """The mean vectors of (n,) distinct `titles`. Texts without a mention of any are not read; in others
         the model sees all their mentions together.
         """
@@ -75,7 +65,7 @@ class Reader:
         sums[counts == 0] = np.nan
         return MeanVectors((sums / np.maximum(counts, 1)[:, None]).astype(np.float32), counts, unread)
 
-    def _states(self, table: Mentions, documents: Longs, chosen: NDArray[np.bool_]) -> FloatArray:
+    def _states(self, table: TitleMentions, documents: Longs, chosen: NDArray[np.bool_]) -> FloatArray:
         """(m, hidden) last states of [MASK] at the `chosen` mentions, which are those of `documents`; NaN
         where there is none.
         """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from luke_batch.base.errors import CheckpointError, InputError, OutputError
-from luke_batch.evaluation.libraries import check_libraries
+from luke_batch.evaluation.calibration import check_libraries
 from luke_batch.training.corpus import Corpus, read_corpus
 from luke_batch.training.data import Row
 from luke_batch.training.examples import batches_of_a_pass, input_builder, task_of

@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
-from luke_batch.evaluation.label_scaling import LabelScaling, fit_label_scaling
+from luke_batch.evaluation.calibration import (
+    LabelScaling,
+    calibrate,
+    expected_calibration_error,
+    fit_label_scaling,
+    in_fitting_half,
+)
 from luke_batch.heads.ner import choose
 from luke_batch.heads.scores import Labels
 from luke_batch.model.inputs.windows import InputBuilder, Window

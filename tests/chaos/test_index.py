@@ -15,7 +15,7 @@ import pytest
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, SearchSettings
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output
 
@@ -62,12 +62,12 @@ def test_kills(tmp_path: Path, seed: int, address: str) -> None:
         found = answers(index)
         scratch = tmp_path / f"scratch{number}"
         config = EntityIndex.open(str(index)).manifest.config
-        build(Sources.at([str(output)]), IndexFolder(str(scratch)), IndexConfig.model_validate(config))
+        build(AnnotatedSources.at([str(output)]), IndexFolder(str(scratch)), IndexConfig.model_validate(config))
         assert found in (old, answers(scratch))
         if landed % 5 == 0:
             assert start(output, index, address).wait(_END_SECONDS) == 0
         else:
-            build(Sources.at([str(output)]), IndexFolder(str(index)), IndexConfig.model_validate(config))
+            build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), IndexConfig.model_validate(config))
         assert answers(index) == answers(scratch)
         assert not (index / "building").exists()
         updates.append(EntityIndex.open(str(index)).manifest.vectors["updates"])

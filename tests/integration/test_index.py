@@ -16,7 +16,7 @@ from luke_batch.distributed.run import annotate
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output
 from tests.corpora import put
@@ -25,7 +25,7 @@ from tests.integration.conftest import LANGUAGES, Annotated
 
 @pytest.fixture(scope="module")
 def index(annotated: Annotated, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built on Ray."""
+    """BuiltIndex on Ray."""
     path = tmp_path_factory.mktemp("index") / "entities"
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -40,7 +40,7 @@ def index(annotated: Annotated, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_ray_builds_what_one_process_does(index: Path, annotated: Annotated, tmp_path: Path) -> None:
     """The same entities, counts and vectors."""
     alone = tmp_path / "alone"
-    build(Sources.at([str(annotated.output)]), IndexFolder(str(alone)), IndexConfig())
+    build(AnnotatedSources.at([str(annotated.output)]), IndexFolder(str(alone)), IndexConfig())
     tables = [EntityIndex.open(str(path)).entities().read_all().sort_by("id") for path in (index, alone)]
     assert tables[0].num_rows > 10
     assert tables[0].equals(tables[1])

@@ -27,7 +27,7 @@ from luke_batch.corpus.storage import Storage
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from luke_batch.report.explanation import explain
 from luke_batch.report.figures import collect
@@ -236,10 +236,10 @@ def test_an_index_of_annotations_in_a_store(bucket: str, tmp_path: Path) -> None
         path = put_output(tmp_path / "out", f"s{night}", [document("d", [(name, "PER"), ("Cy", "LOC")])], seed=night)
         store.write_atomic(f"data/{path.name}", path.read_bytes())
         # In this process: workers of a Ray that other tests started know nothing of the store.
-        build(Sources.at([f"s3://{bucket}/out"]), IndexFolder(str(tmp_path / "remote")), IndexConfig())
-    sources = pickle.loads(pickle.dumps(Sources.at([f"s3://{bucket}/out"])))
+        build(AnnotatedSources.at([f"s3://{bucket}/out"]), IndexFolder(str(tmp_path / "remote")), IndexConfig())
+    sources = pickle.loads(pickle.dumps(AnnotatedSources.at([f"s3://{bucket}/out"])))
     build(sources, IndexFolder(str(tmp_path / "pickled")), IndexConfig())
-    build(Sources.at([str(tmp_path / "out")]), IndexFolder(str(tmp_path / "local")), IndexConfig())
+    build(AnnotatedSources.at([str(tmp_path / "out")]), IndexFolder(str(tmp_path / "local")), IndexConfig())
     tables = [
         EntityIndex.open(str(tmp_path / name)).entities().read_all().sort_by("id")
         for name in ("remote", "pickled", "local")

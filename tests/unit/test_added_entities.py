@@ -35,7 +35,7 @@ from luke_batch.titles import add
 from luke_batch.titles.add import add_entities
 from luke_batch.titles.mentions import of_descriptions, read_mentions
 from luke_batch.titles.placement import Placement
-from luke_batch.titles.vectors import Reader
+from luke_batch.titles.vectors import MentionReader
 from tests.checkpoints import Recipe, with_head
 from tests.memory import peak_memory
 
@@ -256,7 +256,7 @@ def test_vectors_of_mentions_are_averaged(checkpoint_folder: Folders, tmp_path: 
     """The mean over all mentions of a title; what no token covers is counted, and its title has none."""
     folder = checkpoint_folder(with_head("links", Recipe(seed=3)))
     space = EntitySpace(resolve(str(folder)))
-    reader = Reader.of(str(folder), "cpu", space)
+    reader = MentionReader(str(folder), "cpu", space)
     texts = ["Ann is here.", "There was Ann once."]
     rows: list[tuple[str, list[tuple[int, int, str | None]]]] = [
         (texts[0], [(0, 3, "Ann")]),

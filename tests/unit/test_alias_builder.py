@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.storage import Storage
 from luke_batch.text.names.aliases import load_aliases
 from luke_batch.text.names.name_forms import normalise
-from luke_batch.titles import aliases_collect as collect
-from luke_batch.titles.aliases_build import build_aliases
-from luke_batch.titles.aliases_pieces import Pieces
+from luke_batch.titles import alias_table
+from luke_batch.titles.alias_table import build_aliases
+from luke_batch.titles.links import TextSlices
 from luke_batch.titles.redirects import Redirects, own_names, written
 from tests import corpora
 from tests.raw_texts import any_text
@@ -57,7 +58,7 @@ def test_pieces_are_slices(texts: list[str], data: st.DataObject) -> None:
     spans = data.draw(st.lists(st.tuples(st.integers(0, len(texts) - 1), bound, bound), max_size=8))
     parents, bounds = np.array([s[0] for s in spans], np.int64), np.array([s[1:] for s in spans], np.int64)
     array = pa.array(["skipped", *texts], pa.large_string())[1:]
-    pieces = Pieces.of(array, parents, bounds.reshape(-1, 2))
+    pieces = TextSlices.of(array, parents, bounds.reshape(-1, 2))
     expected = [texts[p][s:e] if 0 <= s < e <= len(texts[p]) else None for p, s, e in spans]
     assert pieces.inside.tolist() == [piece is not None for piece in expected]
     assert pieces.strings().to_pylist() == [piece or "" for piece in expected]
@@ -71,9 +72,25 @@ def test_a_null_text_has_no_pieces() -> None:
         pa.py_buffer(b"abcdef"),
         pa.py_buffer(b"\x02"),
     )
-    pieces = Pieces.of(array, np.array([0, 1]), np.array([[0, 2], [0, 2]]))
+    pieces = TextSlices.of(array, np.array([0, 1]), np.array([[0, 2], [0, 2]]))
     assert pieces.inside.tolist() == [False, True]
     assert pieces.strings().to_pylist() == ["", "de"]
+
+
+def test_slices_of_a_few_rows_read_these_alone() -> None:
+    """A batch shares its bytes with the row group that it is cut from; what is read and allocated grows with the batch.
+
+    Offsets are those of the batch: the same as of a copy with bytes of its own.
+    """
+    whole = pa.array([f"Łódź {number} " * 100 for number in range(5000)], pa.large_string())
+    batch, parents, spans = whole[2500:2504], np.arange(4), np.tile([0, 4], (4, 1))
+    tracemalloc.start()
+    found = TextSlices.of(batch, parents, spans)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.strings().to_pylist() == ["Łódź"] * 4
+    assert whole.nbytes > 5_000_000
+    assert peak < 200_000
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("abcdefghz")))
@@ -270,7 +287,7 @@ def test_the_order_of_the_inputs_does_not_matter(tmp_path: Path, monkeypatch: py
     rows: list[tuple[str | None, list[Link] | None]] = [(f"name{i % 7}", [(0, 5, f"T{i % 3}")]) for i in range(50)]
     one, other = documents(tmp_path / "a.parquet", rows), documents(tmp_path / "b.parquet", rows[::-1])
     build_aliases(str(tmp_path / "first"), [one, one], [], [])
-    monkeypatch.setattr(collect, "_PENDING", 5)
+    monkeypatch.setattr(alias_table, "_PENDING", 5)
     build_aliases(str(tmp_path / "second"), [one, other], [], [])
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 

@@ -20,9 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.base.errors import ConfigError, InputError, MissingDependencyError
-from luke_batch.text.names import alias_compile, alias_files, aliases
-from luke_batch.text.names.alias_compile import FILES, Compiled, compile_aliases
-from luke_batch.text.names.alias_source import read_aliases
+from luke_batch.text.names import alias_files, aliases
+from luke_batch.text.names.alias_files import FILES, Compiled, compile_aliases, read_aliases
 from luke_batch.text.names.aliases import AliasTable, Candidates, aliases_hash, load_aliases
 from luke_batch.text.names.name_forms import fold, normalise
 from luke_batch.text.words import words
@@ -175,7 +174,7 @@ def test_a_table_pickles(table: AliasTable) -> None:
 def test_it_is_compiled_once(path: str, table: AliasTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second load reads the folder; another content is another folder."""
     assert len(table)
-    monkeypatch.setattr(alias_compile, "read_aliases", None)
+    monkeypatch.setattr(alias_files, "read_aliases", None)
     assert load_aliases(path, Path(path).parent / "cache").candidates("York", 1).titles == ["York"]
     with pytest.raises(TypeError):
         load_aliases(write(ROWS[:3], Path(path).with_name("other.parquet")), Path(path).parent / "cache")
@@ -355,7 +354,7 @@ def test_a_url_is_downloaded_once(path: str, tmp_path: Path, monkeypatch: pytest
     assert len(load_aliases(url, tmp_path)) == 7
     assert aliases_hash(url) == aliases_hash(path)
     with monkeypatch.context() as patched:
-        patched.setattr(alias_compile, "read_aliases", None)
+        patched.setattr(alias_files, "read_aliases", None)
         assert len(load_aliases(url, tmp_path, aliases_hash(path))) == 7
         with pytest.raises(InputError, match=r"alias table memory://\S+: .* not 0123 as planned"):
             load_aliases(url, tmp_path, "0123")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import InputError, MissingDependencyError
-from luke_batch.evaluation import libraries
+from luke_batch.evaluation import calibration
 from luke_batch.evaluation.evaluate import Evaluation, evaluate
-from luke_batch.evaluation.scores import Score
-from luke_batch.evaluation.tasks import Task
+from luke_batch.evaluation.scores import LabelScore
+from luke_batch.evaluation.tables import Task
 from tests.corpora import put
 
 Rows = list[dict[str, Any]]
@@ -126,7 +126,7 @@ def _score(gold: set[Item], found: set[Item]) -> tuple[float, float, float, int]
     return precision, recall, 2 * precision * recall / both if both else 0.0, len(gold)
 
 
-def _figures(score: Score) -> tuple[float, float, float, int]:
+def _figures(score: LabelScore) -> tuple[float, float, float, int]:
     return score.precision, score.recall, score.f1, score.support
 
 
@@ -259,7 +259,7 @@ def test_a_wrong_title_lowers_precision_although_gold_has_it_nowhere(tmp_path: P
         "Bob, Ohio",
     }
     chosen = _evaluate(tmp_path, gold, found, "links", ["Ada Lovelace", "Bob, Ohio"])
-    assert chosen.scores.micro == Score(0.0, 0.0, 0.0, 1)
+    assert chosen.scores.micro == LabelScore(0.0, 0.0, 0.0, 1)
     assert set(chosen.scores.labels) == {"Ada Lovelace", "Bob, Ohio"}
 
 
@@ -328,6 +328,6 @@ def test_a_missing_library_names_the_command(tmp_path: Path, monkeypatch: pytest
     def absent(_: str) -> None:
         return None
 
-    monkeypatch.setattr(libraries, "find_spec", absent)
+    monkeypatch.setattr(calibration, "find_spec", absent)
     with pytest.raises(MissingDependencyError, match="pip install scipy scikit-learn"):
         evaluate(str(tmp_path), str(tmp_path), "ner")

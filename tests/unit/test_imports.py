@@ -74,7 +74,7 @@ _LIGHT = (
     "from luke_batch.cli import run; run(['index', 'build', '--help'])",
     "import luke_batch.config.fingerprint",
     "import luke_batch.model.files.checkpoint",
-    "import luke_batch.text.names.aliases, luke_batch.titles.aliases_build",
+    "import luke_batch.text.names.aliases, luke_batch.titles.alias_table",
 )
 _HEAVY = {"ray": {"distributed"}, "torch": {"model", "training"}, "transformers": {"model", "training"}}
 

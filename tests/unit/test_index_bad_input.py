@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luke_batch.base.errors import InputError, LeaseError, OutputError, UsageError
+from luke_batch.base.errors import InputError, LeaseError, MissingDependencyError, OutputError, UsageError
+from luke_batch.cli import run as command
 from luke_batch.index import packs
 from luke_batch.index.build import build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, SearchSettings
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output, put_table
 
@@ -24,7 +26,7 @@ _ADA = [document("a", [("Ada", "PER"), ("Bo", "PER")])]
 def run(output: Path, index: Path | str) -> Any:
     """Build."""
     config = IndexConfig(search=SearchSettings(recall_sample=0))
-    return build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+    return build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def test_nothing_annotated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no committed file; run `luke-batch annotate"):
         run(tmp_path / "nowhere", tmp_path / "index")
     with pytest.raises(InputError, match="is named twice"):
-        Sources.at([str(tmp_path), str(tmp_path)])
+        AnnotatedSources.at([str(tmp_path), str(tmp_path)])
 
 
 def test_a_damaged_annotated_file(output: Path, index: Path) -> None:
@@ -218,10 +220,10 @@ def test_other_settings_than_those_of_the_index(output: Path, index: Path) -> No
     before = state(index)
     config = IndexConfig.model_validate({"policy": {"case": "keep"}})
     with pytest.raises(UsageError, match="was built with case 'fold', not 'keep'"):
-        build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+        build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
     assert state(index) == before
     config = IndexConfig(search=SearchSettings(variant="IVF_FLAT", recall_sample=0))
-    built = build(Sources.at([str(output)]), IndexFolder(str(index)), config)
+    built = build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), config)
     assert built.version.manifest.vectors["variant"] == "IVF_FLAT"
 
 
@@ -269,15 +271,24 @@ def test_other_wrong_searches(index: Path, tmp_path: Path) -> None:
         EntityIndex.open(str(tmp_path / "foreign.index")).search(["I met [[Ada]]."])
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
-    import sys
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        EntityIndex.open(str(index))
 
-    from luke_batch.base.errors import MissingDependencyError
-    from luke_batch.index.vectors import vector_index
 
-    for kind, library in (("lance", "lance"), ("faiss", "faiss")):
-        monkeypatch.setitem(sys.modules, library, None)
-        monkeypatch.delitem(sys.modules, f"luke_batch.index.{kind}_vectors", raising=False)
-        with pytest.raises(MissingDependencyError, match="pip install"):
-            vector_index(kind)
+def test_an_index_of_kind_faiss(output: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither built nor searched nor built upon; where FAISS files come from now is told in the same line."""
+    before = state(index)
+    assert command(["index", "build", str(output), str(index), "--kind", "faiss"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "--kind 'faiss': indexes are Lance tables; docs/index.md shows how a FAISS file is made" in told
+    assert state(index) == before
+    assert command(["index", "build", str(output), str(index), "--kind", "lance", "--quiet"]) == 0
+    manifest = (index / "current" / "manifest.json").read_text()
+    (index / "current" / "manifest.json").write_text(manifest.replace('"kind": "lance"', '"kind": "faiss"'))
+    for action in (lambda: run(output, index), lambda: EntityIndex.open(str(index))):
+        with pytest.raises(OutputError, match=r"is of kind faiss: .*docs/index\.md.*; build .* into an empty folder"):
+            action()

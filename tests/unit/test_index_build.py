@@ -10,21 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luke_batch.index.build import Built, build
+from luke_batch.index.build import BuiltIndex, build
 from luke_batch.index.search import EntityIndex
 from luke_batch.index.settings import IndexConfig, Policy, SearchSettings
-from luke_batch.index.sources import Sources
+from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
 from tests.annotated_outputs import document, put_output
+from tests.documentation import blocks
 
 _NAMES = ("Ada", "ADA", "Łódź", "東京", "Ada Byron")
 _LABELS = ("PER", "LOC")
 
 
-def run(output: Path, index: Path, **settings: Any) -> Built:
+def run(output: Path, index: Path, **settings: Any) -> BuiltIndex:
     """Build with exact search and without recall, unless told otherwise."""
     search = SearchSettings.model_validate({"variant": "exact", "recall_sample": 0, **settings})
-    return build(Sources.at([str(output)]), IndexFolder(str(index)), IndexConfig(search=search))
+    return build(AnnotatedSources.at([str(output)]), IndexFolder(str(index)), IndexConfig(search=search))
 
 
 def rows(index: Path) -> list[dict[str, Any]]:
@@ -90,23 +91,19 @@ def hashed(source: int) -> str:
 
 
 @settings(max_examples=6)
-@given(
-    nights=st.lists(_night, min_size=8, max_size=14),
-    kind=st.sampled_from(["lance", "faiss"]),
-    variant=st.sampled_from(["exact", "IVF_FLAT"]),
-)
+@given(nights=st.lists(_night, min_size=8, max_size=14), variant=st.sampled_from(["exact", "IVF_FLAT"]))
 def test_long_runs_of_nights(
-    nights: list[dict[int, Any]], kind: str, variant: str, tmp_path_factory: pytest.TempPathFactory
+    nights: list[dict[int, Any]], variant: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """After every night, also those that join the files of a bucket or train the cells anew, the entity table
     is that of a build from nothing, read as a whole and by id, and searches find exactly its entities.
     """
     folder = tmp_path_factory.mktemp("nights")
     output, index = folder / "out", folder / "index"
-    search = {"kind": kind, "variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
+    search = {"variant": variant, "partitions": 2, "probes": 2, "recall_sample": 10}
     put_output(output, "always", [document("a", [("Ada", "PER"), ("Bo", "PER")])])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("luke_batch.index.layers._MOST_LAYERS", 3)
+        patch.setattr("luke_batch.index.entities._MOST_LAYERS", 3)
         patch.setattr("luke_batch.index.vectors._MOST_UPDATES", 5)
         for number, night in enumerate(nights):
             apply(output, night, number)
@@ -210,7 +207,7 @@ def remove(output: Path, source: str, content: str) -> None:
 
 def test_packs_of_many_nights_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And packs with many dead rows are written anew; the entities stay the same."""
-    monkeypatch.setattr("luke_batch.index.repacking._SMALL_PACKS", 3)
+    monkeypatch.setattr("luke_batch.index.packs._SMALL_PACKS", 3)
     output, index = tmp_path / "out", tmp_path / "index"
     most = 0
     for number in range(8):
@@ -318,7 +315,7 @@ def test_items_and_titles_name_entities_first(tmp_path: Path) -> None:
         ("title:Ada Lovelace", None, 2),
     ]
     config = IndexConfig(policy=Policy(keys=("surface",)), search=SearchSettings(recall_sample=0))
-    build(Sources.at([str(output)]), IndexFolder(str(tmp_path / "surfaces")), config)
+    build(AnnotatedSources.at([str(output)]), IndexFolder(str(tmp_path / "surfaces")), config)
     assert len(rows(tmp_path / "surfaces")) == 4
 
 
@@ -326,12 +323,12 @@ def test_several_outputs_in_one_index(tmp_path: Path) -> None:
     """Fragments of the same name in two outputs are two, and one output may leave again."""
     for name in ("one", "two"):
         put_output(tmp_path / name, "s", [document(name, [("Ada", "PER")])])
-    both = Sources.at([str(tmp_path / "one"), str(tmp_path / "two")])
+    both = AnnotatedSources.at([str(tmp_path / "one"), str(tmp_path / "two")])
     folder = IndexFolder(str(tmp_path / "index"))
     config = IndexConfig(search=SearchSettings(recall_sample=0))
     build(both, folder, config)
     assert [row["count"] for row in rows(tmp_path / "index")] == [2]
-    built = build(Sources.at([str(tmp_path / "one")]), folder, config)
+    built = build(AnnotatedSources.at([str(tmp_path / "one")]), folder, config)
     assert [row["count"] for row in rows(tmp_path / "index")] == [1]
     assert built.version.manifest.changes["removed"] == 1
 
@@ -362,15 +359,14 @@ def test_recall_is_stored_and_a_low_one_warned_of(tmp_path: Path) -> None:
     assert ["below 0.9" in warning for warning in built.warnings] == [True]
 
 
-@pytest.mark.parametrize("kind", ["lance", "faiss"])
 @pytest.mark.parametrize("variant", ["exact", "IVF_FLAT"])
-def test_both_kinds_find_the_same(kind: str, variant: str, tmp_path: Path) -> None:
+def test_it_finds_what_brute_force_does(variant: str, tmp_path: Path) -> None:
     """Filters, scores and order are those of brute force, also after a night."""
     output, index = tmp_path / "out", tmp_path / "index"
     names = [[(f"Name {n}.{m}", "PER" if m % 2 else "LOC") for m in range(5)] for n in range(40)]
     documents = [document(f"d{n}", mentions, lang="en" if n % 3 else "pl") for n, mentions in enumerate(names)]
     put_output(output, "s", documents[:30], dimension=8)
-    settings = {"kind": kind, "variant": variant, "partitions": 8, "probes": 8}
+    settings = {"kind": "lance", "variant": variant, "partitions": 8, "probes": 8}
     run(output, index, **settings)
     put_output(output, "t", documents[30:], dimension=8, seed=1)
     run(output, index, **settings)
@@ -421,7 +417,7 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
     put_output(tmp_path / "out", "s", old, content="bbbbbbbbbbbb")
     remove(tmp_path / "out", "s", "aaaaaaaaaaaa")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("luke_batch.index.layers._STALE", 9)  # files of several nights
+        patch.setattr("luke_batch.index.entities._STALE", 9)  # files of several nights
         run(tmp_path / "out", tmp_path / "index")
     assert len(files(tmp_path / "index")) == 3
     current = tmp_path / "index" / "current"
@@ -439,3 +435,24 @@ def test_other_programs_open_it(tmp_path: Path) -> None:
     table: Any = lancedb.connect(current).open_table("entities")
     nearest = table.search([1.0, 0.1, 0.0, 0.0]).distance_type("cosine").where("label = 'PER'", prefilter=True)
     assert nearest.limit(1).to_arrow()["name"].to_pylist() == ["Ada"]
+
+
+def test_the_blocks_of_the_page_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DuckDB, LanceDB and FAISS; a FAISS file that is made of the entity table finds what the index does."""
+    names: list[tuple[str, str | None]] = [(f"Name {number}", "ORG") for number in range(20)]
+    put_output(tmp_path / "out", "s", [document("a", [("NATO", "ORG"), *names])], dimension=8)
+    run(tmp_path / "out", tmp_path / "news.index")
+    put_output(tmp_path / "out", "t", [document("b", [("NATO", "ORG"), ("Ada", "ORG")])], dimension=8, seed=1)
+    run(tmp_path / "out", tmp_path / "news.index")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    libraries = ("duckdb", "lancedb", "faiss")
+    chosen = [
+        block for block in blocks("docs/index.md") if block.code.startswith(tuple(map("import {}".format, libraries)))
+    ]
+    assert len(chosen) == len(libraries)
+    for block in chosen:
+        exec(compile(block.code, str(block), "exec"), found)
+    expected = EntityIndex.open("news.index").search(["NATO"], 3)
+    assert found["ids"][0, 1:].tolist() == expected["id"].to_pylist()
+    assert found["cosines"][0].tolist() == pytest.approx([1.0, *expected["score"].to_pylist()], abs=1e-6)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.index.counts import Counts
+from luke_batch.index.groups import Counts, segment_sums
 from luke_batch.index.keys import comparable, entity_keys, ids_of
 from luke_batch.index.settings import Policy
-from luke_batch.index.sums import segment_sums
 
 _TYPE = pa.struct([(name, pa.string()) for name in ("text", "label", "title", "qid")])
 

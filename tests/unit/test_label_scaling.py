@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.special import expit
 
-from luke_batch.evaluation.calibration import expected_calibration_error
-from luke_batch.evaluation.label_scaling import fit_label_scaling
+from luke_batch.evaluation.calibration import expected_calibration_error, fit_label_scaling
 from luke_batch.heads.scores import Labels
 from luke_batch.model.files.facts import HeadFacts
 

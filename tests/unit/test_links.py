@@ -297,7 +297,7 @@ def test_the_embedded_model_links_by_its_alias_table() -> None:
 
 def test_the_vocabulary_of_the_embedded_model_is_the_tables() -> None:
     """Every title of the embedded model is a candidate of some name, save for special entries."""
-    from luke_batch.text.names.alias_source import read_aliases
+    from luke_batch.text.names.alias_files import read_aliases
 
     known = set(read_aliases("embedded")[0]["title"].to_pylist())
     folder = Path(__file__).parents[2] / "luke_batch/embedded/model"

@@ -18,9 +18,7 @@ from pydantic import Field
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import InputError
 from luke_batch.base.section import EMBEDDED, Section
-from luke_batch.text.names.alias_compile import Compiled, compile_file
-from luke_batch.text.names.alias_files import cache_folder, compiled_folder, folder_name
-from luke_batch.text.names.alias_source import aliases_hash, identity
+from luke_batch.text.names.alias_files import Compiled, Longs, aliases_hash, cache_folder, compiled_files
 from luke_batch.text.names.content import check_content
 from luke_batch.text.names.name_forms import NormalisedText, fold, normalise
 from luke_batch.text.proposer import Proposer
@@ -34,8 +32,6 @@ part of the job's fingerprint, as the hash of the table and Python's Unicode dat
 
 _LOOK_AHEAD = 64
 """Characters of a text that are compared with names of any length at first."""
-
-Longs = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +173,8 @@ def load_aliases(path: str, cache: Path | None = None, content_hash: str | None 
     or another content than that of `content_hash`.
     """
     parent = cache_folder() if cache is None else cache
-    folder = parent / folder_name(identity(path), VERSION)
     try:
-        compiled = compiled_folder(folder, lambda empty: compile_file(path, empty))
+        folder, compiled = compiled_files(path, parent, VERSION)
         check_content(f"alias table {path}", compiled.source, content_hash)
         return AliasTable(folder, compiled, (path, cache, content_hash))
     except OSError as error:

@@ -6,21 +6,19 @@ the text and the number of matches.
 
 import gzip
 import hashlib
-import zlib
 from collections.abc import Iterable
 from io import BytesIO
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 from ahocorasick_rs import AhoCorasick
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.base.errors import ConfigError, InputError
+from luke_batch.base.errors import ConfigError
 from luke_batch.base.section import Section
-from luke_batch.text.names.content import check_content
+from luke_batch.text.names.content import check_content, opened
 from luke_batch.text.proposer import Proposer
 from luke_batch.text.sentences.breaks import without_surrogates
 
@@ -88,15 +86,8 @@ class Gazetteer:
     def __reduce__(self) -> tuple[type["Gazetteer"], tuple[list[str], Case]]:
         return Gazetteer, (self._names, self._case)
 
-    @property
-    def fingerprint(self) -> str:
-        """32 hexadecimal digits: a hash of the set of names and the policy."""
-        lines = [f"{VERSION}/{self._case}", *(repr(name) for name in self._names)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
-
     def find(self, text: str, words: IntArray) -> IntArray:
-        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones
-        included.
+        """Every name in `text` that begins where a word begins and ends where one ends, overlapping ones included.
 
         (m, 2) int32 of [start, end) code points, ascending by (start, end), no span twice. `words` is (n, 2).
         """
@@ -117,33 +108,25 @@ class Gazetteer:
 def load_gazetteer(path: str, column: str = "name", case: Case = "smart", content_hash: str | None = None) -> Gazetteer:
     """The names in `column` of a Parquet or CSV file (.parquet, .csv, .csv.gz); nulls are skipped.
 
-    `path` may be a URL that fsspec knows, such as s3://. Raises ConfigError for another kind of file or a
-    column that is missing or no text, InputError for a file that cannot be read or whose bytes do not have
-    the SHA-256 `content_hash`.
+    `path` may be a URL that fsspec knows, such as s3://. Raises ConfigError for another kind of file or a column that
+    is missing or no text, InputError for a file that cannot be read or whose bytes do not have the SHA-256
+    `content_hash`, MissingDependencyError where the URL needs a library that is not installed.
     """
-    name = path.lower()
+    what, name = f"gazetteer {path}", path.lower()
     if not name.endswith((".parquet", ".csv", ".csv.gz")):
-        message = f"gazetteer {path}: its name tells no known kind of file; give a .parquet, .csv or .csv.gz file"
-        raise ConfigError(message)
-    try:
-        with fsspec.open(path, "rb") as file:
-            content = cast(BinaryIO, file).read()
-        check_content(f"gazetteer {path}", hashlib.sha256(content).hexdigest(), content_hash)
-        plain = BytesIO(gzip.decompress(content) if name.endswith(".gz") else content)
-        table = _read(plain, name.endswith(".parquet"))
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        message = f"gazetteer {path}: cannot be read ({error}); check the path, the access rights and the file"
-        raise InputError(message) from error
+        raise ConfigError(f"{what}: its name tells no known kind of file; give a .parquet, .csv or .csv.gz file")
+    with opened(what, path) as file:
+        content = file.read()
+        check_content(what, hashlib.sha256(content).hexdigest(), content_hash)
+        table = _read(BytesIO(gzip.decompress(content) if name.endswith(".gz") else content), name.endswith(".parquet"))
     if column not in table.column_names:
         columns = ", ".join(table.column_names)
-        message = f"gazetteer {path}: no column {column!r}; name the one that holds the names ({columns})"
-        raise ConfigError(message)
+        raise ConfigError(f"{what}: no column {column!r}; name the one that holds the names ({columns})")
     try:
         names = table.column(column).cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
         kind = table.schema.field(column).type
-        message = f"gazetteer {path}: column {column!r} is {kind}, not text; name another one"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{what}: column {column!r} is {kind}, not text; name another one") from error
     return Gazetteer((name for name in names if name is not None), case)
 
 

@@ -1,14 +1,20 @@
-"""Counted strings of groups, such as the aliases of entities: list<struct<value, count>> in NumPy."""
+"""Groups, such as the mentions of an entity: their counted strings (list<struct<value, count>>), and sums of their
+vectors in float64 and in a fixed order.
+"""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+_TOGETHER = 256
+"""Entities summed at once: their sums stay in the processor's cache."""
+_LONG = 64
+"""Rows above which an entity is summed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +32,13 @@ class Counts:
         Args:
             groups: group of each entry, (n,). values: strings, n. counts: (n,); None: one each.
         """
-        valid = values.is_valid().to_numpy(zero_copy_only=False)
         weights = np.ones(len(groups), np.int64) if counts is None else counts
-        if not valid.all():
-            groups, weights, values = groups[valid], weights[valid], values.drop_null()
-        encoded = values.cast(pa.string()).dictionary_encode()
-        dictionary = encoded.dictionary
-        order = pc.call_function("array_sort_indices", [dictionary]).to_numpy()
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        size = max(1, len(dictionary))
-        # One number for group and string, so that one sort brings equal ones together.
-        pairs = groups * size + rank[encoded.indices.to_numpy()]
-        by_pair = np.argsort(pairs, kind="stable")
-        starts = group_starts(pairs[by_pair])
-        sums = np.add.reduceat(weights[by_pair], starts) if len(starts) else weights[:0]
-        distinct = pairs[by_pair][starts]
-        found, strings = distinct // size, distinct % size
-        final = np.lexsort((strings, -sums, found))
-        return cls(found[final], dictionary.take(pa.array(order[strings[final]])), sums[final])
+        table = pa.table({"group": groups, "value": values.cast(pa.string()), "count": weights}).filter(
+            values.is_valid()
+        )
+        table = table.group_by(["group", "value"], use_threads=False).aggregate([("count", "sum")])
+        table = table.sort_by([("group", "ascending"), ("count_sum", "descending"), ("value", "ascending")])
+        return cls(table["group"].to_numpy(), table["value"].combine_chunks(), table["count_sum"].to_numpy())
 
     @classmethod
     def of_lists(cls, groups: Ints, lists: pa.ListArray) -> Self:
@@ -93,3 +87,30 @@ def among(values: Ints, ascending: Ints) -> NDArray[np.bool_]:
         return np.zeros(len(values), bool)
     place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return ascending[place] == values
+
+
+def segment_sums(vectors: NDArray[Any], order: Ints, starts: Ints) -> NDArray[np.float64]:
+    """Sums of runs of rows, each added one after another.
+
+    Args:
+        vectors: (n, dimension), float32 or float64. order: the rows in the order of the sums, (n,). starts:
+        where each sum begins in `order`, ascending from 0.
+
+    Returns:
+        (sums, dimension). A sum depends on its own rows and their order alone.
+    """
+    lengths = np.diff(np.append(starts, len(order)))
+    sums = np.empty((len(starts), vectors.shape[1]), np.float64)
+    for first in range(0, len(starts), _TOGETHER):
+        block = slice(first, first + _TOGETHER)
+        begin, sizes = starts[block], lengths[block]
+        part = sums[block]
+        part[:] = vectors[order[begin]]
+        short = np.where(sizes > _LONG, 1, sizes)
+        for rank in range(1, int(short.max(initial=1))):
+            more = np.flatnonzero(short > rank)
+            part[more] += vectors[order[begin[more] + rank]]
+        for place in np.flatnonzero(sizes > _LONG).tolist():
+            rows = order[begin[place] : begin[place] + sizes[place]]
+            part[place] = np.add.reduce(vectors[rows], axis=0, dtype=np.float64)
+    return sums
