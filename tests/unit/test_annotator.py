@@ -16,7 +16,7 @@ from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import CheckpointError, ConfigError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.document.source import rename_collisions, renamed_columns
-from luke_batch.model.engine.padding import pad
+from luke_batch.model.engine.transformers_engine import pad
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
