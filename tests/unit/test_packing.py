@@ -1,6 +1,10 @@
 """Packed batches: every word and entity once, and groups that lie as dense tensors."""
 
+from dataclasses import fields
+from unittest.mock import patch
+
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +34,20 @@ def test_rows_lie_where_the_offsets_say(shapes: list[tuple[int, int]]) -> None:
         assert batch.token_positions[own_tokens].tolist() == list(range(words))
         assert batch.entity_ids[batch.entity_places[own_entities]].tolist() == [100 + number] * entities
         assert batch.ends[own_entities].tolist() == list(range(1, entities + 1))
+
+
+def test_one_copy_brings_everything_to_the_device() -> None:
+    """What a GPU gets is what the CPU has; the ids of entities stay where their table is."""
+    batch = pack([window(3, 2, 0), window(3, 2, 1), window(4, 0, 2)])
+    here = batch.to("cpu", np.array([0, 7]))
+    with patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor):
+        there = batch.to("cpu:0", np.array([0, 7]))  # by another name, as if it were one
+    for field in fields(batch):
+        one, other = getattr(here, field.name), getattr(there, field.name)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    assert here.rows is not None
+    assert here.entity_ids is there.entity_ids is batch.entity_ids
+    assert there.token_rows.tolist() == batch.token_rows.tolist()
 
 
 @given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1)), min_size=1, max_size=12))
