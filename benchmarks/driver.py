@@ -23,15 +23,13 @@ import pyarrow as pa
 from benchmarks.planning import make_corpus
 from luke_batch.annotate.annotator import vector_type
 from luke_batch.config import JobConfig, OutputConfig
-from luke_batch.config.columns import output_columns
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.distributed import pipeline, wire
 from luke_batch.distributed.resources import Pools
 from luke_batch.distributed.results import ItemResult
 from luke_batch.distributed.run import annotate
 from luke_batch.distributed.tasks import Job
-from luke_batch.document.reading import read_documents
-from luke_batch.document.writing import write_documents
+from luke_batch.document.columns import read_documents, write_documents
 from luke_batch.isolation.streams import from_stream, to_stream
 
 _SHARES = (0.1, 0.5, 1.0)
@@ -43,7 +41,7 @@ class IdleActor:
 
     def __init__(self, config: JobConfig, stage: int) -> None:  # noqa: ARG002 - as the real one
         self._text_column = config.input.text_column
-        self._columns = output_columns(config)
+        self._columns = config.columns
         self._vector = vector_type(config)
 
     def __call__(self, row: pa.Table) -> pa.Table:

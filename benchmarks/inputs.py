@@ -12,13 +12,14 @@ from luke_batch.annotate.annotator import model_stages
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import InputConfig, JobConfig, ModelConfig
-from luke_batch.document.reading import read_documents
-from luke_batch.heads.build import build_head, tasks_of
+from luke_batch.document.columns import read_documents
+from luke_batch.heads.registry import build_head, head_class
 from luke_batch.heads.run import run_head
-from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.engine.engine import Engine, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window
+from luke_batch.model.task import Task
 
 TASKS = (Task.ENTITY, Task.PAIR, Task.MENTIONS, Task.SPANS)
 _EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}
@@ -87,11 +88,11 @@ def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task,
     table = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
-    tasks = {task for head in job.heads for task in tasks_of(head, checkpoint)}
+    tasks = {task for head in job.heads for task in head_class(head).tasks(head, checkpoint)}
     recorder = _Recorder(load_engine(ModelConfig(), checkpoint, tasks, "cpu"))
     texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
     for number in model_stages(job)[0].heads:
-        run_head(build_head(job, number, checkpoint, builder), texts, recorder, "cpu")
+        run_head(build_head(job.heads[number], job.proposers, checkpoint, builder), texts, recorder, "cpu")
     assert not any(text.failure for text in texts)
     return recorder.seen
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.model.engine.engine import Engine, Task
+from luke_batch.model.engine.engine import Engine
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.facts import HeadFacts
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 
 LEAST_AGREEMENT = 0.995
 """Share of labels that must be the same."""

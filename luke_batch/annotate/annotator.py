@@ -13,14 +13,11 @@ from luke_batch.annotate.preparation import Preparation
 from luke_batch.base import meters
 from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.base.problems import Problems
-from luke_batch.config import ClozeConfig, EmbeddingsConfig, JobConfig, ModelConfig
-from luke_batch.config.columns import head_columns, output_columns
+from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.document.columns import ERROR, drop_internal, set_column
-from luke_batch.document.reading import read_documents
+from luke_batch.document.columns import ERROR, drop_internal, read_documents, set_column, write_documents
 from luke_batch.document.source import rename_collisions
-from luke_batch.document.writing import write_documents
-from luke_batch.heads.build import build_head, check_head, require_head, tasks_of
+from luke_batch.heads.registry import build_head, head_class
 from luke_batch.heads.run import run_head
 from luke_batch.model.engine.device import pick_device
 from luke_batch.model.engine.engine import LoadEngine, load_engine
@@ -74,14 +71,14 @@ def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
     checkpoint = resolve_model(spec.model)
     heads = [config.heads[number] for number in spec.heads]
     for head in heads:
-        require_head(head, checkpoint)
+        head_class(head).require(head, checkpoint)
     problems = Problems()
     for head in heads:
         with problems.noted():
-            check_head(head, checkpoint)
+            head_class(head).check(head, checkpoint)
     problems.raise_any()
     tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-    predicted = {name for head in heads if isinstance(head, ClozeConfig) for name in head.of}
+    predicted = {name for head in heads for name in head.predicts}
     titles = any(head.needs_titles for head in heads)
     check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
     return checkpoint
@@ -103,9 +100,9 @@ def pinned(config: JobConfig, found: Mapping[str, Checkpoint]) -> JobConfig:
 def vector_type(config: JobConfig) -> pa.DataType | None:
     """The fixed_size_list type of the embedding columns; None where no head writes one."""
     for head in config.heads:
-        if isinstance(head, EmbeddingsConfig):
+        if head.vectors is not None:
             size = resolve(config.model_of(head).path).hidden_size
-            return pa.list_(pa.float32() if head.dtype == "float32" else pa.float16(), size)
+            return pa.list_(pa.float32() if head.vectors == "float32" else pa.float16(), size)
     return None
 
 
@@ -118,16 +115,14 @@ class ModelStage:
         # Word positions count from pad + 1.
         positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
         builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
-        tasks = {task for number in spec.heads for task in tasks_of(config.heads[number], checkpoint)}
-        self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
+        heads = [config.heads[number] for number in spec.heads]
+        tasks = {task for head in heads for task in head_class(head).tasks(head, checkpoint)}
+        self._heads = [build_head(head, config.proposers, checkpoint, builder) for head in heads]
         self._engine = load(spec.model, checkpoint, tasks, device)
         self._device = device
         self._text_column = config.input.text_column
-        self._columns = output_columns(config)
-        numbers = {f"heads.{number}" for number in spec.heads}
-        self._source_columns = {
-            column.name for key, column in head_columns(config).items() if key.rpartition(".")[0] in numbers
-        }
+        self._columns = config.columns
+        self._source_columns = {column.name for head in heads for column in head.source_columns}
         self._vector = vector_type(config)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -176,7 +171,7 @@ class Annotator:
             check_source(table.schema, self._config, "the table", ids=False)
         except FragmentError as error:
             raise InputError(str(error)) from None
-        written = {*output_columns(self._config), "error"}
+        written = {*self._config.columns, "error"}
         annotated = self._preparation(rename_collisions(table, written))
         for stage in self._stages:
             annotated = stage(annotated)

@@ -9,14 +9,13 @@ import pyarrow as pa
 from luke_batch.base import meters, pulse
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import DocumentError
-from luke_batch.config import JobConfig, LinksConfig, NerConfig
-from luke_batch.config.columns import head_columns
+from luke_batch.config import JobConfig
+from luke_batch.document.columns import write_documents
 from luke_batch.document.source import source_column
 from luke_batch.document.state import Document, Failure, no_spans
 from luke_batch.document.texts import text_errors, texts_of
-from luke_batch.document.writing import write_documents
-from luke_batch.text.names.aliases import AliasTable, load_aliases
-from luke_batch.text.names.gazetteer import Gazetteer, load_gazetteer
+from luke_batch.text.proposer import Proposer
+from luke_batch.text.proposers import known_proposers
 from luke_batch.text.sentences.segmenter import make_segmenter
 from luke_batch.text.words import words
 
@@ -31,21 +30,14 @@ class Preparation:
 
     def __init__(self, config: JobConfig) -> None:
         self._config = config
-        self._keeps_labels = not any(isinstance(head, NerConfig) for head in config.heads)
-        self._keeps_titles = not any(isinstance(head, LinksConfig) for head in config.heads)
+        decided = frozenset[str]().union(*(head.decides for head in config.heads))
+        self._keeps_labels, self._keeps_titles = "label" not in decided, "title" not in decided
         self._segmenter = make_segmenter(config.segmenter.name, config.segmenter.max_characters)
-        proposers = {proposer for head in config.heads for proposer in head.proposers}
-        self._wants_words = bool(proposers & {"all", "auto", "gazetteer", "alias"}) or any(
-            head.needs_words for head in config.heads
-        )
-        self._gazetteer: Gazetteer | None = None
-        settings = config.proposers.gazetteer
-        if "gazetteer" in proposers and settings is not None:
-            self._gazetteer = load_gazetteer(settings.path, settings.column, settings.case, settings.content_hash)
-        self._aliases: AliasTable | None = None
-        if "alias" in proposers:
-            table = config.proposers.aliases
-            self._aliases = load_aliases(table.path, content_hash=table.content_hash)
+        self._proposers: dict[str, Proposer] = {}
+        for name, proposer in known_proposers().items():
+            settings = config.proposers.of(proposer)
+            if name in config.span_sources and settings is not None:
+                self._proposers[name] = proposer(settings)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add sentences and the internal columns; a document that cannot be read carries its failure."""
@@ -74,16 +66,15 @@ class Preparation:
         except _NOT_OURS:
             raise
         except BaseException as error:
-            return Document(text="", sentences=no_spans(), failure=Failure.of(error, stage))
+            nothing_found = {name: no_spans() for name in self._proposers}
+            return Document(text="", sentences=no_spans(), found=nothing_found, failure=Failure.of(error, stage))
 
     def _propose(self, document: Document, language: str | None) -> None:
-        """Words, gazetteer names and names of the alias table."""
-        if self._wants_words:
+        """Words, and the spans that proposers find."""
+        if self._config.needs_words:
             document.words = words(document.text, language)
-        if self._gazetteer is not None:
-            document.gazetteer = self._gazetteer.find(document.text, document.words)
-        if self._aliases is not None:
-            document.aliases = self._aliases.find(document.text, document.words)
+        for name, proposer in self._proposers.items():
+            document.found[name] = proposer.find(document.text, document.words)
 
 
 class _Source:
@@ -97,7 +88,7 @@ class _Source:
         self._languages = None if language is None else texts_of(source_column(table, language))
         self._mentions = _column(table, columns.mentions_column)
         self._relations = _column(table, columns.relations_column)
-        names = {column.name for column in head_columns(config).values()}
+        names = {column.name for column in config.source_columns.values()}
         self._read_by_heads = {name: text_errors(source_column(table, name)) for name in sorted(names)}
 
     def text(self, row: int) -> str:

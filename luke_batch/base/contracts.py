@@ -6,7 +6,7 @@ The JSON files are language-neutral: a type is a name (`int32`, `int64`, `float3
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,11 +51,22 @@ class Contract:
                 )
 
 
+_ADDED: dict[str, dict[str, object]] = {}
+
+
+def add_columns(name: str, types: Mapping[str, object]) -> None:
+    """Let the contract `name` have further columns: those of heads of other packages."""
+    if types:
+        _ADDED.setdefault(name, {}).update(types)
+        load_contract.cache_clear()
+
+
 @cache
 def load_contract(name: str, version: int = 1) -> Contract:
     """Read `schemas/<name>.v<version>.json`."""
     document = json.loads((_folder() / f"{name}.v{version}.json").read_text(encoding="utf-8"))
     types = {str(column["name"]): cast("object", column.get("type")) for column in document["columns"]}
+    types |= _ADDED.get(name, {})
     return Contract(name=document["name"], version=document["version"], types=types)
 
 

@@ -1,31 +1,23 @@
-"""The job configuration: one typed model, every key with a default and a docstring.
+"""The job configuration; see `job.py`."""
 
-Where the values come from (YAML, `--set`, environment) is the business of `settings.py`; which of them
-change results is the business of `fingerprint.py`.
-"""
-
-from luke_batch.config.heads import (
-    EmbeddingsConfig,
-    HeadConfig,
-    LinksConfig,
-    NerConfig,
-    RelationsConfig,
-    SourceColumn,
-    SpanHeadConfig,
-    TypesConfig,
-)
-from luke_batch.config.job import Head, JobConfig
-from luke_batch.config.model import DEFAULT_MODEL, ModelConfig, Precision
-from luke_batch.config.output import IsolationConfig, OutputConfig
-from luke_batch.config.section import EMBEDDED, Proposer, Section
-from luke_batch.config.text import (
-    AliasConfig,
-    GazetteerConfig,
-    InputConfig,
-    ProposerConfig,
-    SegmenterConfig,
-)
-from luke_batch.config.text_heads import ChoiceConfig, ClozeConfig, QaConfig, SequenceConfig, TokensConfig
+from luke_batch.base.section import EMBEDDED, Section
+from luke_batch.config.job import JobConfig
+from luke_batch.config.sections import InputConfig, IsolationConfig, OutputConfig, SegmenterConfig
+from luke_batch.heads.choice import ChoiceConfig
+from luke_batch.heads.cloze import ClozeConfig
+from luke_batch.heads.embeddings import EmbeddingsConfig
+from luke_batch.heads.head import HeadConfig, SourceColumn, SpanHeadConfig
+from luke_batch.heads.links import LinksConfig
+from luke_batch.heads.ner import NerConfig
+from luke_batch.heads.qa import QaConfig
+from luke_batch.heads.relations import RelationsConfig
+from luke_batch.heads.sequence import SequenceConfig
+from luke_batch.heads.tokens import TokensConfig
+from luke_batch.heads.types import TypesConfig
+from luke_batch.model.settings import DEFAULT_MODEL, ModelConfig, Precision
+from luke_batch.text.names.aliases import AliasConfig
+from luke_batch.text.names.gazetteer import GazetteerConfig
+from luke_batch.text.proposers import ProposerConfig
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -35,7 +27,6 @@ __all__ = [
     "ClozeConfig",
     "EmbeddingsConfig",
     "GazetteerConfig",
-    "Head",
     "HeadConfig",
     "InputConfig",
     "IsolationConfig",
@@ -45,7 +36,6 @@ __all__ = [
     "NerConfig",
     "OutputConfig",
     "Precision",
-    "Proposer",
     "ProposerConfig",
     "QaConfig",
     "RelationsConfig",

@@ -11,7 +11,9 @@ from typing import cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from luke_batch.config import JobConfig
+from luke_batch.config.job import JobConfig
+from luke_batch.heads.head import HeadConfig
+from luke_batch.heads.registry import known_heads
 
 Location = Sequence[str | int]
 
@@ -90,7 +92,9 @@ def _head_of(section: type[BaseModel]) -> object:
 
 
 def _sections_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if annotation is HeadConfig:
+        yield from (head.settings for head in known_heads().values())
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from _sections_in(argument)

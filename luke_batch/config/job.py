@@ -1,37 +1,58 @@
-"""The whole configuration of a job."""
+"""The whole configuration of a job: one typed model, every key with a default and a docstring.
+
+Where the values come from (YAML, `--set`, environment) is the business of `loading.py`; which of them
+change results is the business of `fingerprint.py`.
+"""
 
 from collections.abc import Callable
-from typing import Annotated, Self
+from functools import cache, reduce
+from operator import getitem, or_
+from typing import Annotated, Any, Self, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
 
 from luke_batch.base.errors import ConfigError
-from luke_batch.config.heads import (
-    EmbeddingsConfig,
-    HeadConfig,
-    LinksConfig,
-    NerConfig,
-    RelationsConfig,
-    TypesConfig,
-)
-from luke_batch.config.model import DEFAULT_MODEL, ModelConfig
-from luke_batch.config.output import IsolationConfig, OutputConfig
-from luke_batch.config.section import Section
-from luke_batch.config.text import InputConfig, ProposerConfig, SegmenterConfig
-from luke_batch.config.text_heads import ChoiceConfig, ClozeConfig, QaConfig, SequenceConfig, TokensConfig
+from luke_batch.base.section import Section
+from luke_batch.config.sections import InputConfig, IsolationConfig, OutputConfig, SegmenterConfig
+from luke_batch.heads.embeddings import EmbeddingsConfig
+from luke_batch.heads.head import HeadConfig, Place, SourceColumn
+from luke_batch.heads.ner import NerConfig
+from luke_batch.heads.registry import known_heads
+from luke_batch.heads.relations import RelationsConfig
+from luke_batch.heads.types import TypesConfig
+from luke_batch.model.settings import DEFAULT_MODEL, ModelConfig
+from luke_batch.text.proposers import ProposerConfig
 
-Head = Annotated[
-    NerConfig
-    | TypesConfig
-    | RelationsConfig
-    | LinksConfig
-    | EmbeddingsConfig
-    | SequenceConfig
-    | TokensConfig
-    | QaConfig
-    | ChoiceConfig
-    | ClozeConfig,
-    Field(discriminator="head"),
+
+@cache
+def _by_name(heads: tuple[type[HeadConfig], ...]) -> TypeAdapter[HeadConfig]:
+    """Reads the settings of any of these heads, by what `head` says."""
+    tagged: Any = getitem(cast("Any", Annotated), (reduce(or_, heads), Field(discriminator="head")))
+    return TypeAdapter(tagged)
+
+
+def _any_head() -> TypeAdapter[HeadConfig]:
+    return _by_name(tuple(head.settings for head in known_heads().values()))
+
+
+class _HeadSchema:
+    """The JSON schema of any head, instead of that of their base."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(_any_head().core_schema)
+
+
+AnyHead = Annotated[
+    SerializeAsAny[HeadConfig], BeforeValidator(lambda value: _any_head().validate_python(value)), _HeadSchema()
 ]
 
 
@@ -43,7 +64,7 @@ class JobConfig(Section):
     proposers: ProposerConfig = ProposerConfig()
     models: dict[str, ModelConfig] = {DEFAULT_MODEL: ModelConfig()}
     """Checkpoints by name."""
-    heads: Annotated[list[Head], Field(min_length=1)] = [
+    heads: Annotated[list[AnyHead], Field(min_length=1)] = [
         NerConfig(),
         TypesConfig(),
         RelationsConfig(),
@@ -73,51 +94,49 @@ class JobConfig(Section):
     @property
     def uses_aliases(self) -> bool:
         """Whether a head looks at the alias table."""
-        return any(
-            "alias" in head.proposers or (isinstance(head, LinksConfig) and head.candidates == "aliases")
-            for head in self.heads
-        )
+        return any(head.uses_aliases for head in self.heads)
+
+    @property
+    def span_sources(self) -> set[str]:
+        """Everything that `spans` of any head names."""
+        return {name for head in self.heads for name in head.proposers}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the annotation columns that the job writes."""
+        every = ["sentences", "mentions", "coverage", *(name for head in self.heads for name in head.written)]
+        return tuple(dict.fromkeys(every))
+
+    @property
+    def source_columns(self) -> dict[str, SourceColumn]:
+        """What heads read of the source beside the text, by the keys of the configuration that name it
+        (`heads.0.question_column`).
+        """
+        return {
+            f"heads.{number}.{column.setting}": column
+            for number, head in enumerate(self.heads)
+            for column in head.source_columns
+        }
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the words of the texts are needed: for runs of them, by proposers, or by a head."""
+        return bool(self.span_sources - {"given", "previous"}) or any(head.needs_words for head in self.heads)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        mentions_exist = False
+        given = {
+            "mentions": self.input.mentions_column,
+            "relations": self.input.relations_column,
+            "gazetteer": self.proposers.gazetteer,
+        }
+        there = frozenset(name for name, value in given.items() if value is not None)
         for number, head in enumerate(self.heads):
-            where = f"heads.{number} ({head.head})"
-            self._check_spans(head, where, mentions_exist)
-            if isinstance(head, EmbeddingsConfig) and head.needs_titles:
-                self._check_titles(number, where)
-            mentions_exist = mentions_exist or bool(head.proposers)
-        names = [head.head for head in self.heads]
+            complaint = head.complaint(Place(there, self.heads[:number], self.heads[number + 1 :]))
+            if complaint is not None:
+                raise ConfigError(f"heads.{number} ({head.head}): {complaint}")
+        names = [head.head for head in self.heads if not head.repeatable]
         for name in dict.fromkeys(names):
-            # Types of mentions unite, and a later `ner` goes before an earlier one.
-            if name not in ("ner", "types") and names.count(name) > 1:
+            if names.count(name) > 1:
                 raise ConfigError(f"heads: {name} is configured twice, and both would write the same columns")
         return self
-
-    def _check_titles(self, number: int, where: str) -> None:
-        linked = [place for place, head in enumerate(self.heads) if isinstance(head, LinksConfig)]
-        if not linked and self.input.mentions_column is None:
-            raise ConfigError(
-                f"{where}: it reads the titles of mentions, and nothing finds them; put a `links` head before"
-                " it, or give mentions with titles (`input.mentions_column`)"
-            )
-        if linked and linked[0] > number:
-            raise ConfigError(f"{where}: it reads the titles of mentions; put it after `links`, which finds them")
-
-    def _check_spans(self, head: HeadConfig, where: str, mentions_exist: bool) -> None:
-        spans = head.proposers
-        if "previous" in spans and not mentions_exist:
-            raise ConfigError(
-                f"{where}: `spans: previous` has no head before it that finds mentions;"
-                " put `ner` before it, or use `spans: given`, `gazetteer`, `alias` or `auto`"
-            )
-        if "gazetteer" in spans and self.proposers.gazetteer is None:
-            raise ConfigError(f"{where}: `spans: gazetteer` needs `proposers.gazetteer.path`")
-        mentions_given = self.input.mentions_column is not None
-        pairs_given = isinstance(head, RelationsConfig) and head.pairs == "given"
-        if pairs_given and (self.input.relations_column is None or not mentions_given):
-            raise ConfigError(f"{where}: `pairs: given` needs `input.relations_column` and `input.mentions_column`")
-        if "given" in spans and not mentions_given:
-            raise ConfigError(f"{where}: `spans: given` needs `input.mentions_column`")
-        if isinstance(head, LinksConfig) and head.candidates == "given" and not mentions_given:
-            raise ConfigError(f"{where}: `candidates: given` needs `input.mentions_column`")

@@ -5,6 +5,7 @@
 replaced, an index changes one element. Values in the environment and in assignments are YAML, too.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -12,9 +13,9 @@ from typing import cast
 from pydantic import ValidationError
 
 from luke_batch.base.errors import ConfigError
+from luke_batch.base.yaml_text import parse_yaml
 from luke_batch.config import JobConfig
 from luke_batch.config.complaints import explain
-from luke_batch.config.yaml_text import parse_yaml
 
 ENVIRONMENT_PREFIX = "LUKE_BATCH__"
 
@@ -32,7 +33,7 @@ def load_config(
     path, assignments, environment: the layers. base: what a run's manifest says of its configuration.
     """
     tree = cast(Tree, JobConfig().model_dump(mode="json"))
-    _merge(tree, base or {})
+    _merge(tree, copy.deepcopy(dict(base or {})))
     if path is not None:
         _merge(tree, _read(path))
     for name, value in sorted((environment or {}).items()):

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from luke_batch.base.errors import FragmentError
 from luke_batch.config import JobConfig
-from luke_batch.config.columns import head_columns
 from luke_batch.document.columns import INTERNAL
 
 _SHOWN = 20
@@ -41,7 +40,7 @@ def check_source(
     }
     for key, (name, *members) in lists.items():
         _check_kind(schema, path, key, name, f"list<struct<{', '.join(members)}>>", _lists_of(*members))
-    for key, column in head_columns(config).items():
+    for key, column in config.source_columns.items():
         wanted, fits = _KINDS[column.is_list]
         _check_kind(schema, path, key, column.name, wanted, fits)
 

@@ -11,9 +11,7 @@ import pyarrow.compute as pc
 
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError
-from luke_batch.document.results import RESULTS
-
-_MAY_BE_NULL = frozenset({"text_embedding", *RESULTS})
+from luke_batch.document.columns import codec_of
 
 
 def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -> None:
@@ -32,7 +30,7 @@ def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -
     for name in written:
         if name not in contract.types or name not in table.column_names:
             _fail(f"column {name} is {'missing' if name in contract.types else 'not in annotations.v1'}")
-        if table[name].null_count and name not in _MAY_BE_NULL:
+        if table[name].null_count and not codec_of(name).nullable:
             _fail(f"column {name} has {table[name].null_count} nulls in rows without an error")
     contract.check(pa.schema([table.schema.field(name) for name in written]))
     for name in ("tokens", "answers"):

@@ -11,7 +11,6 @@ from luke_batch.annotate.annotator import check_models, model_stages, pinned, wi
 from luke_batch.base import meters
 from luke_batch.base.errors import FragmentError, InputError
 from luke_batch.config import JobConfig
-from luke_batch.config.columns import output_columns
 from luke_batch.corpus.checks import check_source
 from luke_batch.distributed.actors import TableActor
 from luke_batch.distributed.cluster import check_devices, nodes
@@ -54,7 +53,7 @@ def annotate_dataset(ds: Dataset, config: JobConfig) -> Dataset:
 
 
 def _prepare(table: pa.Table, config: JobConfig) -> pa.Table:
-    table = rename_collisions(table, {*output_columns(config), "error"})
+    table = rename_collisions(table, {*config.columns, "error"})
     prepared = prepare(table, config)
     export({"": meters.take()})
     return prepared

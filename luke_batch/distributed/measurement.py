@@ -10,7 +10,6 @@ import pyarrow as pa
 from luke_batch.annotate.annotator import ModelStage, StageSpec
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig
-from luke_batch.config.columns import output_columns
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.output_file import VECTORS, to_parquet
 from luke_batch.corpus.partition_columns import is_from_partition
@@ -76,7 +75,7 @@ def measure(
         found.unreadable += len(read.failures)
         if len(read.failures) == len(item.fragments):
             continue
-        table = rename_collisions(read.table, output_columns(config))
+        table = rename_collisions(read.table, config.columns)
         if not begun:
             _pass(table.slice(0, _WARM_UP), ready, dict(found.stages))
             begun = time.monotonic()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from luke_batch.annotate.annotator import check_models
-from luke_batch.annotate.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.base.problems import Problems
 from luke_batch.config import GazetteerConfig, JobConfig
+from luke_batch.config.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.corpus.access import check_listable, check_writable
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan

@@ -14,10 +14,9 @@ import pyarrow as pa
 
 from luke_batch.annotate.agreement import ComparedEngine, Found, Tally
 from luke_batch.annotate.annotator import ModelStage, StageSpec, model_stages
-from luke_batch.annotate.fingerprint import fingerprint
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig, ModelConfig, Precision
-from luke_batch.config.columns import output_columns
+from luke_batch.config.fingerprint import fingerprint
 from luke_batch.corpus.fragments import pack
 from luke_batch.corpus.manifest import latest_manifest
 from luke_batch.corpus.read import read_item
@@ -150,7 +149,7 @@ class _Trial:
 
     def __call__(self, table: pa.Table) -> None:
         """Annotate documents; what comes out is of no use."""
-        table = rename_collisions(table, output_columns(self._config))
+        table = rename_collisions(table, self._config.columns)
         texts = texts_of(source_column(table, self._config.input.text_column))
         table = table.filter([text is None or len(text) <= _LONGEST for text in texts])
         for stage in self._stages:

@@ -19,7 +19,6 @@ from luke_batch.annotate.preparation import Preparation
 from luke_batch.base.errors import IncompleteError
 from luke_batch.base.problems import Problems
 from luke_batch.config import JobConfig
-from luke_batch.config.columns import output_columns
 from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
@@ -320,7 +319,7 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease)
     return RunContext(
         run_id=manifest.run_id,
         fingerprint=plan.fingerprint,
-        written=output_columns(config),
+        written=config.columns,
         input=config.input,
         compression=config.output.compression,
         metadata={"models": json.dumps(manifest.models)},

@@ -102,8 +102,8 @@ class Document:
     text: str
     sentences: IntArray
     words: IntArray = field(default_factory=no_spans)
-    gazetteer: IntArray = field(default_factory=no_spans)
-    aliases: IntArray = field(default_factory=no_spans)
+    found: dict[str, IntArray] = field(default_factory=dict[str, IntArray])
+    """Spans that proposers found in the text, by their names."""
     given: IntArray = field(default_factory=no_spans)
     given_labels: list[str | None] = field(default_factory=list[str | None])
     given_titles: list[str | None] = field(default_factory=list[str | None])

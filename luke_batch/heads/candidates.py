@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.config import Proposer
 from luke_batch.document.state import Document, Mentions, no_spans
 from luke_batch.text.spans import all_spans, auto_spans
 
@@ -14,19 +13,19 @@ ALWAYS_KEPT = ("given", "previous")
 """Mentions of these proposers exist whatever a head thinks of them."""
 
 
-def candidates(document: Document, proposers: Sequence[Proposer], max_words: int) -> IntArray:
+def candidates(document: Document, proposers: Sequence[str], max_words: int) -> IntArray:
     """Spans of all `proposers`, sorted by (start, -end), each once. Shape (n, 2)."""
     found = [_propose(document, proposer, max_words) for proposer in proposers]
     return _sorted(np.concatenate([no_spans(), *found]))
 
 
-def always_kept(document: Document, proposers: Sequence[Proposer]) -> IntArray:
+def always_kept(document: Document, proposers: Sequence[str]) -> IntArray:
     """The spans among `candidates` that no head may drop. Shape (n, 2)."""
     found = [_propose(document, proposer, 0) for proposer in proposers if proposer in ALWAYS_KEPT]
     return _sorted(np.concatenate([no_spans(), *found]))
 
 
-def as_mentions(document: Document, spans: IntArray, proposers: Sequence[Proposer]) -> Mentions:
+def as_mentions(document: Document, spans: IntArray, proposers: Sequence[str]) -> Mentions:
     """`spans` as mentions without scores; those that the `given` proposer brings bear the label and title
     they came with.
     """
@@ -49,17 +48,15 @@ def _sorted(spans: IntArray) -> IntArray:
     return unique[np.lexsort((-unique[:, 1], unique[:, 0]))]
 
 
-def _propose(document: Document, proposer: Proposer, max_words: int) -> IntArray:
+def _propose(document: Document, proposer: str, max_words: int) -> IntArray:
     match proposer:
         case "all":
             return all_spans(document.words, document.sentences, max_words)
         case "auto":
             return auto_spans(document.text, document.words, document.sentences, max_words)
-        case "gazetteer":
-            return document.gazetteer
-        case "alias":
-            return document.aliases
         case "given":
             return document.given
         case "previous":
             return document.mentions.spans
+        case _:
+            return document.found.get(proposer, no_spans())

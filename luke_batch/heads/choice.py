@@ -3,28 +3,63 @@ each candidate, as in the SWAG example of transformers.
 """
 
 from collections.abc import Sequence
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import ChoiceConfig
 from luke_batch.document.state import Document, no_spans
-from luke_batch.heads.base import Annotation, Setup, ask_each
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, SourceColumn, ask_each
+from luke_batch.heads.placed_text import stride_windows
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.windows.stride_windows import stride_windows
-from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 
-class ChoiceHead:
+class ChoiceConfig(HeadConfig):
+    """The best of several candidates for a text (LukeForMultipleChoice)."""
+
+    columns = ("choice",)
+
+    head: Literal["choice"] = "choice"
+    candidates: list[str] = []
+    """Candidates of every document."""
+    candidates_column: str | None = None
+    """Column with a list of candidates for each document."""
+    question_column: str | None = None
+    """Column with a question that is put before each candidate."""
+    stride: int = Field(default=128, ge=0, le=256)
+    """Tokens that neighbouring windows of a long text share."""
+
+    @property
+    def source_columns(self) -> list[SourceColumn]:
+        """See HeadConfig."""
+        named = [
+            ("candidates_column", self.candidates_column, True),
+            ("question_column", self.question_column, False),
+        ]
+        return [SourceColumn(setting, name, is_list) for setting, name, is_list in named if name is not None]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.candidates) == (self.candidates_column is not None):
+            raise ValueError("needs either `candidates` or `candidates_column`")
+        return self
+
+
+class ChoiceHead(Head):
     """`head: choice`."""
 
-    name = "choice"
+    settings = ChoiceConfig
+    version = 1
+    task = Task(Reads.FIRST_WORD, "choice")
 
-    def __init__(self, config: ChoiceConfig, setup: Setup, temperature: float) -> None:
+    def __init__(self, config: ChoiceConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._config = config
         self._builder = setup.builder
-        self._temperature = temperature
+        self._temperature = checkpoint.require(config.head).temperature
 
     def annotate(self, document: Document) -> Annotation:
         """Write the best candidate; nothing where there is no text or no candidate.
@@ -53,7 +88,7 @@ class ChoiceHead:
             candidate = number // len(parts)
             logits[candidate] = max(logits[candidate], logit[0])
 
-        yield from ask_each(document, Task.CHOICE, len(usable) * len(parts), windows, take)
+        yield from ask_each(document, self.task, len(usable) * len(parts), windows, take)
         self._write(document, candidates, usable, logits)
 
     def _write(

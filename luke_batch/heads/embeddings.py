@@ -6,20 +6,98 @@ Words and texts are knowledge-enhanced where the model reads the titles of their
 """
 
 from collections.abc import Generator
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import EmbeddingsConfig
+from luke_batch.base.section import listed
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask, ask_each
 from luke_batch.heads.candidates import as_mentions, candidates
+from luke_batch.heads.frames import Frame, Frames, group_by_sentence, region_of
+from luke_batch.heads.head import Annotation, Answer, Ask, Head, Place, Setup, SpanHeadConfig, ask, ask_each
+from luke_batch.heads.sentence_windows import SentenceWindow, sentence_windows
 from luke_batch.heads.titles import Titles
-from luke_batch.heads.windows.frames import Frame, Framer, group_by_sentence, region_of
-from luke_batch.heads.windows.sentence_windows import SentenceWindow, sentence_windows
-from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Tokens, Window, chunks
+from luke_batch.model.task import Reads, Task
+
+_COLUMNS = {
+    "mentions": "mention_embeddings",
+    "entities": "entity_embeddings",
+    "text": "text_embedding",
+    "words": "word_embeddings",
+}
+"""The column of each kind of vectors."""
+
+
+class EmbeddingsConfig(SpanHeadConfig):
+    """Vectors of mentions, entities, texts and words (LukeModel)."""
+
+    head: Literal["embeddings"] = "embeddings"
+    of: Annotated[
+        list[Literal["mentions", "entities", "text", "words"]], BeforeValidator(listed), Field(min_length=1)
+    ] = ["mentions", "text"]
+    """mentions: one vector a mention, from its text alone; entities: one for each mention with a title that
+    the model knows, which it reads as input; text: one a document; words: one a word.
+    """
+    joint: bool = True
+    """All mentions of a sentence in one pass; false: one a pass."""
+    with_entities: bool = False
+    """The model reads the titles of the mentions along with the text: knowledge-enhanced vectors of text and
+    words.
+    """
+    normalized: bool = False
+    """Vectors of length 1."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Type of the written vectors."""
+    title_language: str = "en"
+    """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
+
+    @property
+    def proposers(self) -> list[str]:
+        """See HeadConfig."""
+        return self.spans if "mentions" in self.of or "entities" in self.of or self.with_entities else []
+
+    @property
+    def needs_words(self) -> bool:
+        """See HeadConfig."""
+        return "words" in self.of
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return self.with_entities or "entities" in self.of
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """See HeadConfig."""
+        return tuple(column for of, column in _COLUMNS.items() if of in self.of)
+
+    @property
+    def vectors(self) -> Literal["float32", "float16"] | None:
+        """See HeadConfig."""
+        return self.dtype
+
+    def complaint(self, place: Place) -> str | None:
+        """See HeadConfig."""
+        complaint = super().complaint(place)
+        if complaint is not None or not self.needs_titles or any("title" in head.decides for head in place.before):
+            return complaint
+        if any("title" in head.decides for head in place.after):
+            return "it reads the titles of mentions; put it after `links`, which finds them"
+        if "mentions" in place.given:
+            return None
+        return (
+            "it reads the titles of mentions, and nothing finds them; put a `links` head before"
+            " it, or give mentions with titles (`input.mentions_column`)"
+        )
+
+
+_ENTITIES = Task(Reads.ENTITY_STATES, "embeddings")
+_WORDS = Task(Reads.WORD_STATES, "embeddings")
 
 _WINDOWS_AT_ONCE = 16
 """Word states of a window weigh up to 2 MB; a long text is read in parts of so many windows."""
@@ -27,19 +105,24 @@ _WINDOWS_AT_ONCE = 16
 _NONE = np.empty(0, np.int32)
 
 
-class EmbeddingsHead:
+class EmbeddingsHead(Head):
     """`head: embeddings`."""
 
-    name = "embeddings"
+    settings = EmbeddingsConfig
+    version = 1
 
-    def __init__(self, config: EmbeddingsConfig, setup: Setup, dimension: int, titles: Titles | None) -> None:
-        """`titles`: None where no entity is read."""
+    def __init__(self, config: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._config = config
         self._setup = setup
         self._builder = setup.builder
-        self._dimension = dimension
-        self._titles = titles
-        self._framer = Framer(setup.builder, setup.whole_document)
+        self._dimension = checkpoint.hidden_size
+        self._titles = Titles.of(setup.builder.tokenizer, config.title_language) if config.needs_titles else None
+
+    @classmethod
+    def tasks(cls, config: EmbeddingsConfig, checkpoint: Checkpoint) -> list[Task]:  # noqa: ARG003 - every one has them
+        """Of entities, of words, or both."""
+        wanted = {_ENTITIES: {"mentions", "entities"}, _WORDS: {"text", "words"}}
+        return [task for task, of in wanted.items() if not of.isdisjoint(config.of)]
 
     def annotate(self, document: Document) -> Annotation:
         """Write the vectors that `of` asks for."""
@@ -98,7 +181,7 @@ class EmbeddingsHead:
                 tokens = Tokens(frame.tokens.ids, frame.tokens.spans[usable[part]])
                 windows.append(self._builder.entity_window(tokens, frame.left, frame.right, entities[which]))
                 embedded.append(which)
-        answer = yield from ask(document, Task.MENTIONS, windows)
+        answer = yield from ask(document, _ENTITIES, windows)
         vectors = np.full((len(document.mentions), self._dimension), np.nan, np.float32)
         if answer:
             places = document.mentions.find(spans[np.concatenate(embedded)])
@@ -106,12 +189,13 @@ class EmbeddingsHead:
         return vectors
 
     def _frames(self, document: Document, spans: IntArray) -> list[Frame]:
+        source = Frames(document, self._builder, self._setup.whole_document)
         if self._config.joint:
-            return self._framer.split(document, group_by_sentence(document, spans))
+            return source.split(group_by_sentence(document, spans))
         if not len(document.sentences):
             return []
         alone = [region_of(document, spans[i : i + 1]) for i in range(len(spans))]
-        frames = self._framer.centre(document, alone, markers=0)
+        frames = source.centre(alone, markers=0)
         return [
             Frame(frame.tokens, frame.left, frame.right, np.array([index]))
             for index, frame in enumerate(frames)
@@ -143,7 +227,7 @@ class EmbeddingsHead:
                 tokens, places = _words_of(parts[number], document.words)
                 words.add(places, own[tokens])
 
-        yield from ask_each(document, Task.TEXT, len(parts), windows, take, _WINDOWS_AT_ONCE)
+        yield from ask_each(document, _WORDS, len(parts), windows, take, _WINDOWS_AT_ONCE)
         if "text" in self._config.of and parts:
             document.text_vector = self._finished(text.vectors())[0]
         if by_word:

@@ -1,26 +1,110 @@
 """Links: a [MASK] entity for each mention, and which of its candidate titles it stands for, by the entity
-head of LukeForMaskedLM (Yamada et al. 2020, section 3.2; candidates and order as in Yamada et al. 2022).
+head of LukeForMaskedLM (Yamada et al. 2020, section 3.2; candidates as in Yamada et al. 2022).
+
+Local scores are those of one round. In several rounds the surest mentions are settled first and the model
+reads their titles in the rounds that follow: the global order of Yamada et al. 2022 ("Global Entity
+Disambiguation with BERT", section 3.3), exact where each round settles one mention.
 """
 
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import LinksConfig
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, Answer, Ask, Setup, ask
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.linking import Options, Scale, candidate_ids, settled_next
+from luke_batch.heads.frames import Frame, Frames
+from luke_batch.heads.head import Annotation, Answer, Ask, Head, Place, Setup, SpanHeadConfig, ask
 from luke_batch.heads.titles import Titles
-from luke_batch.heads.windows.frames import Frame, Framer, group_by_sentence
-from luke_batch.heads.windows.passages import group_by_passage
-from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Tokens, Window, chunks
-from luke_batch.text.names.aliases import AliasTable
+from luke_batch.model.task import Reads, Task
+from luke_batch.text.names.aliases import load_aliases
+
+
+class LinksConfig(SpanHeadConfig):
+    """Wikipedia titles of mentions, chosen among candidates (LukeForMaskedLM's entity head)."""
+
+    decides = frozenset({"title"})
+
+    head: Literal["links"] = "links"
+    candidates: Literal["aliases", "given"] = "aliases"
+    """aliases: the titles that the mention's text stands for in the alias table; given: the field
+    `candidates` of the given mentions.
+    """
+    max_candidates: int = Field(default=30, ge=1, le=1000)
+    """Titles of a mention that are scored, those with the largest prior."""
+    rounds: Literal["all"] | Annotated[int, Field(ge=1)] = 1
+    """1: each mention by itself; more: in each round the surest mentions are settled, and the model reads
+    their titles in the next ones; all: one mention a round.
+    """
+    prior_weight: float | None = Field(default=None, ge=0)
+    """Weight of the logarithm of a candidate's prior beside the model's score; null: what the checkpoint
+    says, else 0.
+    """
+    threshold: float | None = Field(default=None, ge=0, lt=1)
+    """Titles below this probability are not written; null: what the checkpoint says, else 0."""
+    title_language: str = "en"
+    """Language of titles that name none: `Paris` and `en:Paris` are one entity of the model."""
+
+    @property
+    def needs_titles(self) -> bool:
+        """See HeadConfig."""
+        return True
+
+    @property
+    def reads_candidates(self) -> bool:
+        """See HeadConfig."""
+        return self.candidates == "aliases"
+
+    def complaint(self, place: Place) -> str | None:
+        """See HeadConfig."""
+        if self.candidates == "given" and "mentions" not in place.given:
+            return super().complaint(place) or "`candidates: given` needs `input.mentions_column`"
+        return super().complaint(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The candidates of one mention that the model knows; at least one."""
+
+    titles: list[str]
+    qids: list[str | None]
+    ids: list[int]
+    """Their entities."""
+    priors: FloatArray
+    """(k,) shares of the links with the mention's name; ones where there are none to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How logits become probabilities."""
+
+    temperature: float
+    prior_weight: float
+    nil_score: float | None
+    """What "none of them" scores; None: one of them is right."""
+    threshold: float
+    """Least probability of a title that is written."""
+
+    def probabilities(self, logits: FloatArray, priors: FloatArray) -> FloatArray:
+        """(k,) probabilities of the candidates, of which -inf logits have none."""
+        scores = (logits + self.prior_weight * np.log(np.maximum(priors, 1e-9))) / self.temperature
+        nil = -np.inf if self.nil_score is None else self.nil_score / self.temperature
+        top = max(float(scores.max()), nil)
+        exponents = np.exp(scores - top)
+        return (exponents / (exponents.sum() + np.exp(nil - top))).astype(np.float32)
+
+    def accepts(self, probabilities: FloatArray) -> bool:
+        """Whether the best candidate is written: more probable than none of them, and than the threshold."""
+        best = float(probabilities.max())
+        nil = 1 - float(probabilities.sum()) if self.nil_score is not None else 0.0
+        return best >= self.threshold and best > nil
 
 
 @dataclass(slots=True)
@@ -40,21 +124,26 @@ class _Board:
     """(n,)"""
 
 
-class LinksHead:
+class LinksHead(Head):
     """`head: links`."""
 
-    name = "links"
+    settings = LinksConfig
+    version = 1
+    task = Task(Reads.CANDIDATES, "links")
 
-    def __init__(
-        self, config: LinksConfig, setup: Setup, scale: Scale, titles: Titles, aliases: AliasTable | None
-    ) -> None:
-        """`aliases`: None where candidates are given."""
+    def __init__(self, config: LinksConfig, setup: Setup, checkpoint: Checkpoint) -> None:
+        facts, table = checkpoint.require(config.head), setup.proposers.aliases
         self._config = config
         self._setup = setup
-        self._scale = scale
-        self._titles = titles
-        self._aliases = aliases
-        self._framer = Framer(setup.builder, setup.whole_document)
+        self._scale = Scale(
+            temperature=facts.temperature,
+            prior_weight=facts.prior_weight or 0.0 if config.prior_weight is None else config.prior_weight,
+            nil_score=facts.nil_score,
+            threshold=facts.threshold or 0.0 if config.threshold is None else config.threshold,
+        )
+        self._titles = Titles.of(setup.builder.tokenizer, config.title_language)
+        known = config.candidates == "aliases"
+        self._aliases = load_aliases(table.path, content_hash=table.content_hash) if known else None
 
     def annotate(self, document: Document) -> Annotation:
         """Write title, qid and title_score of every mention that has a candidate to accept."""
@@ -76,7 +165,7 @@ class LinksHead:
         open_boards = list(boards)
         while open_boards:
             windows = [self._window(board) for board in open_boards]
-            answer = yield from ask(document, Task.LINKS, windows)
+            answer = yield from ask(document, self.task, windows)
             for board, logits in zip(open_boards, answer, strict=True):
                 self._settle_some(document, board, logits, left)
             left = None if left is None else left - 1
@@ -110,13 +199,10 @@ class LinksHead:
     ) -> list[_Board]:
         """At most 128 mentions a window, as for named entities."""
         builder = self._setup.builder
-        if self._setup.whole_document:
-            regions = group_by_passage(document, spans, builder)
-        else:
-            regions = group_by_sentence(document, spans)
+        frames = Frames(document, builder, self._setup.whole_document)
         boards: list[_Board] = []
         limit = builder.tokenizer.max_mention_length
-        for frame in self._framer.split(document, regions):
+        for frame in frames.split(frames.group(spans)):
             lengths = frame.tokens.spans[:, 1] - frame.tokens.spans[:, 0]
             document.coverage.drop("clipped_mention", int((lengths > limit).sum()))
             usable = np.flatnonzero(lengths > 0)
@@ -184,3 +270,25 @@ class LinksHead:
             ids=kept,
             priors=np.array([shares[entity] for entity in kept], np.float32),
         )
+
+
+def candidate_ids(options: Sequence[Options]) -> IntArray:
+    """(n, k) entities of the candidates of n mentions, padded with -1."""
+    width = max((len(option.ids) for option in options), default=0)
+    ids = np.full((len(options), width), -1, np.int32)
+    for row, option in enumerate(options):
+        ids[row, : len(option.ids)] = option.ids
+    return ids
+
+
+def settled_next(best: FloatArray, waiting: NDArray[np.bool_], rounds: int | None) -> NDArray[np.intp]:
+    """Which of the mentions that wait are settled now: the surest, of equals the first.
+
+    Args:
+        best: (n,) the probability of each mention's best candidate.
+        waiting: (n,) whether a mention is not settled yet; at least one is.
+        rounds: how many rounds are left, this one among them; None: as many as mentions.
+    """
+    places = np.flatnonzero(waiting)
+    count = 1 if rounds is None else -(-len(places) // rounds)
+    return places[np.argsort(-best[places], kind="stable")[:count]]

@@ -3,50 +3,90 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.config import Proposer, RelationsConfig
 from luke_batch.document.state import Document, Relations, no_spans
-from luke_batch.heads.base import Annotation, Setup, ask_in_parts
 from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.scores import Labels
-from luke_batch.heads.windows.frames import Framer, region_of
-from luke_batch.model.engine.engine import Task
+from luke_batch.heads.frames import Frames, region_of
+from luke_batch.heads.head import Annotation, Head, Place, Setup, SpanHeadConfig, ask_in_parts
+from luke_batch.heads.scores import Labels, none_index
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 
-class RelationsHead:
+class RelationsConfig(SpanHeadConfig):
+    """Relations between mention pairs (LukeForEntityPairClassification)."""
+
+    columns = ("relations",)
+
+    head: Literal["relations"] = "relations"
+    pairs: Literal["all", "given"] = "all"
+    """all: ordered pairs inside a sentence; given: those of `input.relations_column`."""
+    max_pairs: int = Field(default=64, ge=1)
+    """Most ordered pairs of a sentence, nearest first; the rest are counted in coverage."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: relations with at least this probability are written; null: what the checkpoint says,
+    else 0.5.
+    """
+    multi_label: Literal["auto"] | bool = "auto"
+    """auto: what the checkpoint says."""
+    none_label: str | None = None
+    """Label that means "no relation"; null: what the checkpoint says, else no_relation or the first label."""
+
+    @property
+    def proposers(self) -> list[str]:
+        """See HeadConfig."""
+        return ["given"] if self.pairs == "given" else self.spans
+
+    def complaint(self, place: Place) -> str | None:
+        """See HeadConfig."""
+        if self.pairs == "given" and not {"relations", "mentions"} <= place.given:
+            return "`pairs: given` needs `input.relations_column` and `input.mentions_column`"
+        return super().complaint(place)
+
+
+class RelationsHead(Head):
     """`head: relations`."""
 
-    name = "relations"
+    settings = RelationsConfig
+    version = 1
+    task = Task(Reads.PAIR, "relations")
 
-    def __init__(self, config: RelationsConfig, setup: Setup, labels: Labels) -> None:
+    def __init__(self, config: RelationsConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._config = config
         self._setup = setup
-        self._labels = labels
-        self._framer = Framer(setup.builder, setup.whole_document)
+        self._labels = relation_labels(config, checkpoint)
+
+    @classmethod
+    def check(cls, config: RelationsConfig, checkpoint: Checkpoint) -> None:
+        """See Head."""
+        relation_labels(config, checkpoint)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the labelled pairs, sorted by (head, tail), the best label of a pair first."""
-        given = self._config.pairs == "given"
-        proposers: list[Proposer] = ["given"] if given else self._config.spans
+        proposers = self._config.proposers
         spans = candidates(document, proposers, self._setup.max_words)
         document.merge_mentions(as_mentions(document, spans, proposers))
         pairs = self._pairs(document, spans)
+        frames = Frames(document, self._setup.builder, self._setup.whole_document)
         read: list[int] = []
 
         def windows(part: slice) -> Sequence[Window]:
             regions = [region_of(document, document.mentions.spans[pair]) for pair in pairs[part]]
             found: list[Window] = []
-            for index, frame in enumerate(self._framer.centre(document, regions, markers=4), part.start):
+            for index, frame in enumerate(frames.centre(regions, markers=4), part.start):
                 if frame is not None:
                     found.append(self._setup.builder.pair_window(frame.tokens, frame.left, frame.right))
                     read.append(index)
             return found
 
-        answer = yield from ask_in_parts(document, Task.PAIR, len(pairs), windows)
+        answer = yield from ask_in_parts(document, self.task, len(pairs), windows)
         document.coverage.drop("unread_pair", len(pairs) - len(read))
         found = [
             (pairs[index], label, score)
@@ -63,39 +103,66 @@ class RelationsHead:
         """(n, 2) indices into the document's mentions, sorted; what is left out is counted."""
         if not len(document.sentences):
             return no_spans()
-        mentions = document.mentions
-        if self._config.pairs == "given":
-            pairs = mentions.find(document.given)[document.given_pairs].astype(np.int32)
-        else:
-            places = mentions.find(spans).astype(np.int32)
-            groups = document.sentence_of(spans)
-            pairs = np.concatenate(
-                [no_spans(), *(ordered_pairs(places[groups == group]) for group in np.unique(groups))]
-            )
-        pairs, repeated = np.unique(pairs.reshape(-1, 2), axis=0), len(pairs)
-        document.coverage.drop("repeated_pair", repeated - len(pairs))
-        first, second = mentions.spans[pairs[:, 0]], mentions.spans[pairs[:, 1]]
-        gaps = np.maximum(first[:, 0], second[:, 0]) - np.minimum(first[:, 1], second[:, 1])
-        document.coverage.drop("overlapping_pair", int((gaps < 0).sum()))
-        pairs, gaps = pairs[gaps >= 0], gaps[gaps >= 0]
-        if self._config.pairs == "given":
-            return pairs
-        sentences = document.sentence_of(mentions.spans)[pairs[:, 0]]
-        chosen = nearest(gaps, sentences, self._config.max_pairs)
-        document.coverage.drop("pair_over_max_pairs", len(pairs) - len(chosen))
-        return pairs[chosen]
+        return _given_pairs(document) if self._config.pairs == "given" else self._nearest_pairs(document, spans)
+
+    def _nearest_pairs(self, document: Document, spans: IntArray) -> IntArray:
+        places = document.mentions.find(spans).astype(np.int32)
+        groups = document.sentence_of(spans)
+        found = [no_spans()]
+        for group in np.unique(groups):
+            own = places[groups == group]
+            pairs, overlapping, over = nearest_pairs(document.mentions.spans[own], self._config.max_pairs)
+            document.coverage.drop("overlapping_pair", overlapping)
+            document.coverage.drop("pair_over_max_pairs", over)
+            found.append(own[pairs])
+        return _sorted(np.concatenate(found))
 
 
-def ordered_pairs(places: IntArray) -> IntArray:
-    """All (a, b) with a != b out of `places`. Shape (n * (n - 1), 2)."""
-    heads, tails = np.meshgrid(places, places, indexing="ij")
-    pairs = np.stack([heads.ravel(), tails.ravel()], axis=1).astype(np.int32)
-    return pairs[pairs[:, 0] != pairs[:, 1]]
+def _given_pairs(document: Document) -> IntArray:
+    """Those of the job's column, each once, without overlapping ones."""
+    mentions = document.mentions
+    every = mentions.find(document.given)[document.given_pairs].astype(np.int32).reshape(-1, 2)
+    pairs = np.unique(every, axis=0)
+    document.coverage.drop("repeated_pair", len(every) - len(pairs))
+    first, second = mentions.spans[pairs[:, 0]], mentions.spans[pairs[:, 1]]
+    apart = np.maximum(first[:, 0], second[:, 0]) >= np.minimum(first[:, 1], second[:, 1])
+    document.coverage.drop("overlapping_pair", int((~apart).sum()))
+    return pairs[apart]
 
 
-def nearest(gaps: IntArray, groups: IntArray, limit: int) -> IntArray:
-    """Indices, ascending, of the `limit` smallest gaps of each group; of equal gaps the earlier."""
-    order = np.lexsort((np.arange(len(gaps)), gaps, groups))
-    sorted_groups = groups[order]
-    rank = np.arange(len(order)) - np.searchsorted(sorted_groups, sorted_groups)
-    return np.sort(order[rank < limit]).astype(np.int32)
+def relation_labels(config: RelationsConfig, checkpoint: Checkpoint) -> Labels:
+    """The labels of a checkpoint. ConfigError where `none_label` is not one of them."""
+    facts = checkpoint.require(config.head)
+    none = none_index(config.head, config.none_label, facts, "no_relation", checkpoint.path)
+    labels = Labels.of(facts, multi=config.multi_label, none=-1 if none is None else none, threshold=config.threshold)
+    return replace(labels, none=0) if none is None and not labels.multi else labels
+
+
+def nearest_pairs(spans: IntArray, limit: int) -> tuple[IntArray, int, int]:
+    """The `limit` ordered pairs of `spans` with the smallest gaps, of equal ones those of earlier spans.
+
+    No span has more than `limit` partners built for it, so a list of thousands of names costs as much as it has names.
+
+    Args:
+        spans: (n, 2) of one sentence, sorted by (start, -end).
+        limit: most pairs.
+
+    Returns:
+        (m, 2) indices into `spans`; how many ordered pairs overlap; how many others are left out.
+    """
+    starts, ends = spans.T
+    behind = np.searchsorted(starts, ends)  # the first span that begins where each one has ended
+    partners = len(spans) - behind
+    apart = 2 * int(partners.sum())
+    counts = np.minimum(partners, limit)
+    first = np.repeat(np.arange(len(spans)), counts)
+    second = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + behind[first]
+    heads, tails = np.concatenate([first, second]), np.concatenate([second, first])
+    gaps = np.tile(starts[second] - ends[first], 2)
+    chosen = np.lexsort((tails, heads, gaps))[:limit]
+    pairs = np.stack([heads[chosen], tails[chosen]], axis=1).astype(np.int32)
+    return pairs, len(spans) * (len(spans) - 1) - apart, apart - len(pairs)
+
+
+def _sorted(pairs: IntArray) -> IntArray:
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from luke_batch.base import meters, pulse
 from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.document.state import Document, Failure
-from luke_batch.heads.base import Annotation, Answer, Ask, Head
-from luke_batch.model.engine.engine import Engine, Task
+from luke_batch.heads.head import Annotation, Answer, Ask, Head
+from luke_batch.model.engine.engine import Engine
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 
 _ON_CPU, _ON_GPU = 16_000, 200_000
 """Documents are advanced side by side up to so many characters: enough for full batches of the default

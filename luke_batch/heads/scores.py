@@ -1,10 +1,13 @@
 """Labels of a head and the calibrated probabilities of its logits."""
 
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 
 from luke_batch.base.arrays import FloatArray
+from luke_batch.base.errors import ConfigError
+from luke_batch.model.files.facts import HeadFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,26 @@ class Labels:
     """Least probability of a label that is written, where several may be."""
     offsets: tuple[float, ...] = ()
     """Added to the logits of each label before the division, where several may hold; empty: nothing."""
+
+    @classmethod
+    def of(
+        cls,
+        facts: HeadFacts,
+        *,
+        multi: bool | Literal["auto"] = False,
+        none: int = -1,
+        threshold: float | None = None,
+    ) -> Self:
+        """Those of a checkpoint's head; settings of the job go before what the checkpoint says."""
+        several = bool(facts.multi_label) if multi == "auto" else multi
+        return cls(
+            names=facts.labels,
+            none=none,
+            multi=several,
+            temperature=facts.temperature,
+            threshold=threshold or facts.threshold or 0.5,
+            offsets=facts.offsets if several else (),
+        )
 
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """(n, labels) calibrated probabilities; -inf logits have none."""
@@ -43,3 +66,16 @@ class Labels:
         chosen = chosen[chosen != self.none]
         chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
         return [(self.names[index], float(probabilities[index])) for index in chosen.tolist()]
+
+
+def none_index(head: str, named: str | None, facts: HeadFacts, usual: str, path: str) -> int | None:
+    """Which label means "nothing": the one that the job names, else the checkpoint, else the `usual` one; None where
+    the checkpoint has no such label. ConfigError where a name is none of its labels.
+    """
+    name = named or facts.none_label
+    if name is None:
+        return facts.labels.index(usual) if usual in facts.labels else None
+    if name not in facts.labels:
+        shown = ", ".join(facts.labels[:8])
+        raise ConfigError(f"heads ({head}): {path} has no label {name!r} for `none_label`; it has {shown}")
+    return facts.labels.index(name)

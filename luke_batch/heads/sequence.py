@@ -1,24 +1,60 @@
 """Labels or values of a whole text: transformers' LukeForSequenceClassification, from the state of `<s>`."""
 
+from typing import Literal, Self
+
 import numpy as np
+from pydantic import Field, model_validator
 
 from luke_batch.document.state import Document, Row, no_spans
-from luke_batch.heads.base import Annotation, Setup, ask_each
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, ask_each
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.windows.sentence_windows import sentence_windows
-from luke_batch.model.engine.engine import Task
+from luke_batch.heads.sentence_windows import sentence_windows
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 
-class SequenceHead:
+class SequenceConfig(HeadConfig):
+    """Labels or values of a text (LukeForSequenceClassification)."""
+
+    columns = ("sequence",)
+
+    head: Literal["sequence"] = "sequence"
+    multi_label: Literal["auto"] | bool = "auto"
+    """auto: what the checkpoint says."""
+    regression: Literal["auto"] | bool = "auto"
+    """The outputs are values instead of labels; auto: what the checkpoint says, else where it has a single
+    one.
+    """
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: labels with at least this probability are written; null: what the checkpoint says, else
+    0.5.
+    """
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.multi_label is True and self.regression is True:
+            raise ValueError("either `multi_label` or `regression`: values are no labels")
+        return self
+
+
+class SequenceHead(Head):
     """`head: sequence`."""
 
-    name = "sequence"
+    settings = SequenceConfig
+    version = 1
+    task = Task(Reads.FIRST_WORD, "sequence")
 
-    def __init__(self, setup: Setup, labels: Labels, *, regression: bool) -> None:
+    def __init__(self, config: SequenceConfig, setup: Setup, checkpoint: Checkpoint) -> None:
+        facts = checkpoint.require(config.head)
         self._builder = setup.builder
-        self._labels = labels
-        self._regression = regression
+        self._labels = Labels.of(facts, multi=config.multi_label, threshold=config.threshold)
+        if config.regression != "auto":
+            self._regression = config.regression
+        elif facts.regression is None:
+            self._regression = len(facts.labels) == 1 and not self._labels.multi
+        else:
+            self._regression = facts.regression and config.multi_label is not True
 
     def annotate(self, document: Document) -> Annotation:
         """Write the labels of the text, or its values; none where it has no token.
@@ -35,7 +71,7 @@ class SequenceHead:
             nonlocal total
             total += len(parts[number]) * logits.astype(np.float64)
 
-        yield from ask_each(document, Task.SEQUENCE, len(parts), windows, take)
+        yield from ask_each(document, self.task, len(parts), windows, take)
         tokens = sum(len(ids) for ids in parts)
         document.results["sequence"] = self._rows((total / tokens).astype(np.float32)) if tokens else []
 

@@ -2,23 +2,52 @@
 word.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import TokensConfig
+from luke_batch.base.errors import ConfigError
 from luke_batch.document.state import Document, Row
-from luke_batch.heads.base import Annotation, Setup, ask_each
-from luke_batch.heads.scores import Labels
-from luke_batch.heads.windows.placed_text import PlacedText
-from luke_batch.heads.windows.stride_windows import best_windows, stride_windows
-from luke_batch.model.engine.engine import Task
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, ask_each
+from luke_batch.heads.placed_text import PlacedText, best_windows, stride_windows
+from luke_batch.heads.scores import Labels, none_index
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
+
+
+class TokensConfig(HeadConfig):
+    """Labels of words, joined to spans (LukeForTokenClassification)."""
+
+    columns = ("tokens",)
+
+    head: Literal["tokens"] = "tokens"
+    scheme: Literal["auto", "iob", "plain", "words"] = "auto"
+    """iob: labels begin with B- or I- (or E-, S-, L-, U-); plain: neighbouring words of one label are one
+    span; words: each word is one, as for parts of speech; auto: iob where all labels but `none_label` are so,
+    else plain.
+    """
+    none_label: str | None = None
+    """Label that means "nothing"; null: what the checkpoint says, else O; where there is none, every label is
+    written.
+    """
+    stride: int = Field(default=128, ge=0, le=256)
+    """Tokens that neighbouring windows of a long text share; each word is read where it has most context."""
+
+    @property
+    def needs_words(self) -> bool:
+        """See HeadConfig."""
+        return True
+
 
 Scheme = Literal["iob", "plain", "words"]
+
+_TAG = re.compile(r"[BIESLU]-.+", re.DOTALL)
 
 _WINDOWS_AT_ONCE = 64
 """Logits of all tokens of a window weigh up to 0.4 MB where there are 200 labels."""
@@ -55,16 +84,23 @@ class Tags:
         )
 
 
-class TokensHead:
+class TokensHead(Head):
     """`head: tokens`."""
 
-    name = "tokens"
+    settings = TokensConfig
+    version = 1
+    task = Task(Reads.WORDS, "tokens")
 
-    def __init__(self, config: TokensConfig, setup: Setup, labels: Labels, tags: Tags) -> None:
+    def __init__(self, config: TokensConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._stride = config.stride
         self._builder = setup.builder
-        self._labels = labels
-        self._tags = tags
+        self._labels = token_labels(config, checkpoint)
+        self._tags = Tags.of(self._labels, scheme_of(config, self._labels, checkpoint.path))
+
+    @classmethod
+    def check(cls, config: TokensConfig, checkpoint: Checkpoint) -> None:
+        """See Head; also where `scheme` does not fit the labels."""
+        scheme_of(config, token_labels(config, checkpoint), checkpoint.path)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the spans of labelled words. Each word is read once, in the window where it has most
@@ -87,11 +123,31 @@ class TokensHead:
             scores[own] = self._labels.probabilities(found)[np.arange(len(found)), labels[own]]
 
         if len(words):
-            yield from ask_each(document, Task.TOKENS, len(parts), windows, take, _WINDOWS_AT_ONCE)
+            yield from ask_each(document, self.task, len(parts), windows, take, _WINDOWS_AT_ONCE)
         document.coverage.spans_proposed += len(document.words)
         document.coverage.spans_scored += len(words)
         document.coverage.drop("no_token", len(document.words) - len(words))
         document.results["tokens"] = join(document.text, words, labels, scores, self._tags)
+
+
+def token_labels(config: TokensConfig, checkpoint: Checkpoint) -> Labels:
+    """The labels of a checkpoint. ConfigError where `none_label` is not one of them."""
+    facts = checkpoint.require(config.head)
+    none = none_index(config.head, config.none_label, facts, "O", checkpoint.path)
+    return Labels.of(facts, none=-1 if none is None else none)
+
+
+def scheme_of(config: TokensConfig, labels: Labels, path: str) -> Scheme:
+    """How the labels of words make spans. ConfigError where `iob` is asked for and a label is not so."""
+    plain = [name for n, name in enumerate(labels.names) if n != labels.none and not _TAG.fullmatch(name)]
+    if config.scheme == "iob" and plain:
+        raise ConfigError(
+            f"heads ({config.head}): {path} has the label {plain[0]!r}, which is no tag such as B-PER;"
+            " use `scheme: plain`, or name it as `none_label`"
+        )
+    if config.scheme != "auto":
+        return config.scheme
+    return "plain" if plain else "iob"
 
 
 def join(text: str, words: IntArray, labels: NDArray[np.intp], scores: FloatArray, tags: Tags) -> list[Row]:

@@ -3,29 +3,47 @@ section 4.1).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from luke_batch.config import TypesConfig
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Annotation, Setup, ask_in_parts
 from luke_batch.heads.candidates import as_mentions, candidates
+from luke_batch.heads.frames import Frames, region_of
+from luke_batch.heads.head import Annotation, Head, Setup, SpanHeadConfig, ask_in_parts
 from luke_batch.heads.scores import Labels
-from luke_batch.heads.windows.frames import Framer, region_of
-from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Reads, Task
 
 
-class TypesHead:
+class TypesConfig(SpanHeadConfig):
+    """Entity types of mentions (LukeForEntityClassification)."""
+
+    repeatable = True  # types of mentions unite
+
+    head: Literal["types"] = "types"
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Multi-label: labels with at least this probability are written; null: what the checkpoint says, else
+    0.5.
+    """
+    multi_label: Literal["auto"] | bool = "auto"
+    """auto: what the checkpoint says."""
+
+
+class TypesHead(Head):
     """`head: types`."""
 
-    name = "types"
+    settings = TypesConfig
+    version = 2
+    task = Task(Reads.ENTITY, "types")
 
-    def __init__(self, config: TypesConfig, setup: Setup, labels: Labels) -> None:
+    def __init__(self, config: TypesConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._config = config
         self._setup = setup
-        self._labels = labels
-        self._framer = Framer(setup.builder, setup.whole_document)
+        facts = checkpoint.require(config.head)
+        self._labels = Labels.of(facts, multi=config.multi_label, threshold=config.threshold)
 
     def annotate(self, document: Document) -> Annotation:
         """Write the types of every mention, beside those of an earlier head; a mention that cannot be read
@@ -34,18 +52,19 @@ class TypesHead:
         spans = candidates(document, self._config.spans, self._setup.max_words)
         document.merge_mentions(as_mentions(document, spans, self._config.spans))
         document.coverage.spans_proposed += len(spans)
+        frames = Frames(document, self._setup.builder, self._setup.whole_document)
         typed: list[int] = []
 
         def windows(part: slice) -> Sequence[Window]:
             regions = [region_of(document, span[None]) for span in spans[part] if len(document.sentences)]
             found: list[Window] = []
-            for index, frame in enumerate(self._framer.centre(document, regions, markers=2), part.start):
+            for index, frame in enumerate(frames.centre(regions, markers=2), part.start):
                 if frame is not None:
                     found.append(self._setup.builder.typing_window(frame.tokens, frame.left, frame.right))
                     typed.append(index)
             return found
 
-        answer = yield from ask_in_parts(document, Task.ENTITY, len(spans), windows)
+        answer = yield from ask_in_parts(document, self.task, len(spans), windows)
         document.coverage.spans_scored += len(typed)
         document.coverage.drop("untyped_mention", len(spans) - len(typed))
         places = document.mentions.find(spans[np.array(typed, np.intp)])

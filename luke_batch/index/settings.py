@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from luke_batch.config import Section
+from luke_batch.base.section import Section
 
 KeyKind = Literal["qid", "title", "surface"]
 VectorColumn = Literal["mention_embeddings", "entity_embeddings"]

@@ -12,10 +12,8 @@ import pyarrow as pa
 from luke_batch.annotate.annotator import vector_type
 from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.config import JobConfig
-from luke_batch.config.columns import output_columns
-from luke_batch.document.columns import ERROR
+from luke_batch.document.columns import ERROR, write_documents
 from luke_batch.document.state import Document, Failure, no_spans
-from luke_batch.document.writing import write_documents
 
 
 def isolated(
@@ -42,7 +40,7 @@ def written_by(config: JobConfig, stage: int | None) -> tuple[Sequence[str], pa.
     """The columns and the vector type that a model stage writes; None: the text stages. As for
     `write_documents`.
     """
-    return (["sentences"], None) if stage is None else (output_columns(config), vector_type(config))
+    return (["sentences"], None) if stage is None else (config.columns, vector_type(config))
 
 
 def fail_documents(table: pa.Table, failure: Failure, columns: Sequence[str], vector: pa.DataType | None) -> pa.Table:

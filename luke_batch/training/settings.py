@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from luke_batch.base.errors import ConfigError
-from luke_batch.config import EMBEDDED
+from luke_batch.base.section import EMBEDDED
 
 HeadName = Literal["ner", "types", "relations"]
 HEAD_NAMES: tuple[HeadName, ...] = ("ner", "types", "relations")

@@ -177,14 +177,13 @@ def test_refused_before_anything_is_written(tmp_path: Path, checkpoint: Path) ->
 def test_an_item_that_escapes_its_stage_is_dead_and_not_the_job(tmp_path: Path, config: JobConfig) -> None:
     """What no stage foresaw fails the documents of its table, which names stage and error."""
     from luke_batch.annotate.annotator import vector_type
-    from luke_batch.config.columns import output_columns
     from luke_batch.document.columns import ERROR
     from luke_batch.isolation.net import isolated
 
     def broken(_: pa.Table) -> pa.Table:
         raise MemoryError("no room")
 
-    found = isolated(broken, documents("a"), output_columns(config), vector_type(config), "ner")
+    found = isolated(broken, documents("a"), config.columns, vector_type(config), "ner")
     assert found[ERROR].to_pylist() == [{"stage": "ner", "error_class": "MemoryError", "message": "no room"}] * 6
     assert found["mentions"].null_count == found["text_embedding"].null_count == 6
     assert Storage.at(str(tmp_path)).list() == []

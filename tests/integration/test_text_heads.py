@@ -9,7 +9,7 @@ import pytest
 
 from luke_batch import Annotator, JobConfig
 from luke_batch.distributed.run import annotate
-from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.placed_text import PlacedText
 from luke_batch.text.words import words
 from tests.checkpoints import LABELS, Recipe, make, with_head
 from tests.corpora import put

@@ -16,7 +16,7 @@ from transformers import LukeForMaskedLM
 from luke_batch import Annotator, JobConfig
 from luke_batch.annotate.annotator import check_models
 from luke_batch.base.errors import CheckpointError
-from luke_batch.heads.cloze.fillers import entity_names
+from luke_batch.heads.cloze import entity_names
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from tests.checkpoints import TOKENIZERS, Recipe, with_head

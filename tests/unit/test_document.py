@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.document.columns import drop_internal
-from luke_batch.document.reading import read_documents
+from luke_batch.document.columns import drop_internal, read_documents, write_documents
 from luke_batch.document.state import Coverage, Document, Failure, Mentions, Relations, no_spans
-from luke_batch.document.writing import write_documents
 
 VECTOR = pa.list_(pa.float32(), 3)
 COLUMNS = tuple(load_contract("annotations").types)
@@ -33,12 +31,11 @@ def _document(text: str = "Marie Curie was born in Warsaw. She moved to Paris.")
         text=text,
         sentences=np.array([[0, 31], [32, 51]], np.int32),
         words=np.array([[0, 5], [6, 11]], np.int32),
-        gazetteer=np.array([[24, 30]], np.int32),
+        found={"gazetteer": np.array([[24, 30]], np.int32), "alias": np.array([[45, 50]], np.int32)},
         given=np.array([[0, 11]], np.int32),
         given_labels=["PER"],
         given_titles=["Marie Curie"],
         given_candidates=[["Marie Curie", "Curie"]],
-        aliases=np.array([[45, 50]], np.int32),
         given_pairs=np.array([[0, 0]], np.int32),
         mentions=mentions,
         relations=Relations(np.array([[0, 1]], np.int32), ["born in"], np.array([0.5], np.float32)),

@@ -16,9 +16,9 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import CheckpointError, ConfigError
 from luke_batch.config import JobConfig
 from luke_batch.heads.embeddings import _words_of
+from luke_batch.heads.placed_text import shown
+from luke_batch.heads.sentence_windows import SentenceWindow
 from luke_batch.heads.titles import Titles
-from luke_batch.heads.windows.placed_text import shown
-from luke_batch.heads.windows.sentence_windows import SentenceWindow
 from luke_batch.model.engine.engine import Task
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Tokens

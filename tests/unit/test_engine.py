@@ -14,11 +14,11 @@ from luke_batch.base.errors import CheckpointError, DeviceError, ResourceError
 from luke_batch.config import ModelConfig, Precision
 from luke_batch.model.engine.batched_engine import BatchedEngine
 from luke_batch.model.engine.device import pick_device
-from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state
 from luke_batch.model.inputs.windows import Window
-from luke_batch.model.task import Reads
+from luke_batch.model.task import Reads, Task
 from tests.checkpoints import (
     HEADS,
     HIDDEN,

@@ -21,11 +21,11 @@ from luke_batch.base.errors import CheckpointError
 from luke_batch.config import Precision
 from luke_batch.model.engine import encoder
 from luke_batch.model.engine.device import ON_CPU, default_budget, row_bytes
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.engine.fast_engine import FastEngine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import ENTITY_TABLE
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
 from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 

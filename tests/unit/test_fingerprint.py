@@ -6,20 +6,23 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from luke_batch.annotate import fingerprint as module
-from luke_batch.annotate.fingerprint import (
+from luke_batch.config import JobConfig
+from luke_batch.config import fingerprint as module
+from luke_batch.config.fingerprint import (
     ALIASES_FACT,
     GAZETTEER_FACT,
-    HEAD_VERSIONS,
     describe,
     fingerprint,
     weights_fact,
 )
-from luke_batch.config import JobConfig
 from luke_batch.config.loading import load_config
+from luke_batch.heads.head import HeadConfig
+from luke_batch.heads.registry import HEADS, known_heads
+from luke_batch.heads.types import TypesHead
 
-_PLAIN = ("ner", "types", "relations", "links", "embeddings", "sequence", "tokens")
+_PLAIN = ("types", "relations", "links", "embeddings", "sequence", "tokens")
 _HEADS = [
+    "{head: ner, spans: [auto, gazetteer]}",
     *(f"{{head: {name}}}" for name in _PLAIN),
     "{head: qa, questions: [a]}",
     "{head: choice, candidates: [a]}",
@@ -55,7 +58,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "GazetteerConfig.column": ("proposers.gazetteer.column=x", True),
     "GazetteerConfig.case": ("proposers.gazetteer.case=fold", True),
     "ProposerConfig.max_words": ("proposers.max_words=3", True),
-    "ProposerConfig.gazetteer": ("proposers.gazetteer=null", True),
+    "ProposerConfig.gazetteer": ("proposers.gazetteer={path: names.csv, column: x}", True),
     "ModelConfig.path": ("models.main.path=b", False),  # the content counts
     "ModelConfig.engine": ("", False),  # engines are equal by contract; there is one as yet
     "ModelConfig.precision": ("models.main.precision=bfloat16", True),
@@ -168,6 +171,10 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
 
 def _sections(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation is HeadConfig:
+            for head in HEADS:
+                yield from _sections(head.settings)
+            return
         yield annotation
         for field in annotation.model_fields.values():
             yield from _sections(field.annotation)
@@ -224,7 +231,7 @@ def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyP
     """Raising a head's version redoes the jobs that have this head, and no others."""
     ner_only = "heads=[{head: ner}]"
     everything, ner = _fingerprint(), _fingerprint(ner_only)
-    monkeypatch.setitem(HEAD_VERSIONS, "types", HEAD_VERSIONS["types"] + 1)
+    monkeypatch.setattr(TypesHead, "version", TypesHead.version + 1)
     assert _fingerprint() != everything
     assert _fingerprint(ner_only) == ner
 
@@ -232,23 +239,24 @@ def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"luke_batch.text.{stage}.VERSION" for stage in ("sentences.segmenter", "words", "spans", "names.gazetteer")),
+        *(f"luke_batch.text.{stage}.VERSION" for stage in ("sentences.segmenter", "words", "spans")),
+        "luke_batch.text.names.gazetteer.GazetteerProposer.version",
         "luke_batch.text.sentences.breaks.LIBRARY_VERSION",
         "unicodedata.unidata_version",
     ],
 )
 def test_the_versions_of_the_text_stages_count(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant that is raised beside its code, another ICU, and Python's own Unicode data."""
-    before, without_names = _fingerprint(), _fingerprint("proposers.gazetteer=null")
+    before, without_names = _fingerprint(), _fingerprint("heads.0.spans=auto")
     monkeypatch.setattr(name, "another")
     assert _fingerprint() != before
-    assert (_fingerprint("proposers.gazetteer=null") == without_names) is ("gazetteer" in name)
+    assert (_fingerprint("heads.0.spans=auto") == without_names) is ("gazetteer" in name)
 
 
 def test_every_head_has_a_version() -> None:
     """A head without a version could not be told to have changed."""
-    heads = {section.model_fields["head"].default for section in _sections(JobConfig) if "head" in section.model_fields}
-    assert heads <= set(HEAD_VERSIONS)
+    assert all(head.version >= 1 for head in HEADS)
+    assert {head.settings.model_fields["head"].default for head in HEADS} == set(known_heads())
 
 
 def test_the_versions_of_the_text_libraries_count(monkeypatch: pytest.MonkeyPatch) -> None:

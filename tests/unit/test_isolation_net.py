@@ -8,12 +8,10 @@ import pytest
 
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import CheckpointError, DeviceError
-from luke_batch.config import JobConfig
-from luke_batch.config.columns import output_columns
-from luke_batch.document.columns import ERROR
+from luke_batch.config import JobConfig, NerConfig
+from luke_batch.document.columns import ERROR, write_documents
 from luke_batch.document.state import Document, Failure, no_spans
-from luke_batch.document.writing import write_documents
-from luke_batch.heads.base import Annotation, Ask
+from luke_batch.heads.head import Annotation, Ask, Head
 from luke_batch.heads.run import run_head
 from luke_batch.isolation.net import isolated
 from luke_batch.model.engine.engine import Task
@@ -21,13 +19,13 @@ from luke_batch.model.inputs.windows import Window
 
 THE_JOB_S = [CheckpointError("weights and tokenizer differ"), DeviceError("the GPU is lost")]
 VECTOR = pa.list_(pa.float32(), 4)
-COLUMNS = output_columns(JobConfig())
+COLUMNS = JobConfig().columns
 
 
-class AskingHead:
+class AskingHead(Head):
     """Asks once for each document, or fails by itself."""
 
-    name = "ner"
+    settings = NerConfig
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error

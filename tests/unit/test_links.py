@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from luke_batch.annotate.annotator import Annotator, check_models
 from luke_batch.base.errors import CheckpointError, ConfigError
 from luke_batch.config import JobConfig, ModelConfig
-from luke_batch.heads.linking import Scale, settled_next
+from luke_batch.heads.links import Scale, settled_next
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine.engine import Task, load_engine
 from luke_batch.model.files.checkpoint import resolve

@@ -13,9 +13,9 @@ import torch
 from transformers import LukeConfig, LukeModel
 
 from luke_batch import Annotator, JobConfig
+from luke_batch.base.yaml_text import parse_yaml
 from luke_batch.cli import run
 from luke_batch.config.loading import load_config
-from luke_batch.config.yaml_text import parse_yaml
 from luke_batch.model.files.catalogue import FOLDER, Published, catalogue
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.describe import describe

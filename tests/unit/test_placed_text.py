@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from luke_batch.document.state import no_spans
-from luke_batch.heads.windows.placed_text import PlacedText
-from luke_batch.heads.windows.stride_windows import stride_windows
+from luke_batch.heads.placed_text import PlacedText, stride_windows
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.text.words import words

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.heads.answers import Found, best_answers, rank, window_answers
-from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.placed_text import PlacedText
+from luke_batch.heads.qa import Found, best_answers, rank, window_answers
 from tests.checkpoints import Recipe, with_head
 from tests.text_heads import (
     LONG,

@@ -1,5 +1,6 @@
 """Where configuration values come from, and what is said about wrong ones."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ def test_a_section_that_is_null_by_default_can_be_set_key_by_key() -> None:
     config = load_config(None, ["proposers.gazetteer.path=names.csv", "proposers.gazetteer.case=fold"])
     assert config.proposers.gazetteer is not None
     assert config.proposers.gazetteer.case == "fold"
+
+
+def test_a_number_with_leading_zeros_is_decimal() -> None:
+    """As YAML 1.2 has it; 0100 was read as octal, 64."""
+    assert load_config(None, ["output.max_rows=0100"]).output.max_rows == 100
+
+
+def test_the_base_of_a_configuration_is_left_alone() -> None:
+    """What a manifest says of a run is the same after it was the base of another one."""
+    base = {"models": {"big": {"path": "a"}}, "heads": [{"head": "ner"}]}
+    before = copy.deepcopy(base)
+    load_config(None, ["models.big.num_cpus=2", "heads.0.decode=nested"], base=base)
+    assert base == before
 
 
 @pytest.mark.parametrize("name", ["no", "on", "yes", "off", "12:30", "2024-01-01", "0x1F", "1_000", "~x"])

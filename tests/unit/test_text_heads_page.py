@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from luke_batch import Annotator, JobConfig
-from luke_batch.document.results import RESULTS
+from luke_batch.document.codecs import Rows
+from luke_batch.document.columns import codec_of
 from tests.checkpoints import Recipe, with_head
 from tests.text_heads import SHORT
 
@@ -56,4 +57,4 @@ def test_the_page_names_every_reason_that_the_heads_count() -> None:
     counted = {name for path in sources for name in re.findall(r'drop\("(\w+)"', path.read_text("utf-8"))}
     table = PAGE[PAGE.index("| reason |") :]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == counted
-    assert {"sequence", "tokens", "answers", "choice"} <= set(RESULTS)
+    assert all(isinstance(codec_of(name), Rows) for name in ("sequence", "tokens", "answers", "choice"))

@@ -15,21 +15,34 @@ from hypothesis import strategies as st
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ChoiceConfig, ProposerConfig, QaConfig, TokensConfig
 from luke_batch.document.state import Document
-from luke_batch.heads.base import Head, Setup
 from luke_batch.heads.choice import ChoiceHead
+from luke_batch.heads.head import Head, Setup
+from luke_batch.heads.placed_text import PlacedText
 from luke_batch.heads.qa import QaHead
 from luke_batch.heads.run import run_head
-from luke_batch.heads.scores import Labels
-from luke_batch.heads.tokens import Tags, TokensHead
-from luke_batch.heads.windows.placed_text import PlacedText
+from luke_batch.heads.tokens import TokensHead
 from luke_batch.model.engine.engine import Task
+from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.facts import HeadFacts
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.words import words
 from tests.raw_texts import any_text
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-LABELS = Labels(("O", "B-X", "I-X", "B-Y", "I-Y"), none=0, multi=False)
+FACTS = HeadFacts(labels=("O", "B-X", "I-X", "B-Y", "I-Y"))
+CHECKPOINT = Checkpoint(
+    path="",
+    folder=Path(),
+    revision=None,
+    pinned="",
+    config={},
+    tensors={},
+    heads=dict.fromkeys(("tokens", "qa", "choice"), FACTS),
+    multi_head=True,
+    context=None,
+    max_mention_length=30,
+)
 LARGE = 100_000
 
 texts = st.lists(any_text, min_size=1, max_size=6).map(" ".join)
@@ -76,9 +89,9 @@ def run(head: Head, text: str) -> Document:
 @settings(max_examples=60)
 def test_words_are_labelled_alike(kind: str, text: str, max_tokens: int, stride: int) -> None:
     """The spans in windows are those of the text read at once, and every word counts as scored or dropped."""
-    config, tags = TokensConfig(stride=stride), Tags.of(LABELS, "iob")
-    whole = run(TokensHead(config, setup(kind, LARGE), LABELS, tags), text)
-    cut = run(TokensHead(config, setup(kind, max_tokens), LABELS, tags), text)
+    config = TokensConfig(stride=stride)
+    whole = run(TokensHead(config, setup(kind, LARGE), CHECKPOINT), text)
+    cut = run(TokensHead(config, setup(kind, max_tokens), CHECKPOINT), text)
     assert cut.results == whole.results
     lost = cut.coverage.dropped["no_token"]
     assert cut.coverage.spans_scored + lost == cut.coverage.spans_proposed == len(cut.words)
@@ -98,7 +111,7 @@ def test_the_best_answers_are_those_of_all_pairs(kind: str, text: str, max_token
     stride = room // 2
     longest = max(1, min(longest, stride // 2))
     config = QaConfig(questions=[question], stride=stride, max_answer_tokens=longest, n_best=20)
-    found = run(QaHead(config, setup(kind, max_tokens), 1.0), text).results["answers"]
+    found = run(QaHead(config, setup(kind, max_tokens), CHECKPOINT), text).results["answers"]
     assert isinstance(found, list)
     placed = PlacedText.of(tokenizer(kind), text if text and not text.isspace() else "")
     (logits,) = TokenByToken().run(Task.ANSWERS, [InputBuilder(tokenizer(kind), LARGE).text_window(placed.ids)])
@@ -124,7 +137,7 @@ def test_the_best_answers_are_those_of_all_pairs(kind: str, text: str, max_token
 def test_every_token_reaches_each_candidate(kind: str, text: str, max_tokens: int, stride: int) -> None:
     """The largest token of the text decides wherever it stands: candidates score as with the text at once."""
     config = ChoiceConfig(candidates=["a", "b c"], stride=stride)
-    whole = run(ChoiceHead(config, setup(kind, LARGE), 1.0), text)
-    cut = run(ChoiceHead(config, setup(kind, max_tokens), 1.0), text)
+    whole = run(ChoiceHead(config, setup(kind, LARGE), CHECKPOINT), text)
+    cut = run(ChoiceHead(config, setup(kind, max_tokens), CHECKPOINT), text)
     assert not cut.coverage.dropped
     assert cut.results == whole.results

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from luke_batch.base.errors import ResourceError
-from luke_batch.config import ModelConfig, Precision
 from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.settings import ModelConfig, Precision
 
 _CPU_FACTS = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import Precision
 from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array, packed
 from luke_batch.model.engine.encoder import PackedEncoder
 from luke_batch.model.engine.linear import Linear
@@ -16,6 +15,7 @@ from luke_batch.model.engine.vocabulary_heads import MaskedHeads, PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.weights import head_state, pooler_state
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.settings import Precision
 from luke_batch.model.task import Reads, Task
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

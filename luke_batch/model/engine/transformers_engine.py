@@ -24,13 +24,13 @@ from transformers import (
 )
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.config import Precision
 from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array, length_sorted
 from luke_batch.model.engine.packing import Indices
 from luke_batch.model.engine.vocabulary_heads import MaskedHeads, PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.weights import encoder_state, encoder_tables, head_state, pooler_state
 from luke_batch.model.inputs.windows import Window, padded_positions
+from luke_batch.model.settings import Precision
 from luke_batch.model.task import Reads, Task
 
 # transformers' classes carry too few types for strict checking.

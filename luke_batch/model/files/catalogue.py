@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from luke_batch.config.yaml_text import parse_yaml
+from luke_batch.base.yaml_text import parse_yaml
 
 FOLDER = Path(__file__).parents[1] / "published"
 _LIST = FOLDER / "models.yaml"

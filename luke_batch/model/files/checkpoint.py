@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.config import ModelConfig
 from luke_batch.model.files.content_hash import content_hash
 from luke_batch.model.files.facts import MANIFEST, HeadFacts, check_shapes, read_manifest, transformers_heads
 from luke_batch.model.files.fetch import Location, fetch
 from luke_batch.model.files.tensors import TensorFacts, encoder_files, read_headers
 from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.settings import ModelConfig
 
 HEADS_FILE = "heads.safetensors"
 SCORER_FILE = "span_scorer.safetensors"

@@ -18,7 +18,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from luke_batch.base.errors import CheckpointError, MissingDependencyError
-from luke_batch.config import EMBEDDED
+from luke_batch.base.section import EMBEDDED
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 PICKLE_PATTERNS = ("pytorch_model*.bin",)

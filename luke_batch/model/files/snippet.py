@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import yaml
 
-from luke_batch.config.yaml_text import parse_yaml
+from luke_batch.base.yaml_text import parse_yaml
 from luke_batch.model.files.catalogue import catalogue
 from luke_batch.model.files.describe import Description
 from luke_batch.model.files.facts import HeadFacts

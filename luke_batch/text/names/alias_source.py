@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ConfigError, InputError, LukeBatchError, MissingDependencyError
-from luke_batch.config import EMBEDDED
+from luke_batch.base.section import EMBEDDED
 
 EMBEDDED_FILE = Path(__file__).parents[2] / "embedded" / "aliases.parquet"
 

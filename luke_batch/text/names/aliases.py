@@ -13,13 +13,16 @@ import marisa_trie
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import InputError
+from luke_batch.base.section import EMBEDDED, Section
 from luke_batch.text.names.alias_compile import Compiled, compile_file
 from luke_batch.text.names.alias_files import cache_folder, compiled_folder, folder_name
 from luke_batch.text.names.alias_source import aliases_hash, identity
 from luke_batch.text.names.name_forms import NormalisedText, fold, normalise
+from luke_batch.text.proposer import Proposer
 from luke_batch.text.sentences.content import check_content
 
 __all__ = ["VERSION", "AliasTable", "Candidates", "aliases_hash", "load_aliases"]
@@ -44,6 +47,35 @@ class Candidates:
     """(k,) share of each title in all links with that name; below 1 in sum where the list was cut."""
     qids: list[str | None]
     """Wikidata ids."""
+
+
+class AliasConfig(Section):
+    """The alias table: which names stand for which titles, and how often."""
+
+    path: str = EMBEDDED
+    """Parquet file with the columns name, title, count and, where known, qid, local or `s3://`; `embedded`:
+    that of the embedded model's entity vocabulary.
+    """
+    min_prior: float = Field(default=0, ge=0, le=1)
+    """Titles that fewer of a name's links lead to (as a share) are no candidates."""
+    content_hash: str | None = None
+    """SHA-256 that the file must have, as of the gazetteer; null: any."""
+
+
+class AliasProposer(Proposer):
+    """`spans: alias`."""
+
+    name = "alias"
+    section = "aliases"
+    settings = AliasConfig
+    version = VERSION
+
+    def __init__(self, settings: AliasConfig) -> None:
+        self._names = load_aliases(settings.path, content_hash=settings.content_hash)
+
+    def find(self, text: str, words: IntArray) -> IntArray:
+        """See Proposer."""
+        return self._names.find(text, words)
 
 
 class AliasTable:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import ConfigError, InputError
+from luke_batch.base.section import Section
+from luke_batch.text.proposer import Proposer
 from luke_batch.text.sentences.breaks import without_surrogates
 from luke_batch.text.sentences.content import check_content
 
@@ -29,6 +31,39 @@ Case = Literal["exact", "fold", "smart"]
 
 _SHORT = 3
 """Under `smart`, names of at most this many characters keep their case: "It" and "us" are words as well."""
+
+
+class GazetteerConfig(Section):
+    """The names table of the `gazetteer` proposer."""
+
+    path: str
+    """Parquet or CSV file with one name a row, local or `s3://`."""
+    column: str = "name"
+    """Column that holds the names."""
+    case: Case = "smart"
+    """exact; fold: case is ignored; smart: ignored except for names of at most three characters or all
+    upper case.
+    """
+    content_hash: str | None = None
+    """SHA-256 that the file must have, as 64 hexadecimal digits; null: any. A run tells it to its workers, so
+    that all of them read what was planned.
+    """
+
+
+class GazetteerProposer(Proposer):
+    """`spans: gazetteer`."""
+
+    name = "gazetteer"
+    section = "gazetteer"
+    settings = GazetteerConfig
+    version = VERSION
+
+    def __init__(self, settings: GazetteerConfig) -> None:
+        self._names = load_gazetteer(settings.path, settings.column, settings.case, settings.content_hash)
+
+    def find(self, text: str, words: IntArray) -> IntArray:
+        """See Proposer."""
+        return self._names.find(text, words)
 
 
 class Gazetteer:

@@ -1,13 +1,9 @@
 """What every part of the configuration shares."""
 
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 EMBEDDED = "embedded"
 """What is meant by this name lies inside of the package."""
-
-Proposer = Literal["auto", "all", "gazetteer", "alias", "given", "previous"]
 
 
 class Section(BaseModel):
@@ -19,6 +15,3 @@ class Section(BaseModel):
 def listed(value: object) -> object:
     """`spans: all` and `spans: [all]` mean the same."""
     return [value] if isinstance(value, str) else value
-
-
-Proposers = Annotated[list[Proposer], BeforeValidator(listed), Field(min_length=1)]

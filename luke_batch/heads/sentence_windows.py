@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.document.state import Document, no_spans
-from luke_batch.heads.windows.placed_text import shown
-from luke_batch.heads.windows.surroundings import sentence_cuts
+from luke_batch.heads.frames import sentence_cuts
+from luke_batch.heads.placed_text import shown
 from luke_batch.model.inputs.windows import InputBuilder, Tokens
 
 _MOST_CHARACTERS_A_TOKEN = 16

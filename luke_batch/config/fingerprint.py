@@ -7,7 +7,8 @@ does not hold where and how fast the work is done (actors, CPUs, GPUs, device, b
 is cut and judged. `engine` is not in it, either: engines are equal by contract, which tests hold them to, as
 they are for the versions of torch and transformers.
 
-A setting counts unless it is listed here as one that does not; a test asks for this decision for every field.
+A setting counts unless it is listed here as one that does not, or belongs to what no configured head uses; a test asks
+for this decision for every field.
 """
 
 import hashlib
@@ -15,29 +16,18 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import cast
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.config import HeadConfig, JobConfig
+from luke_batch.config.job import JobConfig
+from luke_batch.heads.head import HeadConfig
+from luke_batch.heads.registry import head_class
 from luke_batch.text import spans, words
-from luke_batch.text.names import aliases, gazetteer
+from luke_batch.text.proposers import known_proposers
 from luke_batch.text.sentences import breaks, segmenter
 
-HEAD_VERSIONS = {
-    "inputs": 1,
-    "ner": 4,
-    "types": 2,
-    "relations": 1,
-    "links": 1,
-    "embeddings": 1,
-    "sequence": 1,
-    "tokens": 1,
-    "qa": 1,
-    "choice": 1,
-    "cloze": 1,
-}
-"""Raised by hand with every change of code that changes results; the text stages keep their own beside their
-code.
+_INPUTS = 1
+"""Raised by hand with every change of how windows are built that changes results; heads, proposers and text stages keep
+versions of their own beside their code.
 """
 
 GAZETTEER_FACT = "gazetteer"
@@ -46,6 +36,8 @@ GAZETTEER_FACT = "gazetteer"
 ALIASES_FACT = "aliases"
 """Key of the hash of the alias table's bytes."""
 
+_CONTENT_COUNTS = {"path", "content_hash"}
+"""Of a table of names: its content counts itself."""
 _LIBRARIES = ("ahocorasick-rs", "langcodes", "sentencepiece", "sentencex", "tokenizers")
 _NEUTRAL_MODEL_SETTINGS = {
     *("path", "weights_hash"),  # the content itself counts
@@ -68,49 +60,48 @@ def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
     """Everything that is hashed, for the run manifest.
 
     `facts` holds what only a look at files tells: `weights_fact(path)` for every checkpoint in use, and
-    `GAZETTEER_FACT` where a gazetteer is configured and `ALIASES_FACT` where a head uses the alias table.
+    `GAZETTEER_FACT` where a head looks for its names and `ALIASES_FACT` where a head uses the alias table.
     """
-    heads = [_head(config, head, facts) for head in config.heads]
-    in_use = {"inputs", *(head.head for head in config.heads)}
+    kinds = {head.head: head_class(head) for head in config.heads}
     return {
         "contract": load_contract("annotations").version,
         "input": config.input.model_dump(mode="json"),
         "segmenter": config.segmenter.model_dump(mode="json"),
         "proposers": _proposers(config, facts),
-        "heads": heads,
-        "annotators": {name: number for name, number in HEAD_VERSIONS.items() if name in in_use},
-        "text": _text_versions(config),
+        "heads": [_head(config, head, facts) for head in config.heads],
+        "annotators": {"inputs": _INPUTS, **{name: head.version for name, head in kinds.items()}},
+        "text": _text_versions(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
 
 
-def _text_versions(config: JobConfig) -> dict[str, int | str]:
+def _text_versions() -> dict[str, int | str]:
     """Those of our own text stages, and of the Unicode data under them: Python's and ICU's."""
-    versions: dict[str, int | str] = {
+    return {
         "segmenter": segmenter.VERSION,
         "words": words.VERSION,
         "spans": spans.VERSION,
         "icu": breaks.LIBRARY_VERSION,
         "unicode": unicodedata.unidata_version,
     }
-    if config.proposers.gazetteer is not None:
-        versions["gazetteer"] = gazetteer.VERSION
-    if config.uses_aliases:
-        versions["aliases"] = aliases.VERSION
-    return versions
 
 
 def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
-    files = {"path", "content_hash"}  # the content itself counts
-    neutral = {"gazetteer": files, "aliases": files}
-    settings = cast("dict[str, object]", config.proposers.model_dump(mode="json", exclude=neutral))
-    table = cast("dict[str, object]", settings.pop("aliases"))
-    if config.uses_aliases:
-        settings["aliases"] = {**table, "content": facts[ALIASES_FACT]}
-    if config.proposers.gazetteer is not None:
-        table = cast("dict[str, object]", settings["gazetteer"])
-        settings["gazetteer"] = {**table, "content": facts[GAZETTEER_FACT]}
-    return settings
+    """Settings, version and content of what is used."""
+    described: dict[str, object] = {}
+    if not {"all", "auto"}.isdisjoint(config.span_sources):
+        described["max_words"] = config.proposers.max_words
+    for name, proposer in known_proposers().items():
+        settings = config.proposers.of(proposer)
+        if settings is None or not (name in config.span_sources or (name == "alias" and config.uses_aliases)):
+            continue
+        own = settings.model_dump(mode="json", exclude=_CONTENT_COUNTS)
+        if name == "alias" and not any(head.reads_candidates for head in config.heads):
+            own.pop("min_prior")
+        described[name] = {**own, "version": proposer.version}
+        if "path" in type(settings).model_fields:
+            described[name] = {**own, "version": proposer.version, "content": facts[proposer.section]}
+    return described
 
 
 def _head(config: JobConfig, head: HeadConfig, facts: Mapping[str, str]) -> dict[str, object]:

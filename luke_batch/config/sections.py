@@ -1,10 +1,41 @@
-"""How results are committed and judged, and when a document is given up."""
+"""The parts of the configuration that are about no head and no model: what is read, how texts are cut, how results are
+committed and judged, and when a document is given up.
+"""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luke_batch.config.section import Section
+from luke_batch.base.section import Section
+
+
+class InputConfig(Section):
+    """Which columns of INPUT are read."""
+
+    id_column: str | None = "id"
+    """Column that names a document in reports and dead letters (string or integer); null: `<path>#<row>`."""
+    text_column: str = "text"
+    """Column with the text: string, large_string, string_view or a dictionary of these."""
+    lang_column: str | None = None
+    """Column, or key of a hive partition, with language codes (ISO 639 or BCP-47); null: the segmenter goes
+    by script.
+    """
+    mentions_column: str | None = None
+    """Column with given mentions: list<struct<start, end, …>>, code points. A string field `label` is kept
+    where the job has no `ner` head, and `title` where it has no `links` head; `candidates`, a list of titles,
+    are what `links` may choose from.
+    """
+    relations_column: str | None = None
+    """Column with given pairs: list<struct<head, tail, …>>, indices into `mentions_column`."""
+
+
+class SegmenterConfig(Section):
+    """How texts are cut into sentences."""
+
+    name: Literal["sentencex"] = "sentencex"
+    """Segmenter to use."""
+    max_characters: int = Field(default=1000, ge=16)
+    """Longer sentences are split at the best boundary."""
 
 
 class OutputConfig(Section):

@@ -1,20 +1,22 @@
 """From spans of a document to tokenised texts that fit the model.
 
 A *region* is the run of sentences that a group of spans touches: one sentence nearly always, more where a
-given mention crosses a boundary. A *frame* is a region tokenised around its spans, cut to what fits, with
-neighbouring tokens on both sides where the context is the document. Frames depend on the document alone.
+given mention crosses a boundary, and as many as fill a window for a *passage*. A *frame* is a region tokenised around
+its spans, cut to what fits, with neighbouring tokens on both sides where the context is the document. Frames depend
+on the document alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.document.state import Document
-from luke_batch.heads.windows.surroundings import Surroundings
-from luke_batch.model.inputs.windows import InputBuilder, Tokens
+from luke_batch.document.state import Document, no_spans
+from luke_batch.model.inputs.windows import InputBuilder, Tokens, context_sizes
 
 _OVERLAP = 128
 """Tokens that neighbouring windows of an over-long region share: longer than any mention that a head
@@ -73,75 +75,128 @@ def _region(document: Document, spans: IntArray, which: NDArray[np.intp], first:
     return Region(start, end, own, which)
 
 
-class Framer:
-    """Tokenises regions for one head."""
+def sentence_cuts(document: Document) -> list[int]:
+    """Where the text is cut: at both ends and before each sentence but the first, with the space before it.
 
-    def __init__(self, builder: InputBuilder, whole_document: bool) -> None:
+    A space belongs to the word after it: the cut rule of the input builder.
+    """
+    starts: list[int] = document.sentences[1:, 0].tolist()
+    cuts = [start - 1 if document.text[start - 1] == " " else start for start in starts]
+    return [0, *cuts, len(document.text)]
+
+
+class Surroundings:
+    """Every sentence of one document, tokenised once."""
+
+    def __init__(self, document: Document, builder: InputBuilder) -> None:
+        self._text = document.text
+        self._builder = builder
+        cuts = sentence_cuts(document)
+        parts = builder.tokenize_many([(self._text[a:b], no_spans()) for a, b in pairwise(cuts)])
+        self._ids = np.concatenate([part.ids for part in parts])
+        self._cuts = np.array(cuts, np.int32)
+        self._offsets = np.cumsum([0, *(len(part.ids) for part in parts)])
+
+    def count(self, start: int, end: int) -> int:
+        """About how many tokens text[start:end] has: those of the sentences that it touches."""
+        first = int(np.searchsorted(self._cuts, start, side="right")) - 1
+        last = int(np.searchsorted(self._cuts, end, side="left"))
+        return int(self._offsets[last] - self._offsets[first])
+
+    def around(self, start: int, end: int, inner: int, room: int) -> tuple[IntArray, IntArray]:
+        """The tokens beside text[start:end], itself `inner` tokens, that fill a window of `room`."""
+        first = int(np.searchsorted(self._cuts, start, side="right")) - 1
+        last = int(np.searchsorted(self._cuts, end, side="left"))
+        # Regions begin and end with their sentences, so there is hardly anything between them and a cut.
+        before = self._tokens(int(self._cuts[first]), start)
+        after = self._tokens(end, int(self._cuts[last]))
+        left, right = int(self._offsets[first]), len(self._ids) - int(self._offsets[last])
+        sizes = context_sizes(left + len(before), inner, right + len(after), room)
+        nearest = self._ids[max(0, left - sizes[0]) : left]
+        following = self._ids[len(self._ids) - right :][: sizes[1]]
+        preceding = np.concatenate([nearest, before])
+        return preceding[len(preceding) - sizes[0] :], np.concatenate([after, following])[: sizes[1]]
+
+    def _tokens(self, start: int, end: int) -> IntArray:
+        if start >= end:
+            return np.empty(0, np.int32)
+        return self._builder.tokenize(self._text[start:end], no_spans()).ids
+
+
+class Frames:
+    """The frames of one document for one head. What surrounds its regions is tokenised once, when it is needed."""
+
+    def __init__(self, document: Document, builder: InputBuilder, whole_document: bool) -> None:
+        self._document = document
         self._builder = builder
         self._whole_document = whole_document
         self._mention_limit = builder.tokenizer.max_mention_length
 
-    def split(self, document: Document, regions: Sequence[Region]) -> list[Frame]:
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._document, self._builder)
+
+    def group(self, spans: IntArray) -> list[Region]:
+        """The regions of `spans` for a head that looks at all mentions of a window together: passages where the context
+        is the document, else sentences.
+        """
+        regions = group_by_sentence(self._document, spans)
+        return _passages(regions, self._surroundings, self._builder) if self._whole_document and regions else regions
+
+    def split(self, regions: Sequence[Region]) -> list[Frame]:
         """Frames that hold every span which fits; a region over the limit becomes several that overlap."""
         room = self._builder.max_tokens - 2
-        surroundings = self._surroundings(document, regions)
         frames: list[Frame] = []
-        for region, tokens in zip(regions, self._tokenize(document, regions), strict=True):
+        for region, tokens in zip(regions, self._tokenize(regions), strict=True):
             if len(tokens.ids) <= room:
-                frames.append(self._framed(surroundings, document, region, tokens, room))
+                frames.append(self._framed(region, tokens, room))
                 continue
             for start, end, which in _windows(tokens, room):
                 part = Tokens(tokens.ids[start:end], tokens.spans[which] - np.int32(start))
                 frames.append(Frame(part, _NOTHING, _NOTHING, region.which[which]))
         return frames
 
-    def centre(self, document: Document, regions: Sequence[Region], markers: int) -> list[Frame | None]:
+    def centre(self, regions: Sequence[Region], markers: int) -> list[Frame | None]:
         """One frame for each region with all its spans, leaving room for `markers` tokens.
 
         A region over the limit is cut evenly around its spans; None where these alone do not fit or one
         covers no token.
         """
         room = self._builder.max_tokens - 2 - markers
-        surroundings = self._surroundings(document, regions)
         frames: list[Frame | None] = []
-        for region, tokens in zip(regions, self._tokenize(document, regions), strict=True):
+        for region, tokens in zip(regions, self._tokenize(regions), strict=True):
             first, last = int(tokens.spans[:, 0].min()), int(tokens.spans[:, 1].max())
             lengths = tokens.spans[:, 1] - tokens.spans[:, 0] + (2 if markers else 0)
-            document.coverage.drop("clipped_mention", int((lengths > self._mention_limit).sum()))
+            self._document.coverage.drop("clipped_mention", int((lengths > self._mention_limit).sum()))
             if last - first > room or (tokens.spans[:, 0] == tokens.spans[:, 1]).any():
                 frames.append(None)
             elif len(tokens.ids) <= room:
-                frames.append(self._framed(surroundings, document, region, tokens, room))
+                frames.append(self._framed(region, tokens, room))
             else:
                 start = max(0, min((first + last - room) // 2, len(tokens.ids) - room))
                 part = Tokens(tokens.ids[start : start + room], tokens.spans - np.int32(start))
                 frames.append(Frame(part, _NOTHING, _NOTHING, region.which))
         return frames
 
-    def _tokenize(self, document: Document, regions: Sequence[Region]) -> list[Tokens]:
-        starts = [self._start(document, region) for region in regions]
+    def _tokenize(self, regions: Sequence[Region]) -> list[Tokens]:
+        starts = [self._start(region) for region in regions]
         return self._builder.tokenize_many(
             [
-                (document.text[start : region.end], region.spans - np.int32(start))
+                (self._document.text[start : region.end], region.spans - np.int32(start))
                 for region, start in zip(regions, starts, strict=True)
             ]
         )
 
-    def _start(self, document: Document, region: Region) -> int:
+    def _start(self, region: Region) -> int:
         """With text before it, a region begins with its space: the cut rule of the input builder."""
-        spaced = self._whole_document and region.start > 0 and document.text[region.start - 1] == " "
+        spaced = self._whole_document and region.start > 0 and self._document.text[region.start - 1] == " "
         return region.start - 1 if spaced else region.start
 
-    def _surroundings(self, document: Document, regions: Sequence[Region]) -> Surroundings | None:
-        return Surroundings(document, self._builder) if self._whole_document and regions else None
-
-    def _framed(
-        self, surroundings: Surroundings | None, document: Document, region: Region, tokens: Tokens, room: int
-    ) -> Frame:
+    def _framed(self, region: Region, tokens: Tokens, room: int) -> Frame:
         """A region that fits, with its surroundings where these are wanted."""
         left = right = _NOTHING
-        if surroundings is not None:
-            left, right = surroundings.around(self._start(document, region), region.end, len(tokens.ids), room)
+        if self._whole_document:
+            left, right = self._surroundings.around(self._start(region), region.end, len(tokens.ids), room)
         return Frame(tokens, left, right, region.which)
 
 
@@ -166,3 +221,20 @@ def _windows(tokens: Tokens, room: int) -> list[tuple[int, int, NDArray[np.intp]
             start = max(0, min((first + last - room) // 2, count - room))
             windows.append((start, start + room, np.array([span])))
     return [window for window in windows if len(window[2])]
+
+
+def _passages(regions: Sequence[Region], surroundings: Surroundings, builder: InputBuilder) -> list[Region]:
+    """Regions of as many sentences as fit into a window, from the first sentence with a span on; every span
+    is in one of them.
+    """
+    room = builder.max_tokens - 2
+    passages = [regions[0]]
+    for region in regions[1:]:
+        last = passages[-1]
+        end = max(last.end, region.end)
+        if surroundings.count(last.start, end) <= room:
+            joined = np.concatenate([last.spans, region.spans]), np.concatenate([last.which, region.which])
+            passages[-1] = Region(last.start, end, *joined)
+        else:
+            passages.append(region)
+    return passages

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luke_batch.config.section import EMBEDDED, Section
+from luke_batch.base.section import EMBEDDED, Section
 
 DEFAULT_MODEL = "main"
 

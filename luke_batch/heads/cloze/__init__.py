@@ -1,1 +1,0 @@
-"""What fills the gap of a prompt."""

@@ -1,1 +1,0 @@
-"""Which part of a document a window shows."""
