@@ -18,7 +18,7 @@ from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state
 from luke_batch.model.inputs.windows import Window
-from luke_batch.model.task import Reads, Task
+from luke_batch.model.task import Task
 from tests.checkpoints import (
     HEADS,
     HIDDEN,
@@ -159,16 +159,19 @@ def test_multi_head_folder_equals_one_class_a_head(engine: Load, multi_head_fold
             assert_close(found, reference(model, task, window))
 
 
-def test_a_head_of_another_package_is_run_by_the_states_that_it_reads(engine: Load, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", SHARED)
+def test_a_head_of_another_package_is_run_by_the_states_that_it_reads(
+    engine: Load, tmp_path: Path, known: Task
+) -> None:
     """A task with a name that we do not know has its weights under that name."""
-    types = multi_head_weights(0)
+    toy, weights = Task(known.reads, "toy"), multi_head_weights(0)
+    bias = weights.get(f"{known.head}.bias", torch.zeros(2))[:2]
     folder = make_multi_head(tmp_path / "model")
-    add_head(folder, "toy", -types["types.weight"][:2], -types["types.bias"][:2])
-    toy = Task(Reads.ENTITY, "toy")
-    both = engine(folder, toy, Task.ENTITY)
+    add_head(folder, "toy", -weights[f"{known.head}.weight"][:2], 1 - bias)
+    both = engine(folder, toy, known)
     inputs = windows(toy)
-    for found, known in zip(both.run(toy, inputs), both.run(Task.ENTITY, inputs), strict=True):
-        assert_close(found, -known[:2])
+    for found, other in zip(both.run(toy, inputs), both.run(known, inputs), strict=True):
+        assert_close(found, 1 - other[..., :2])
 
 
 @pytest.mark.parametrize("task", [*SHARED, Task.MENTIONS, Task.TEXT, Task.BOUNDS])

@@ -156,9 +156,10 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
     with torch.device("meta"):
         model = _OTHER_CLASSES.get(task, HEAD_CLASSES[task.reads])(head_config)
     model.luke = encoder
-    state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    layer = model.qa_outputs if task == Task.ANSWERS else model.classifier
-    layer.load_state_dict(state, assign=True)
+    # A layer of our own: that of the class has no bias for pairs, and somebody else's head may.
+    layer = nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device="meta")
+    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias}, assign=True)
+    setattr(model, "qa_outputs" if task == Task.ANSWERS else "classifier", layer)
     return model
 
 
