@@ -20,8 +20,8 @@ from benchmarks.page import PAGE, put
 from benchmarks.report import heading, table
 from luke_batch.config import Precision
 from luke_batch.model.engine.device import multiplies_bfloat16
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
+from luke_batch.model.task import Task
 
 ROUNDS = 5
 _NAMES = {

@@ -15,10 +15,11 @@ from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.document.columns import read_documents
 from luke_batch.heads.registry import build_head, head_class
 from luke_batch.heads.run import run_head
-from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.engine.engine import Engine, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window
+from luke_batch.model.task import Task
 
 TASKS = (Task.ENTITY, Task.PAIR, Task.MENTIONS, Task.SPANS)
 _EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}

@@ -12,13 +12,13 @@ from benchmarks.inputs import TASKS, Sentences
 from benchmarks.work import useful_flops
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ModelConfig, Precision
-from luke_batch.model.engine.batching import length_sorted
-from luke_batch.model.engine.budget import ON_CPU
-from luke_batch.model.engine.engine import Engine, Task, load_engine
-from luke_batch.model.engine.linear import Linear
-from luke_batch.model.engine.packed_linear import PackedLinear
+from luke_batch.model.engine.batched_engine import length_sorted
+from luke_batch.model.engine.device import ON_CPU
+from luke_batch.model.engine.engine import Engine, load_engine
+from luke_batch.model.engine.linear import Linear, PackedLinear
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 
 _LINEAR = (1024, 768, 3072)
 """Rows, inputs and outputs of the linear layer whose rate is the measure of the machine."""

@@ -22,7 +22,7 @@ from transformers import (
     LukeForEntitySpanClassification,
 )
 
-from luke_batch.model.engine.padding import pad
+from luke_batch.model.engine.transformers_engine import pad
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
 from luke_batch.text.sentences.segmenter import sentences

@@ -1,9 +1,9 @@
 """The floating point operations that a window needs, without rows that no head reads."""
 
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.parameters import entity_aware
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 
 
 def useful_flops(checkpoint: Checkpoint, task: Task, window: Window) -> float:

@@ -27,8 +27,9 @@ from luke_batch.annotate.annotator import Annotator, ModelStage, model_stages
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.evaluation.evaluate import evaluate
-from luke_batch.model.engine.engine import Engine, Task, load_engine
+from luke_batch.model.engine.engine import Engine, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.task import Task
 from recipes.measure import dev_sets, rows_of
 
 _WAYS = {"all": ("all", "float32"), "auto": ("auto", "float32"), "half": ("auto", "bfloat16")}

@@ -33,11 +33,12 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.config import JobConfig, ModelConfig
 from luke_batch.heads.links import Options, Scale, candidate_ids
 from luke_batch.heads.titles import Titles
-from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.facts import MANIFEST
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.model.task import Task
 from luke_batch.text.names.aliases import load_aliases
 
 NEGATIVES = 29

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import LukeConfig, LukeModel, LukeTokenizer
 from transformers.utils import logging
 
@@ -123,6 +123,27 @@ def add_span_scorer(folder: Path, threshold: float) -> Path:
     manifest = json.loads((folder / "luke_batch.json").read_text())
     manifest["heads"]["spans"] = {"labels": ["start", "end"], "threshold": threshold}
     (folder / "luke_batch.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def add_head(folder: Path, name: str, weight: torch.Tensor, bias: torch.Tensor) -> Path:
+    """Give a folder of `make_multi_head` a head of somebody else's, with labels that are numbers."""
+    weights = load_file(folder / "heads.safetensors")
+    save_file({**weights, f"{name}.weight": weight, f"{name}.bias": bias}, folder / "heads.safetensors")
+    manifest = json.loads((folder / "luke_batch.json").read_text())
+    manifest["heads"][name] = {"labels": [str(number) for number in range(len(weight))]}
+    (folder / "luke_batch.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def damage_token(folder: Path, token: int) -> Path:
+    """Make the row of a token in the word table of a folder of `make_multi_head` NaN."""
+    name = "embeddings.word_embeddings.weight.scale"
+    for file in folder.glob("model-*.safetensors"):
+        state = load_file(file)
+        if name in state:
+            state[name][token] = torch.nan
+            save_file(state, file)
     return folder
 
 

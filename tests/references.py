@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.inputs.windows import Gaps, Window
+from luke_batch.model.task import Task
 
 ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
 FORWARD_TASKS = (

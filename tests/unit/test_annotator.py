@@ -16,11 +16,11 @@ from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import CheckpointError, ConfigError, InputError
 from luke_batch.config import JobConfig
 from luke_batch.document.source import rename_collisions, renamed_columns
-from luke_batch.model.engine.padding import pad
+from luke_batch.model.engine.transformers_engine import pad
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from tests.checkpoints import HIDDEN, Recipe, make_multi_head, with_head
+from tests.checkpoints import HIDDEN, TOKENIZERS, Recipe, add_span_scorer, damage_token, make_multi_head, with_head
 
 TEXT = "Marie Curie was born in Warsaw. She moved to Paris, and met Pierre Curie there."
 GIVEN = [(0, 11), (24, 30), (45, 50), (60, 72)]
@@ -171,6 +171,43 @@ def test_given_mentions_are_never_dropped(multi_head_folder: Path) -> None:
     found = {(m["start"], m["end"]) for m in result["mentions"][0].as_py()}
     assert {(0, 11), (0, 5), (20, 50), (31, 32)} <= found
     assert {"reason": "no_token", "count": 1} in result["coverage"][0].as_py()["dropped"]
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        [{"head": "ner", "spans": "all"}],
+        [{"head": "ner", "spans": "auto"}],
+        [{"head": "types", "spans": "given"}],
+        [{"head": "relations", "spans": "given"}],
+        [{"head": "embeddings", "spans": "given"}],
+        [{"head": "embeddings", "of": "words"}],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("engine", ["fast", "transformers"])
+def test_numbers_that_are_none_fail_their_document_alone(
+    tmp_path: Path, heads: list[dict[str, Any]], engine: str
+) -> None:
+    """Of documents that read a damaged weight nothing is written but the reason; the others are annotated."""
+    folder = add_span_scorer(make_multi_head(tmp_path / "model"), 0.001)
+    texts = [TEXT, TEXT.replace("Paris", "P@ris"), TEXT]
+    (token,) = TOKENIZERS["luke"].encode(["@"])[0].tolist()
+    job = config(folder, heads, models={"main": {"path": str(folder), "engine": engine}})
+    rows = table(*texts, given=[spans(*GIVEN)] * 3)
+    sound = Annotator.from_config(job).annotate(rows).to_pylist()
+    assert [row["error"] for row in sound] == [None] * 3
+    damage_token(folder, token)
+    first, damaged, last = Annotator.from_config(job).annotate(rows).to_pylist()
+    assert (damaged["error"]["stage"], damaged["error"]["error_class"]) == (heads[0]["head"], "FloatingPointError")
+    assert "is not a number" in damaged["error"]["message"]
+    assert damaged["mentions"] is None
+    for found, wanted in ((first, sound[0]), (last, sound[2])):
+        assert found["error"] is None
+        assert found["coverage"] == wanted["coverage"]
+        assert [(m["start"], m["end"], m["label"]) for m in found["mentions"]] == [
+            (m["start"], m["end"], m["label"]) for m in wanted["mentions"]
+        ]
 
 
 LABELLED = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.model.engine.batching import length_sorted, packed, run_halving
+from luke_batch.model.engine.batched_engine import length_sorted, packed, run_halving
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 512), st.integers(0, 128)), max_size=60)
 

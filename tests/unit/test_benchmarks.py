@@ -11,9 +11,9 @@ from benchmarks.job import repeated, rounded
 from benchmarks.job_runs import Run
 from benchmarks.page import put
 from benchmarks.work import useful_flops
-from luke_batch.model.engine.engine import Task
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 from tests.checkpoints import Recipe
 
 

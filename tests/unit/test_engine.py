@@ -14,11 +14,24 @@ from luke_batch.base.errors import CheckpointError, DeviceError, ResourceError
 from luke_batch.config import ModelConfig, Precision
 from luke_batch.model.engine.batched_engine import BatchedEngine
 from luke_batch.model.engine.device import pick_device
-from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state
 from luke_batch.model.inputs.windows import Window
-from tests.checkpoints import HEADS, HIDDEN, LABELS, TOKENIZERS, Recipe, multi_head_weights, with_head
+from luke_batch.model.task import Task
+from tests.checkpoints import (
+    HEADS,
+    HIDDEN,
+    LABELS,
+    TOKENIZERS,
+    Recipe,
+    add_head,
+    add_span_scorer,
+    damage_token,
+    make_multi_head,
+    multi_head_weights,
+    with_head,
+)
 from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 
 Folders = Callable[[Recipe], Path]
@@ -42,7 +55,7 @@ TASKS = tuple(task for task in FORWARD_TASKS if task.head in HEADS)
 def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
     """Random inputs of many lengths: no entities where the task allows it, mentions beyond 30 tokens."""
     random = np.random.default_rng(seed)
-    fixed = {Task.ENTITY: 1, Task.PAIR: 2}.get(task)
+    fixed = task.reads.needs_entities or None
     made: list[Window] = []
     for length in (5, 70, 3, 200, 41, 12, 66, 9):
         count = int(random.integers(0, 9)) if fixed is None else fixed
@@ -144,6 +157,50 @@ def test_multi_head_folder_equals_one_class_a_head(engine: Load, multi_head_fold
     for found, window in zip(shared.run(task, inputs), inputs, strict=True):
         if len(window.entity_ids):
             assert_close(found, reference(model, task, window))
+
+
+@pytest.mark.parametrize("known", SHARED)
+def test_a_head_of_another_package_is_run_by_the_states_that_it_reads(
+    engine: Load, tmp_path: Path, known: Task
+) -> None:
+    """A task with a name that we do not know has its weights under that name."""
+    toy, weights = Task(known.reads, "toy"), multi_head_weights(0)
+    bias = weights.get(f"{known.head}.bias", torch.zeros(2))[:2]
+    folder = make_multi_head(tmp_path / "model")
+    add_head(folder, "toy", -weights[f"{known.head}.weight"][:2], 1 - bias)
+    both = engine(folder, toy, known)
+    inputs = windows(toy)
+    for found, other in zip(both.run(toy, inputs), both.run(known, inputs), strict=True):
+        assert_close(found, 1 - other[..., :2])
+
+
+@pytest.mark.parametrize("task", [*SHARED, Task.MENTIONS, Task.TEXT, Task.BOUNDS])
+def test_output_that_is_no_number_is_an_error(engine: Load, tmp_path: Path, task: Task) -> None:
+    """Of a window that reads damaged weights, also in a batch with others; these get theirs without it."""
+    folder = add_span_scorer(make_multi_head(tmp_path / "model"), 0.5)
+    sound = engine(folder, *SHARED, Task.BOUNDS).run(task, windows(task))
+    damaged = next(token for token in windows(task)[1].token_ids.tolist() if token > 2)
+    loaded = engine(damage_token(folder, damaged), *SHARED, Task.BOUNDS)
+    inputs = windows(task)
+    with pytest.raises(FloatingPointError, match=rf"task {task} is not a number .*check the checkpoint"):
+        loaded.run(task, inputs)
+    good = [place for place, window in enumerate(inputs) if damaged not in window.token_ids]
+    assert good
+    assert 1 not in good
+    for found, place in zip(loaded.run(task, [inputs[place] for place in good]), good, strict=True):
+        assert_close(found, sound[place])
+
+
+def test_infinity_is_no_output_either(engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """+inf fails like NaN; -inf, which padded candidates have, does not."""
+    loaded = engine(multi_head_folder, Task.ENTITY)
+    outputs = np.zeros((8, 3), np.float32)
+    monkeypatch.setattr(loaded, "_forward", lambda _, part: list(outputs[: len(part)]))
+    outputs[:, 1] = -np.inf
+    assert len(loaded.run(Task.ENTITY, windows(Task.ENTITY))) == 8
+    outputs[0, 1] = np.inf
+    with pytest.raises(FloatingPointError, match="infinity"):
+        loaded.run(Task.ENTITY, windows(Task.ENTITY))
 
 
 @pytest.mark.parametrize("task", FORWARD_TASKS)

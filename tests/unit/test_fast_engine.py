@@ -19,13 +19,13 @@ from torch.nn import functional
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import CheckpointError
 from luke_batch.config import Precision
-from luke_batch.model.engine import packed_attention, projections
-from luke_batch.model.engine.budget import ON_CPU, default_budget, row_bytes
-from luke_batch.model.engine.engine import Task
+from luke_batch.model.engine import encoder
+from luke_batch.model.engine.device import ON_CPU, default_budget, row_bytes
 from luke_batch.model.engine.fast_engine import FastEngine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import ENTITY_TABLE
 from luke_batch.model.inputs.windows import Window
+from luke_batch.model.task import Task
 from tests.checkpoints import HEADS, TOKENIZERS, Recipe, with_head
 from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, reference
 
@@ -108,7 +108,7 @@ def test_equals_transformers(
     if task.head in HEADS:
         recipe = with_head(task.head, recipe)
     folder = checkpoint_folder(recipe)
-    with patch.object(packed_attention, "kernel_for", return_value=kernel):
+    with patch.object(encoder, "kernel_for", return_value=kernel):
         engine = FastEngine(resolve(str(folder)), [task], "cpu", data.draw(st.sampled_from([512, 4096])))
     model = getattr(transformers, recipe.architecture).from_pretrained(folder).eval()
     windows = data.draw(batches(task))
@@ -135,9 +135,9 @@ def test_keys_of_few_entities_go_through_the_map_of_queries(
         for words, entities in ((9, 1), (9, 1), (30, 4), (12, 0), (200, 3))
     ]
     found: list[FloatArray] = []
-    for few in (-1, projections.FEW_ENTITIES):
-        monkeypatch.setattr(projections, "FEW_ENTITIES", few)
-        mapped = projections.MappedKeys
+    for few in (-1, encoder.FEW_ENTITIES):
+        monkeypatch.setattr(encoder, "FEW_ENTITIES", few)
+        mapped = encoder.MappedKeys
         with patch.object(mapped, "scores", autospec=True, side_effect=mapped.scores) as scores:
             engine = FastEngine(checkpoint, [Task.TEXT], "cpu", 512, precision)
             found.append(np.concatenate(engine.run(Task.TEXT, windows)))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from luke_batch.annotate.agreement import LEAST_LABELS, Tally, same_labels
+from luke_batch.annotate.agreement import LEAST_LABELS, ComparedEngine, Found, Tally, same_labels
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import InputConfig, JobConfig, ModelConfig
 from luke_batch.corpus.manifest import RunManifest, write_manifest
@@ -17,7 +17,7 @@ from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.model.engine import device
 from luke_batch.model.engine.device import faster_precision
 from luke_batch.model.engine.engine import Engine, Task, load_engine
-from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.files.facts import HeadFacts
 from luke_batch.model.inputs.windows import Window
 from tests.corpora import put
@@ -65,6 +65,30 @@ def test_agreement_needs_numbers() -> None:
     assert not Tally(LEAST_LABELS, LEAST_LABELS - 2).shown
     assert Tally(1000, 995).shown
     assert not Tally(1000, 994).shown
+
+
+class _Constant:
+    """An engine that gives the same for every window, or is out of its range."""
+
+    def __init__(self, output: FloatArray | None) -> None:
+        self._output = output
+
+    def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
+        if self._output is None:
+            raise FloatingPointError(f"{task} is not a number")
+        return [self._output for _ in windows]
+
+
+def test_a_precision_that_overflows_agrees_in_nothing(multi_head_folder: Path) -> None:
+    """What is no number is no label, and the job goes on with those of the reference."""
+    none = np.zeros(0, np.int32)
+    windows = [Window(none, none, none.reshape(0, 2))] * 3
+    found: Found = {}
+    sound = _Constant(rows([1, 0, 0, 0], [0, 1, 0, 0]))
+    for candidate in (sound, _Constant(None)):
+        compared = ComparedEngine(sound, candidate, resolve(str(multi_head_folder)), found)
+        assert len(compared.run(Task.SPANS, windows)) == 3
+    assert found == {Task.SPANS: Tally(12, 6)}
 
 
 class _Off:

@@ -16,14 +16,15 @@ from luke_batch.annotate.annotator import check_models
 from luke_batch.base.arrays import FloatArray
 from luke_batch.base.errors import CheckpointError
 from luke_batch.config import JobConfig, ModelConfig
-from luke_batch.model.engine import vocabulary
-from luke_batch.model.engine.engine import Task, load_engine
+from luke_batch.model.engine import vocabulary_heads
+from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.fit import word_head_names
 from luke_batch.model.files.weights import Table
 from luke_batch.model.inputs.prompts import around_gap
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window
+from luke_batch.model.task import Task
 from tests.checkpoints import GOLDEN, Recipe, with_head
 from tests.references import assert_close
 
@@ -111,9 +112,9 @@ def test_a_word_head_that_misfits_is_refused(checkpoint_folder: Folders, tmp_pat
 @pytest.mark.parametrize("scaled", [False, True])
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scaled: bool) -> None:
     """Many blocks of rows and of places give the log-softmax of whole rows, and its best."""
-    monkeypatch.setattr(vocabulary, "_ROWS", 7)
-    monkeypatch.setattr(vocabulary, "_PLACES", 3)
-    monkeypatch.setattr(vocabulary, "_PRODUCTS", 200)
+    monkeypatch.setattr(vocabulary_heads, "_ROWS", 7)
+    monkeypatch.setattr(vocabulary_heads, "_PLACES", 3)
+    monkeypatch.setattr(vocabulary_heads, "_PRODUCTS", 200)
     random = np.random.default_rng(0)
     values = random.integers(-90, 90, (50, 8)) if scaled else random.normal(size=(50, 8)) * 3
     stored = torch.from_numpy(values.astype(np.int8 if scaled else np.float16))
@@ -123,7 +124,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scaled: bool) ->
     table = Table(stored, scales)
     wanted = (states @ table.rows(torch.arange(50)).T + bias).double().log_softmax(-1).numpy()
     candidates = random.integers(-1, 50, (11, 6)).astype(np.int32)
-    found = vocabulary.Vocabulary(table, bias, "cpu")
+    found = vocabulary_heads.TableSoftmax(table, bias, "cpu")
     expected = np.where(candidates >= 0, np.take_along_axis(wanted, np.maximum(candidates, 0), 1), -np.inf)
     assert_close(found.scores(states, candidates), expected.astype(np.float32))
     never = np.array([3, 49], np.int32)

@@ -1,8 +1,15 @@
-"""What every engine does around its forward pass: refuse bad inputs, batch, survive a full memory."""
+"""What every engine does around its forward pass: refuse bad inputs, batch, survive a full memory, refuse NaN.
+
+Batches are sorted by length and cut under a budget. A padded batch reaches to its longest row of tokens and its
+longest row of entities, and costs (max tokens + max entities) x rows positions; sorted by length, rows of one
+batch differ little. A packed batch costs the tokens and entities that it has; sorted by length, rows of equal
+shape are neighbours.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,14 +17,17 @@ import torch
 from luke_batch.base import meters, pulse
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import CheckpointError, DeviceError
-from luke_batch.model.engine.batching import run_halving
 from luke_batch.model.engine.span_scorer import SpanScorer
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 BY_ENTITY = (Reads.SPANS, Reads.ENTITY_STATES, Reads.CANDIDATES)
 """Their outputs have a row for each entity."""
+_OF_EVERY_CHECKPOINT = (Reads.ENTITY_STATES, Reads.WORD_STATES)
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -30,15 +40,16 @@ class BatchedEngine(ABC):
         self._device = device
         self._max_tokens = max_tokens
         self._pad_id = checkpoint.setting("pad_token_id")
-        self._scorer = SpanScorer(checkpoint) if Task.BOUNDS in tasks else None
+        reads = {task.reads for task in tasks}
+        self._scorer = SpanScorer(checkpoint) if Reads.BOUNDS in reads else None
 
     @abstractmethod
-    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
+    def _batches(self, tokens: IntArray, entities: IntArray) -> list[IntArray]:
         """Indices of the windows of each batch, from the (n,) lengths of all."""
 
     @abstractmethod
-    def _positions(self, words: IntArray, entities: IntArray) -> int:
-        """Words and entities that a batch computes, padding too, from the (n,) lengths of its windows."""
+    def _positions(self, tokens: IntArray, entities: IntArray) -> int:
+        """Tokens and entities that a batch computes, padding too, from the (n,) lengths of its windows."""
 
     @abstractmethod
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
@@ -47,31 +58,33 @@ class BatchedEngine(ABC):
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """The outputs of `task` for each window.
 
-        Raises CheckpointError where ids lie outside of the embeddings, and DeviceError where the GPU is lost.
+        Raises CheckpointError where ids lie outside of the embeddings, DeviceError where the GPU is lost, and
+        FloatingPointError where a window's output is no number.
         """
-        if task.head != "embeddings" and task not in self._tasks:
+        if task.reads not in _OF_EVERY_CHECKPOINT and task not in self._tasks:
             raise ValueError(f"the engine was not loaded for the task {task}")
         self._check(task, windows)
-        words = np.array([len(window.token_ids) for window in windows], np.int32)
+        tokens = np.array([len(window.token_ids) for window in windows], np.int32)
         entities = np.array([len(window.entity_ids) for window in windows], np.int32)
         results: dict[int, FloatArray] = {}
-        for rows in self._batches(words, entities):
+        for rows in self._batches(tokens, entities):
             pulse.beat()
-            self._count(words[rows], entities[rows])
+            self._count(tokens[rows], entities[rows])
             batch = [windows[row] for row in rows]
             try:
                 outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)
             except RuntimeError as error:
                 self._check_device(error)
                 raise
+            _check_numbers(task, outputs)
             results.update(zip(rows.tolist(), outputs, strict=True))
         return [results[row] for row in range(len(windows))]
 
-    def _count(self, words: IntArray, entities: IntArray) -> None:
-        used = int(words.sum() + entities.sum())
+    def _count(self, tokens: IntArray, entities: IntArray) -> None:
+        used = int(tokens.sum() + entities.sum())
         meters.count("batches")
         meters.count("positions", used, "used")
-        meters.count("positions", self._positions(words, entities) - used, "padding")
+        meters.count("positions", self._positions(tokens, entities) - used, "padding")
 
     def _outputs(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         if task.reads is not Reads.BOUNDS:
@@ -161,3 +174,74 @@ class BatchedEngine(ABC):
 def as_array(tensor: torch.Tensor) -> FloatArray:
     """A tensor of any device as float32."""
     return tensor.to("cpu", torch.float32).numpy()
+
+
+def _check_numbers(task: Task, outputs: Sequence[FloatArray]) -> None:
+    """FloatingPointError where an output holds NaN or infinity; -inf is what padded candidates have.
+
+    The maximum keeps NaN, and makes no copy of what may be hundreds of megabytes.
+    """
+    most = np.array([output.max(initial=-np.inf) for output in outputs], np.float32)
+    if not (most < np.inf).all():
+        raise FloatingPointError(
+            f"the model's output for the task {task} is not a number (NaN or infinity) for this text: weights that"
+            " it reads are damaged, or their `precision` overflows; check the checkpoint, or set `precision: float32`"
+        )
+
+
+def length_sorted(tokens: IntArray, entities: IntArray, max_tokens: int) -> list[IntArray]:
+    """Indices of the rows of each batch, the costliest batch first so that memory runs out early if at all.
+
+    tokens, entities: (n,) lengths of each row. A row that alone is over the budget is a batch of its own. The
+    result depends on the lengths and the order of equal ones only.
+    """
+    order = _longest_first(tokens, entities)
+    batches: list[IntArray] = []
+    start = most_tokens = most_entities = 0
+    for position, row in enumerate(order.tolist()):
+        wider = max(most_tokens, int(tokens[row]))
+        deeper = max(most_entities, int(entities[row]))
+        if position > start and (wider + deeper) * (position - start + 1) > max_tokens:
+            batches.append(order[start:position])
+            start, wider, deeper = position, int(tokens[row]), int(entities[row])
+        most_tokens, most_entities = wider, deeper
+    if len(order):
+        batches.append(order[start:])
+    return batches
+
+
+def packed(tokens: IntArray, entities: IntArray, max_rows: int) -> list[IntArray]:
+    """Indices of the windows of each batch: of at most `max_rows` tokens and entities together, or one window.
+
+    tokens, entities: (n,) lengths of each window. Otherwise as `length_sorted`.
+    """
+    order = _longest_first(tokens, entities)
+    ends = np.cumsum((tokens + entities)[order])
+    batches: list[IntArray] = []
+    start = 0
+    while start < len(order):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + max_rows, side="right")))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def _longest_first(tokens: IntArray, entities: IntArray) -> IntArray:
+    return np.lexsort((np.arange(len(tokens)), -tokens, -(tokens + entities))).astype(np.int32)
+
+
+def run_halving(
+    run: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    out_of_memory: Callable[[Exception], bool],
+) -> list[Result]:
+    """`run(items)`, in halves where `out_of_memory` knows the error; raised where one item does not fit."""
+    try:
+        return run(items)
+    except Exception as error:
+        if len(items) == 1 or not out_of_memory(error):
+            raise
+    # Outside of `except`: the traceback would keep the tensors of the failed attempt alive.
+    half = (len(items) + 1) // 2
+    return run_halving(run, items[:half], out_of_memory) + run_halving(run, items[half:], out_of_memory)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from luke_batch.base.arrays import FloatArray
-from luke_batch.model.engine.budget import ON_CPU, default_budget
+from luke_batch.model.engine.device import ON_CPU, default_budget
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.settings import ModelConfig

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array
-from luke_batch.model.engine.batching import packed
-from luke_batch.model.engine.entity_head import EntityHead
+from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array, packed
+from luke_batch.model.engine.encoder import PackedEncoder
 from luke_batch.model.engine.linear import Linear
-from luke_batch.model.engine.masked_heads import MaskedHeads
-from luke_batch.model.engine.packed_encoder import PackedEncoder
 from luke_batch.model.engine.packing import Indices, PackedWindows, pack
+from luke_batch.model.engine.vocabulary_heads import MaskedHeads, PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.weights import head_state, pooler_state
 from luke_batch.model.inputs.windows import Window
@@ -38,18 +36,19 @@ class FastEngine(BatchedEngine):
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._encoder = PackedEncoder(checkpoint, device, _DTYPES[precision])
         self._heads = {task: _head(checkpoint, task, device) for task in tasks if task.reads.states}
-        if any(task.reads is Reads.FIRST_WORD for task in tasks):
+        reads = {task.reads for task in tasks}
+        if Reads.FIRST_WORD in reads:
             self._pooler = Linear(*pooler_state(checkpoint)).to(device, torch.float32)
-        if Task.LINKS in tasks:
-            self._entity_head = EntityHead(checkpoint, self._encoder.entities, device)
-        if Task.CLOZE in tasks:
-            self._masked_heads = MaskedHeads(checkpoint, self._encoder.words, self._encoder.entities, device)
+        if Reads.CANDIDATES in reads:
+            self._entity_head = PredictionHead.of_entities(checkpoint, self._encoder.entities, device)
+        if Reads.GAPS in reads:
+            self._masked_heads = MaskedHeads(checkpoint, self._encoder.tokens, self._encoder.entities, device)
 
-    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
-        return packed(words, entities, self._max_tokens)
+    def _batches(self, tokens: IntArray, entities: IntArray) -> list[IntArray]:
+        return packed(tokens, entities, self._max_tokens)
 
-    def _positions(self, words: IntArray, entities: IntArray) -> int:
-        return int(words.sum() + entities.sum())
+    def _positions(self, tokens: IntArray, entities: IntArray) -> int:
+        return int(tokens.sum() + entities.sum())
 
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
@@ -64,10 +63,10 @@ class FastEngine(BatchedEngine):
             case Reads.ENTITY_STATES:
                 return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
             case Reads.WORD_STATES:
-                return _cut(self._encoder(batch, rows=batch.word_rows), batch.first_words)
+                return _cut(self._encoder(batch, rows=batch.token_rows), batch.first_tokens)
             case Reads.WORDS:
-                states = self._encoder(batch, rows=batch.word_rows)
-                return _cut(self._heads[task](states), batch.first_words)
+                states = self._encoder(batch, rows=batch.token_rows)
+                return _cut(self._heads[task](states), batch.first_tokens)
             case Reads.FIRST_WORD:
                 first = self._encoder(batch, rows=batch.first_rows[:-1])
                 return list(as_array(self._heads[task](self._pooler(first).tanh())))
@@ -76,23 +75,24 @@ class FastEngine(BatchedEngine):
             case Reads.BOUNDS:
                 raise AssertionError("the span scorer answers it")
 
-    def _span_logits(self, task: Task, batch: PackedWindows) -> Tensor:
-        """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each word once."""
-        bounds = batch.entity_spans - np.array([0, 1]) + batch.window_rows[:, None]
-        words, places = np.unique(bounds, return_inverse=True)
-        states = self._encoder(batch, rows=np.concatenate([words, batch.entity_rows]))
+    def _span_logits(self, task: Task, batch: PackedWindows[Indices]) -> Tensor:
+        """(e, labels) from [h_start; h_end; h_entity], as the sum of three products: each token once."""
+        windows = np.repeat(batch.first_rows[:-1], np.diff(batch.first_entities))  # (e,) the first row of its own
+        bounds = np.stack([batch.starts, batch.ends - 1], 1) + windows[:, None]
+        tokens, places = np.unique(bounds, return_inverse=True)
+        states = self._encoder(batch, rows=np.concatenate([tokens, batch.entity_rows]))
         head = self._heads[task]
         start, end, entity = head.weight.chunk(3, 1)
-        from_words = states[: len(words)] @ torch.cat([start, end]).T
+        from_tokens = states[: len(tokens)] @ torch.cat([start, end]).T
         starts, ends = torch.from_numpy(places.reshape(-1, 2)).to(states.device).unbind(1)
         labels = len(head.weight)
-        logits = torch.addmm(head.bias, states[len(words) :], entity.T)
-        return logits.add_(from_words[starts, :labels]).add_(from_words[ends, labels:])
+        logits = torch.addmm(head.bias, states[len(tokens) :], entity.T)
+        return logits.add_(from_tokens[starts, :labels]).add_(from_tokens[ends, labels:])
 
-    def _predictions(self, task: Task, batch: PackedWindows, windows: Sequence[Window]) -> list[FloatArray]:
+    def _predictions(self, task: Task, batch: PackedWindows[Indices], windows: Sequence[Window]) -> list[FloatArray]:
         """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""
         if task.reads is Reads.CANDIDATES:
-            return self._entity_head(self._encoder(batch, only_entities=True), windows)
+            return self._entity_head.among_candidates(self._encoder(batch, only_entities=True), windows)
         gaps = np.concatenate(
             [
                 first + window.gaps.positions
@@ -103,7 +103,7 @@ class FastEngine(BatchedEngine):
         states = self._encoder(batch, rows=np.concatenate([gaps, batch.entity_rows]))
         return self._masked_heads(states[: len(gaps)], states[len(gaps) :], windows)
 
-    def _first_entity_logits(self, task: Task, batch: PackedWindows) -> Tensor:
+    def _first_entity_logits(self, task: Task, batch: PackedWindows[Indices]) -> Tensor:
         """(b, labels) from the first entity of each window, or the first two side by side."""
         features = task.reads.states
         rows = (batch.first_entities[:-1, None] + np.arange(features)).reshape(-1)

@@ -1,35 +1,42 @@
-"""Windows as one packed batch: the words of a window, its entities, the next window's. NumPy only."""
+"""Windows as one packed batch: the tokens of a window, its entities, the next window's.
+
+It is built in NumPy, and moved to the device whole: on GPUs all indices go there in one copy from pinned memory.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from luke_batch.model.inputs.windows import Window
 
 # torch's embedding and gather want int64 indices on every device.
 Indices = NDArray[np.int64]
+Array = TypeVar("Array", Indices, Tensor)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ShapeGroup:
     """Neighbouring windows of equal shape: their rows are a dense tensor as they lie."""
 
     windows: int
-    words: int
+    tokens: int
     """Of each window."""
     entities: int
     """Of each window."""
     first: int
-    """The row of the first window's first word."""
+    """The row of the first window's first token."""
     first_entity: int
     """The number of the first window's first entity among all entities."""
 
     @property
     def rows(self) -> slice:
         """The group's rows."""
-        return slice(self.first, self.first + self.windows * (self.words + self.entities))
+        return slice(self.first, self.first + self.windows * (self.tokens + self.entities))
 
     @property
     def entity_numbers(self) -> slice:
@@ -38,26 +45,34 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackedWindows:
-    """b windows with w words and e entities together."""
+class PackedWindows(Generic[Array]):
+    """W windows with T tokens and E entities together, as int64 arrays in NumPy or tensors on a device."""
 
-    token_ids: Indices
-    """(w,)"""
-    token_positions: Indices
-    """(w,) the place of each word in its window."""
-    entity_ids: Indices
-    """(e,)"""
-    entity_spans: Indices
-    """(e, 2) the token range [start, end) of each entity in its window."""
-    word_rows: Indices
-    """(w,) the row of each word."""
-    entity_rows: Indices
-    """(e,) the row of each entity."""
-    first_rows: Indices
-    """(b + 1,) the row of each window's first word; the last is w + e."""
-    first_entities: Indices
-    """(b + 1,) the number of each window's first entity among all; the last is e."""
-    groups: list[Group]
+    token_ids: Array
+    """(T,)"""
+    token_positions: Array
+    """(T,) the place of each token in its window."""
+    entity_ids: Tensor
+    """(U,) the different ones, always on the CPU, where a large table stays."""
+    entity_places: Array
+    """(E,) which of `entity_ids` each entity has."""
+    starts: Array
+    """(E,) the first token of each entity in its window."""
+    ends: Array
+    """(E,) one past its last token."""
+    token_rows: Array
+    """(T,) the row of each token."""
+    entity_rows: Array
+    """(E,) the row of each entity."""
+    first_rows: Array
+    """(W + 1,) the row of each window's first token; the last is T + E."""
+    first_entities: Array
+    """(W + 1,) the number of each window's first entity among all; the last is E."""
+    longest: int
+    """Most tokens and entities of a window."""
+    groups: list[ShapeGroup]
+    rows: Array | None = None
+    """(n,) rows that a head reads; None: all."""
 
     @property
     def windows(self) -> int:
@@ -67,44 +82,52 @@ class PackedWindows:
     @property
     def entities(self) -> int:
         """How many there are."""
-        return len(self.entity_ids)
+        return len(self.entity_places)
 
     @property
-    def first_words(self) -> Indices:
-        """(b + 1,) the number of each window's first word among all; the last is w."""
+    def first_tokens(self) -> Array:
+        """(W + 1,) the number of each window's first token among all; the last is T."""
         return self.first_rows - self.first_entities
 
-    @property
-    def window_rows(self) -> Indices:
-        """(e,) the row of the first word of each entity's window."""
-        return np.repeat(self.first_rows[:-1], np.diff(self.first_entities))
+    def to(self, device: str, rows: Indices | None = None) -> "PackedWindows[Tensor]":
+        """The batch on `device`, of which a head reads `rows`."""
+        here = {field.name: getattr(self, field.name) for field in fields(self)} | {"rows": rows}
+        arrays = {name: value for name, value in here.items() if isinstance(value, np.ndarray)}
+        if device == "cpu":
+            tensors = [torch.from_numpy(array) for array in arrays.values()]
+        else:
+            together = torch.from_numpy(np.concatenate(list(arrays.values()))).pin_memory()
+            tensors = together.to(device, non_blocking=True).split([len(array) for array in arrays.values()])
+        moved: Any = replace(self, **dict(zip(arrays, tensors, strict=True)))
+        return moved
 
-    @property
-    def longest(self) -> int:
-        """Most words and entities of a window."""
-        return int(np.diff(self.first_rows).max())
 
-
-def pack(windows: Sequence[Window]) -> PackedWindows:
+def pack(windows: Sequence[Window]) -> PackedWindows[Indices]:
     """Pack `windows`, of which there is at least one, in their order."""
-    words = np.array([len(window.token_ids) for window in windows], np.int64)
+    tokens = np.array([len(window.token_ids) for window in windows], np.int64)
     entities = np.array([len(window.entity_ids) for window in windows], np.int64)
-    first_words, first_entities = _firsts(words), _firsts(entities)
-    first_rows = first_words + first_entities
-    token_positions, entity_places = (
+    first_tokens, first_entities = _firsts(tokens), _firsts(entities)
+    first_rows = first_tokens + first_entities
+    token_positions, entity_positions = (
         np.arange(firsts[-1]) - np.repeat(firsts[:-1], counts)
-        for firsts, counts in ((first_words, words), (first_entities, entities))
+        for firsts, counts in ((first_tokens, tokens), (first_entities, entities))
     )
+    ids = np.concatenate([window.entity_ids for window in windows]).astype(np.int64)
+    entity_ids, entity_places = np.unique(ids, return_inverse=True)
+    starts, ends = np.concatenate([window.entity_spans for window in windows]).astype(np.int64).T
     return PackedWindows(
         token_ids=np.concatenate([window.token_ids for window in windows]).astype(np.int64),
         token_positions=token_positions,
-        entity_ids=np.concatenate([window.entity_ids for window in windows]).astype(np.int64),
-        entity_spans=np.concatenate([window.entity_spans for window in windows]).astype(np.int64),
-        word_rows=np.repeat(first_rows[:-1], words) + token_positions,
-        entity_rows=np.repeat(first_rows[:-1] + words, entities) + entity_places,
+        entity_ids=torch.from_numpy(entity_ids),
+        entity_places=entity_places,
+        starts=starts,
+        ends=ends,
+        token_rows=np.repeat(first_rows[:-1], tokens) + token_positions,
+        entity_rows=np.repeat(first_rows[:-1] + tokens, entities) + entity_positions,
         first_rows=first_rows,
         first_entities=first_entities,
-        groups=_groups(words, entities, first_rows, first_entities),
+        longest=int((tokens + entities).max()),
+        groups=_groups(tokens, entities, first_rows, first_entities),
     )
 
 
@@ -112,9 +135,9 @@ def _firsts(counts: Indices) -> Indices:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
-def _groups(words: Indices, entities: Indices, first_rows: Indices, first_entities: Indices) -> list[Group]:
-    changes = np.flatnonzero((np.diff(words) != 0) | (np.diff(entities) != 0)) + 1
+def _groups(tokens: Indices, entities: Indices, first_rows: Indices, first_entities: Indices) -> list[ShapeGroup]:
+    changes = np.flatnonzero((np.diff(tokens) != 0) | (np.diff(entities) != 0)) + 1
     starts = np.concatenate([np.zeros(1, np.int64), changes])
-    counts = np.diff(np.append(starts, len(words)))
-    columns = (counts, words[starts], entities[starts], first_rows[starts], first_entities[starts])
-    return [Group(*row) for row in np.stack(columns, axis=1).tolist()]
+    counts = np.diff(np.append(starts, len(tokens)))
+    columns = (counts, tokens[starts], entities[starts], first_rows[starts], first_entities[starts])
+    return [ShapeGroup(*row) for row in np.stack(columns, axis=1).tolist()]

@@ -5,9 +5,10 @@ are (torch's autocast); the weights, the norms and what comes out stay float32.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -23,14 +24,12 @@ from transformers import (
 )
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array
-from luke_batch.model.engine.batching import length_sorted
-from luke_batch.model.engine.entity_head import EntityHead
-from luke_batch.model.engine.masked_heads import MaskedHeads
-from luke_batch.model.engine.padding import PaddedWindows, pad
+from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array, length_sorted
+from luke_batch.model.engine.packing import Indices
+from luke_batch.model.engine.vocabulary_heads import MaskedHeads, PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.weights import encoder_state, encoder_tables, head_state, pooler_state
-from luke_batch.model.inputs.windows import Window
+from luke_batch.model.inputs.windows import Window, padded_positions
 from luke_batch.model.settings import Precision
 from luke_batch.model.task import Reads, Task
 
@@ -47,6 +46,26 @@ _OTHER_CLASSES: dict[Task, Any] = {Task.ANSWERS: LukeForQuestionAnswering, Task.
 SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedWindows:
+    """b windows padded to t tokens and e entities; e is 0 where no window has entities."""
+
+    input_ids: Indices
+    """(b, t)"""
+    attention_mask: Indices
+    """(b, t)"""
+    entity_ids: Indices
+    """(b, e); padding has the id 0, which the mask hides whatever it stands for."""
+    entity_attention_mask: Indices
+    """(b, e)"""
+    entity_position_ids: Indices
+    """(b, e, max_mention_length), -1 where a mention is shorter."""
+    entity_start_positions: Indices
+    """(b, e) first token of each span."""
+    entity_end_positions: Indices
+    """(b, e) last token of each span, also beyond max_mention_length."""
+
+
 class TransformersEngine(BatchedEngine):
     """An `Engine`; see there for what `run` promises."""
 
@@ -60,23 +79,24 @@ class TransformersEngine(BatchedEngine):
     ) -> None:
         """Load the encoder and the heads of `tasks`. Raises CheckpointError where the weights do not fit."""
         config = LukeConfig.from_dict(dict(checkpoint.config))
-        encoder = _encoder(config, checkpoint, pooled=any(task.reads is Reads.FIRST_WORD for task in tasks))
+        reads = {task.reads for task in tasks}
+        encoder = _encoder(config, checkpoint, pooled=Reads.FIRST_WORD in reads)
         super().__init__(checkpoint, tasks, device, max_tokens)
         self._half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
         self._encoder: Any = encoder.to(device).eval()
         self._heads: dict[Task, Any] = {
             task: _head(task, config, checkpoint, encoder).to(device).eval() for task in tasks if task.reads.states
         }
-        if Task.LINKS in tasks:
-            self._entity_head = EntityHead(checkpoint, encoder_tables(checkpoint)[1], device)
-        if Task.CLOZE in tasks:
+        if Reads.CANDIDATES in reads:
+            self._entity_head = PredictionHead.of_entities(checkpoint, encoder_tables(checkpoint)[1], device)
+        if Reads.GAPS in reads:
             self._masked_heads = MaskedHeads(checkpoint, *encoder_tables(checkpoint), device)
 
-    def _batches(self, words: IntArray, entities: IntArray) -> list[IntArray]:
-        return length_sorted(words, entities, self._max_tokens)
+    def _batches(self, tokens: IntArray, entities: IntArray) -> list[IntArray]:
+        return length_sorted(tokens, entities, self._max_tokens)
 
-    def _positions(self, words: IntArray, entities: IntArray) -> int:
-        return int(words.max() + entities.max()) * len(words)
+    def _positions(self, tokens: IntArray, entities: IntArray) -> int:
+        return int(tokens.max() + entities.max()) * len(tokens)
 
     @torch.inference_mode()
     def _forward(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
@@ -88,20 +108,21 @@ class TransformersEngine(BatchedEngine):
         with torch.autocast(self._device, self._half, enabled=self._half is not None):
             outputs = self._heads.get(task, self._encoder)(**inputs)
         if task.reads is Reads.CANDIDATES:
-            return self._entity_head(_rows(outputs.entity_last_hidden_state, counts), windows)
+            states = _rows(outputs.entity_last_hidden_state, counts)
+            return self._entity_head.among_candidates(states, windows)
         if task.reads is Reads.GAPS:
             return self._gap_scores(outputs, windows)
         return _answers(task, outputs, counts, [len(window.token_ids) for window in windows])
 
     def _gap_scores(self, outputs: Any, windows: Sequence[Window]) -> list[FloatArray]:
-        words: Tensor = outputs.last_hidden_state
+        tokens: Tensor = outputs.last_hidden_state
         gaps = [
             states[torch.from_numpy(window.gaps.positions).to(states.device)]
-            for states, window in zip(words, windows, strict=True)
+            for states, window in zip(tokens, windows, strict=True)
             if window.gaps is not None
         ]
         counts = [len(window.entity_ids) for window in windows]
-        entities = _rows(outputs.entity_last_hidden_state, counts) if any(counts) else words[:0, 0]
+        entities = _rows(outputs.entity_last_hidden_state, counts) if any(counts) else tokens[:0, 0]
         return self._masked_heads(torch.cat(gaps), entities, windows)
 
     def _inputs(self, task: Task, batch: PaddedWindows) -> dict[str, Tensor]:
@@ -135,29 +156,30 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
     with torch.device("meta"):
         model = _OTHER_CLASSES.get(task, HEAD_CLASSES[task.reads])(head_config)
     model.luke = encoder
-    state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    layer = model.qa_outputs if task == Task.ANSWERS else model.classifier
-    layer.load_state_dict(state, assign=True)
+    # A layer of our own: that of the class has no bias for pairs, and somebody else's head may.
+    layer = nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device="meta")
+    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias}, assign=True)
+    setattr(model, "qa_outputs" if task == Task.ANSWERS else "classifier", layer)
     return model
 
 
-def _answers(task: Task, outputs: Any, entities: Sequence[int], words: Sequence[int]) -> list[FloatArray]:
+def _answers(task: Task, outputs: Any, entities: Sequence[int], tokens: Sequence[int]) -> list[FloatArray]:
     """What a class of transformers says to each window, from its padded outputs."""
     if task == Task.CHOICE:
         return list(as_array(outputs.logits.squeeze(0)[:, None]))
     if task == Task.ANSWERS:
-        return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), words)
+        return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), tokens)
     match task.reads:
         case Reads.ENTITY | Reads.PAIR | Reads.FIRST_WORD:
             return list(as_array(outputs.logits))
         case Reads.SPANS:
             return _cut(outputs.logits, entities)
         case Reads.WORDS:
-            return _cut(outputs.logits, words)
+            return _cut(outputs.logits, tokens)
         case Reads.ENTITY_STATES:
             return _cut(outputs.entity_last_hidden_state, entities)
         case Reads.WORD_STATES:
-            return _cut(outputs.last_hidden_state, words)
+            return _cut(outputs.last_hidden_state, tokens)
         case Reads.BOUNDS | Reads.CANDIDATES | Reads.GAPS:
             raise AssertionError(f"{task} is answered by heads of our own")
 
@@ -170,3 +192,29 @@ def _rows(padded: Tensor, lengths: Sequence[int]) -> Tensor:
 def _cut(padded: Tensor, lengths: Sequence[int]) -> list[FloatArray]:
     """The rows of a (b, n, d) tensor without their padding."""
     return [row[:length] for row, length in zip(as_array(padded), lengths, strict=True)]
+
+
+def pad(windows: Sequence[Window], pad_id: int, max_mention_length: int) -> PaddedWindows:
+    """Pad `windows`, of which there is at least one."""
+    rows = len(windows)
+    tokens = max(len(window.token_ids) for window in windows)
+    entities = max(len(window.entity_ids) for window in windows)
+    batch = PaddedWindows(
+        input_ids=np.full((rows, tokens), pad_id, np.int64),
+        attention_mask=np.zeros((rows, tokens), np.int64),
+        entity_ids=np.zeros((rows, entities), np.int64),
+        entity_attention_mask=np.zeros((rows, entities), np.int64),
+        entity_position_ids=np.full((rows, entities, max_mention_length), -1, np.int64),
+        entity_start_positions=np.zeros((rows, entities), np.int64),
+        entity_end_positions=np.zeros((rows, entities), np.int64),
+    )
+    for row, window in enumerate(windows):
+        length, count = len(window.token_ids), len(window.entity_ids)
+        batch.input_ids[row, :length] = window.token_ids
+        batch.attention_mask[row, :length] = 1
+        batch.entity_ids[row, :count] = window.entity_ids
+        batch.entity_attention_mask[row, :count] = 1
+        batch.entity_position_ids[row, :count] = padded_positions(window.entity_spans, max_mention_length)
+        batch.entity_start_positions[row, :count] = window.entity_spans[:, 0]
+        batch.entity_end_positions[row, :count] = window.entity_spans[:, 1] - 1
+    return batch

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.engine.entity_head import EntityHead
+from luke_batch.model.engine.vocabulary_heads import PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.files.fit import PREFIX, SCALE, encoder_names, entity_head_names
 from luke_batch.model.files.int8 import quantise
@@ -40,7 +40,7 @@ class EntitySpace:
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Raises CheckpointError where the weights do not fit."""
         self._table = encoder_tables(checkpoint)[1]
-        self._head = EntityHead(checkpoint, self._table, "cpu")
+        self._head = PredictionHead.of_entities(checkpoint, self._table, "cpu")
 
     @property
     def width(self) -> int:
