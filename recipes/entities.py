@@ -28,12 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import encoder_tables
 from luke_batch.training.base import ENTITY_VOCABULARY
-from luke_batch.training.data import Row
-from luke_batch.training.entity_head import EntityHeadConfig, train
-from luke_batch.training.export import ENTITIES, add_entities, load_encoder_state
-from luke_batch.training.links import read_linked
+from luke_batch.training.corpus import Row
 from recipes.build_corpus import documents
+from recipes.entity_head import EntityHeadConfig, train
+from recipes.export import add_entities
+from recipes.rows import read_linked
 
 MASK = ENTITY_VOCABULARY["[MASK]"]
 NEGATIVES = 29
@@ -140,7 +142,7 @@ def main() -> None:
     mentions += names(titles)
     number = {title: place for place, title in enumerate(titles)}
     model = str(options.model)
-    mask = load_encoder_state(options.model)[ENTITIES][MASK]
+    mask = encoder_tables(resolve(model))[1].rows(torch.tensor([MASK]))[0]
     wanted = torch.tensor([number[mention.title] for mention in mentions])
     head, added = train(states(mentions, model), wanted, len(titles), EntityHeadConfig())
     dev = [item for item in linked(read_linked([folder / "dev.parquet"], Counter())) if item.title in number]

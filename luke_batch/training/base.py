@@ -30,14 +30,14 @@ ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 @dataclass(frozen=True)
-class Base:
+class EncoderBase:
     """Weights and configuration of an encoder."""
 
     config: dict[str, Any]
     state: State
 
 
-def load_base(folder: Path) -> Base:
+def load_base(folder: Path) -> EncoderBase:
     """Reads config.json and model.safetensors of a BERT-, RoBERTa- or XLM-R-type encoder.
 
     Raises CheckpointError where the folder has something else, or is not whole.
@@ -54,7 +54,7 @@ def load_base(folder: Path) -> Base:
         tensors = {name: item for file in encoder_files(folder, str(folder)) for name, item in load_file(file).items()}
     except SafetensorError as error:
         raise CheckpointError(f"{folder}: weights cannot be read ({error}); download it again") from error
-    return Base(config, {_plain_name(name): tensor.float() for name, tensor in tensors.items()})
+    return EncoderBase(config, {_plain_name(name): tensor.float() for name, tensor in tensors.items()})
 
 
 def _plain_name(name: str) -> str:
@@ -62,7 +62,7 @@ def _plain_name(name: str) -> str:
     return name.removeprefix("bert.").removeprefix("roberta.")
 
 
-def to_luke(base: Base, word_rows: Tensor, seed: int = 0) -> Base:
+def to_luke(base: EncoderBase, word_rows: Tensor, seed: int = 0) -> EncoderBase:
     """The encoder as a LUKE model whose words have `word_rows`, and whose entities are ENTITY_VOCABULARY."""
     hidden = int(base.config["hidden_size"])
     # RoBERTa's table already counts from pad+1; BERT's counts from 0.
@@ -87,7 +87,7 @@ def to_luke(base: Base, word_rows: Tensor, seed: int = 0) -> Base:
     noise = torch.randn(len(ENTITY_VOCABULARY), hidden, generator=torch.Generator().manual_seed(seed))
     state["entity_embeddings.entity_embeddings.weight"] = word_rows.float().mean(0) + 0.01 * noise
     state.update(_layers(base.state))
-    return Base(_luke_config(base.config, word_rows.shape[0], rows, pad), state)
+    return EncoderBase(_luke_config(base.config, word_rows.shape[0], rows, pad), state)
 
 
 def _layers(state: State) -> State:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from luke_batch.training.corpus import DataFile
-from luke_batch.training.plan import Plan
-from luke_batch.training.scoring import Calibrated
+from luke_batch.training.plan import TrainingPlan
+from luke_batch.training.scoring import CalibratedHead
 from luke_batch.training.settings import FinetuneConfig, HeadName
 
 _SHOWN = 60
@@ -19,7 +19,7 @@ _COLUMNS = (
 )
 
 
-def readme(plan: Plan, calibrated: Mapping[HeadName, Calibrated], record: Mapping[str, Any]) -> str:
+def readme(plan: TrainingPlan, calibrated: Mapping[HeadName, CalibratedHead], record: Mapping[str, Any]) -> str:
     """The card as Markdown. `record`: training.json."""
     left_out = ", ".join(f"{reason}: {count}" for reason, count in record["left_out"].items()) or "none"
     versions = ", ".join(f"{name} {value}" for name, value in plan.versions.items())
@@ -53,7 +53,7 @@ sentence or short text a row, windows without further context.
 """
 
 
-def command(plan: Plan) -> str:
+def command(plan: TrainingPlan) -> str:
     """The command of the run, with names for the folders of its machine."""
     config = plan.config
     words = ["luke-batch", "finetune", "TRAIN", "OUTPUT_MODEL"]
@@ -69,7 +69,7 @@ def command(plan: Plan) -> str:
     return shlex.join(words)
 
 
-def _labels(plan: Plan, name: HeadName) -> str:
+def _labels(plan: TrainingPlan, name: HeadName) -> str:
     head = plan.heads[name]
     spec = head.spec
     counts = sorted(head.counts.items(), key=lambda item: -item[1])
@@ -86,7 +86,7 @@ def _files(part: str, files: tuple[DataFile, ...]) -> str:
     )
 
 
-def _figures(calibrated: Mapping[HeadName, Calibrated]) -> str:
+def _figures(calibrated: Mapping[HeadName, CalibratedHead]) -> str:
     if not calibrated:
         return "No dev data: the last state was kept, scores are not calibrated.\n"
     lines = [

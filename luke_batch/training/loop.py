@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from luke_batch.model.engine.device import multiplies_bfloat16
-from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
-from luke_batch.training.optimizer import optimizer_of
-from luke_batch.training.parallel import Group
-from luke_batch.training.sampling import Batches
+from luke_batch.training.batches import Batches, collate
+from luke_batch.training.model import MultiTaskModel, VectorLoss, loss_of, vector_loss_of
+from luke_batch.training.parallel import WorkerGroup
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,24 @@ def rate_share(share: float, warm_up: float) -> float:
     return max(1.0 - share, 0.0) / (1.0 - warm_up)
 
 
+def _optimizer(model: MultiTaskModel, encoder_rate: float, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with the heads' rate for what starts from nothing, and no decay of biases and norms."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            new = name.startswith("heads.") or name.endswith("entity_embeddings.entity_embeddings.weight")
+            rate = head_rate if new else encoder_rate
+            decay = weight_decay if parameter.ndim > 1 and "embeddings" not in name else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "full_rate": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
 class Trainer:
     """Draws a task, takes one step on one of its batches, and so on until the time is spent."""
 
@@ -86,13 +103,16 @@ class Trainer:
         config: LoopConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
-        group: Group | None = None,
+        group: WorkerGroup | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        vector_losses: Mapping[str, VectorLoss] | None = None,
     ) -> None:
-        """`shares`: the part of all steps that each task gets; `weights`: those of its labels (`loss_of`)."""
+        """`shares`: the part of all steps that each task gets; `weights`: those of its labels (`loss_of`);
+        `vector_losses`: what the heads learn that have none.
+        """
         self.model = model.to(config.device)
         self.config = config
-        self.group = group or Group()
+        self.group = group or WorkerGroup()
         self.progress = Progress()
         self._sources = sources
         self._names = list(sources)
@@ -100,9 +120,10 @@ class Trainer:
         self._shares = [shares[name] / total for name in self._names]
         self._pad_id = pad_id
         self._weights = {name: item.to(config.device) for name, item in (weights or {}).items()}
+        self._vector_losses = vector_losses or {}
         self._clock = clock
         self._rng = np.random.default_rng(config.seed)
-        self._optimizer = optimizer_of(model, config.encoder_rate, config.head_rate, config.weight_decay)
+        self._optimizer = _optimizer(model, config.encoder_rate, config.head_rate, config.weight_decay)
         # Dropout differs between processes, which see different examples anyhow.
         torch.manual_seed(config.seed + 1_000_003 * self.group.rank)
 
@@ -148,7 +169,7 @@ class Trainer:
         for name, spec in self.model.specs.items():
             if spec.multi_label and spec.feature == "pair":
                 inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
-                start_rare(self.model, name, inputs.to(self.config.device))
+                self.model.start_rare(name, inputs.to(self.config.device))
         self.group.copy_from_leader(item.data for item in self.model.parameters())
 
     def step(self) -> float:
@@ -165,7 +186,10 @@ class Trainer:
         kind = torch.device(device).type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logits = self.model(name, inputs.to(device))
-        loss = loss_of(logits, targets, known, self._weights.get(name), self.model.names)
+        if name in self._vector_losses:
+            loss = vector_loss_of(self._vector_losses[name], logits, targets)
+        else:
+            loss = loss_of(logits, targets, known, self._weights.get(name))
         loss.backward()
         trained = [item for item in self.model.parameters() if item.grad is not None]
         self.group.average_gradients(trained)
@@ -183,14 +207,8 @@ class Trainer:
         progress = self.progress
         losses = " ".join(f"{name} {value:.3f}" for name, value in sorted(progress.losses.items()))
         seen = " ".join(f"{name} {count}" for name, count in sorted(progress.examples.items()))
-        log.info(
-            "step %d  %.0f s, %.0f%%  loss: %s  examples: %s",
-            progress.step,
-            progress.elapsed,
-            100 * self.share,
-            losses,
-            seen,
-        )
+        text = "step %d  %.0f s, %.0f%%  loss: %s  examples: %s"
+        log.info(text, progress.step, progress.elapsed, 100 * self.share, losses, seen)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""
@@ -233,8 +251,7 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best"))
         self._rng.bit_generator.state = state["rng"]
-        # Before there were several processes, the state of the one stood at the top.
-        own = state["processes"][self.group.rank] if "processes" in state else state
+        own = state["processes"][self.group.rank]
         torch.set_rng_state(own["torch_rng"])
         if "cuda_rng" in own:
             torch.cuda.set_rng_state(own["cuda_rng"], self.config.device)

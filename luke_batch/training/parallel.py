@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class WorkerGroup:
     """The place of this process among all."""
 
     rank: int = 0
@@ -26,7 +26,7 @@ class Group:
     """Where tensors must be to be exchanged."""
 
     @classmethod
-    def of_process(cls, device: str) -> Group:
+    def of_process(cls, device: str) -> WorkerGroup:
         """The group that torch.distributed was initialised with; one process where it was not."""
         if device != "cpu":
             torch.cuda.set_device(device)

@@ -1,12 +1,11 @@
 """The model that a run leaves: weights, tokenizer, labels, card, record and curves in one folder.
 
-One head: as transformers' own class has it (`model/single_head.py`). Several: luke-batch's format 1
-(`model/checkpoint.py`) with plain float32 tensors, whose encoder transformers' LukeModel loads.
+One head: as transformers' own class has it (`model/writing/single_head.py`). Several: luke-batch's format 1
+(`model/files/checkpoint.py`) with plain float32 tensors, whose encoder transformers' LukeModel loads.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,14 +17,17 @@ from torch import Tensor
 
 from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
 from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
+from luke_batch.model.files.new_folder import new_folder
 from luke_batch.model.files.tensors import SINGLE
+from luke_batch.model.inputs.pieces import read_object
 from luke_batch.model.writing.single_head import write_single_head
 from luke_batch.training.card import readme
-from luke_batch.training.curves import draw
+from luke_batch.training.curve import Point, draw
 from luke_batch.training.model import MultiTaskModel
-from luke_batch.training.plan import RECORD, Plan
-from luke_batch.training.scoring import Calibrated
+from luke_batch.training.plan import RECORD, TrainingPlan
+from luke_batch.training.scoring import CalibratedHead
 from luke_batch.training.settings import HeadName
+from luke_batch.training.start import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,69 +42,45 @@ class Result:
     workers: int
     left_out: dict[str, int]
     """Why examples were left out, and how often one was."""
-    calibrated: dict[HeadName, Calibrated]
+    calibrated: dict[HeadName, CalibratedHead]
     """Empty without dev."""
-    curve: list[dict[str, Any]]
+    curve: list[Point]
     """`losses` and `examples`, or `dev` scores, each with `step` and `seconds`."""
 
 
-def write_result(
-    folder: Path,
-    start: Path,
-    plan: Plan,
-    model: MultiTaskModel,
-    config: dict[str, Any],
-    result: Result,
+def write_result(folder: Path, start: Path, plan: TrainingPlan, model: MultiTaskModel, result: Result) -> None:
+    """Write the folder, which appears as a whole. `start`: the folder whose tokenizer and config.json it gets."""
+    with new_folder(folder) as partial:
+        for name in TOKENIZER_FILES:
+            if (start / name).exists():
+                shutil.copyfile(start / name, partial / name)
+        name = folder.parent.name.removeprefix(".").removesuffix("-run")
+        _write_weights(partial, name, read_object(start / "config.json"), plan, model, result)
+        record = _record(plan, result)
+        write_json(partial / RECORD, record)
+        (partial / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
+        draw(result.curve, partial)
+
+
+def _write_weights(
+    folder: Path, name: str, config: dict[str, Any], plan: TrainingPlan, model: MultiTaskModel, result: Result
 ) -> None:
-    """Write the folder, which appears as a whole.
-
-    `start`: the folder whose tokenizer the model has; `config`: its config.json.
-    """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _fill(partial, start, plan, model, config, result)
-    for file in partial.iterdir():
-        file.chmod(0o644)
-    partial.rename(folder)
-
-
-def _fill(
-    folder: Path,
-    start: Path,
-    plan: Plan,
-    model: MultiTaskModel,
-    config: dict[str, Any],
-    result: Result,
-) -> None:
-    for name in TOKENIZER_FILES:
-        if (start / name).exists():
-            shutil.copyfile(start / name, folder / name)
-    facts = {name: _facts(name, plan, result.calibrated.get(name)) for name in plan.heads}
-    encoder = model.encoder.state_dict()
-    heads = model.heads.state_dict()
+    """config.json, weights and what the heads are."""
+    facts = {head: _facts(head, plan, result.calibrated.get(head)) for head in plan.heads}
+    encoder, heads = model.encoder.state_dict(), model.heads.state_dict()
     if len(facts) == 1:
-        ((name, only),) = facts.items()
-        classifier = {f"classifier.{part.removeprefix(name + '.')}": item for part, item in heads.items()}
-        write_single_head(folder, name, only, config, "none", {**encoder, **classifier})
-    else:
-        manifest = {
-            "format": FORMAT,
-            "name": folder.parent.name.removeprefix(".").removesuffix("-run"),
-            "heads": {name: item.model_dump(mode="json") for name, item in facts.items()},
-            "context": "none",
-        }
-        _write_json(folder / "config.json", config)
-        _write_json(folder / MANIFEST, manifest)
-        _save(encoder, folder / SINGLE)
-        _save(heads, folder / HEADS_FILE)
-    record = _record(plan, result)
-    _write_json(folder / RECORD, record)
-    (folder / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
-    draw(result.curve, folder)
+        ((head, only),) = facts.items()
+        classifier = {f"classifier.{part.removeprefix(head + '.')}": item for part, item in heads.items()}
+        write_single_head(folder, head, only, config, "none", {**encoder, **classifier})
+        return
+    described = {head: item.model_dump(mode="json") for head, item in facts.items()}
+    write_json(folder / "config.json", config)
+    write_json(folder / MANIFEST, {"format": FORMAT, "name": name, "heads": described, "context": "none"})
+    _save(encoder, folder / SINGLE)
+    _save(heads, folder / HEADS_FILE)
 
 
-def _record(plan: Plan, result: Result) -> dict[str, Any]:
+def _record(plan: TrainingPlan, result: Result) -> dict[str, Any]:
     """The content of training.json."""
     return {
         "identity": plan.identity,
@@ -119,7 +97,7 @@ def _record(plan: Plan, result: Result) -> dict[str, Any]:
     }
 
 
-def _facts(name: HeadName, plan: Plan, found: Calibrated | None) -> HeadFacts:
+def _facts(name: HeadName, plan: TrainingPlan, found: CalibratedHead | None) -> HeadFacts:
     spec = plan.heads[name].spec
     return HeadFacts(
         labels=spec.labels,
@@ -135,7 +113,3 @@ def _facts(name: HeadName, plan: Plan, found: Calibrated | None) -> HeadFacts:
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
     plain = {name: item.detach().float().cpu().contiguous() for name, item in tensors.items()}
     save_file(plain, file, metadata={"format": "pt"})
-
-
-def _write_json(file: Path, content: object) -> None:
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -24,20 +24,18 @@ from luke_batch.model.files.content_hash import content_hash
 from luke_batch.model.files.fetch import fetch
 from luke_batch.model.files.fit import check_fit
 from luke_batch.model.files.tensors import SINGLE, encoder_files
-from luke_batch.model.files.weights import encoder_state
+from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
 from luke_batch.model.inputs.pieces import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.training.base import ENTITY_VOCABULARY, load_base, to_luke
 
-WORDS = "embeddings.word_embeddings.weight"
-ENTITIES = "entity_embeddings.entity_embeddings.weight"
 _FACTS = "start.json"
 _HEAD_SETTINGS = ("id2label", "label2id", "problem_type", "luke_batch", "num_labels", "torch_dtype", "dtype")
 """What config.json of a fine-tuned checkpoint says of its head."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class PreparedBase:
     """What a run knows of its base besides the weights."""
 
     name: str
@@ -55,7 +53,7 @@ def base_digest(base: str) -> str:
     return content_hash(files + [folder / name for name in TOKENIZER_FILES if (folder / name).exists()])
 
 
-def prepare(base: str, folder: Path, seed: int) -> Start:
+def prepare(base: str, folder: Path, seed: int) -> PreparedBase:
     """Write the start of a run into the empty folder.
 
     Args:
@@ -74,45 +72,47 @@ def prepare(base: str, folder: Path, seed: int) -> Start:
     else:
         start, config, state = _from_encoder(base, location.folder, folder, seed)
     config["architectures"] = ["LukeModel"]
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     save_file(
         {name: item.float().contiguous() for name, item in state.items()},
         folder / SINGLE,
         metadata={"format": "pt"},
     )
-    _write_json(folder / _FACTS, asdict(start))
+    write_json(folder / _FACTS, asdict(start))
     check_fit(resolve(str(folder)), Tokenizer.load(folder), ())
     return start
 
 
-def read_start(folder: Path) -> Start:
+def read_start(folder: Path) -> PreparedBase:
     """What `prepare` found."""
-    return Start(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+    return PreparedBase(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
 
 
-def _from_luke(base: str, folder: Path) -> tuple[Start, dict[str, Any], dict[str, Tensor]]:
+def _from_luke(base: str, folder: Path) -> tuple[PreparedBase, dict[str, Any], dict[str, Tensor]]:
     checkpoint = resolve(base)
     own = Tokenizer.load(checkpoint.folder)
     check_fit(checkpoint, own, ())
     state = encoder_state(checkpoint)
     mask2 = own.entity_mask_id if own.entity_mask2_id is None else own.entity_mask2_id
     rows = torch.tensor([own.entity_pad_id, own.entity_unk_id, own.entity_mask_id, mask2])
-    if int(rows.max()) >= len(state[ENTITIES]):
+    if int(rows.max()) >= len(state[ENTITY_TABLE]):
         raise CheckpointError(
-            f"{base}: the entity vocabulary goes beyond the {len(state[ENTITIES])} rows of the weights;"
+            f"{base}: the entity vocabulary goes beyond the {len(state[ENTITY_TABLE])} rows of the weights;"
             " tokenizer and weights do not belong together"
         )
-    state[ENTITIES] = state[ENTITIES][rows]
+    state[ENTITY_TABLE] = state[ENTITY_TABLE][rows]
     _copy_tokenizer(checkpoint.folder, folder)
     tokenizer = Tokenizer.load(folder)
-    state[WORDS] = _with_markers(state[WORDS], tokenizer)
+    state[WORD_TABLE] = _with_markers(state[WORD_TABLE], tokenizer)
     config = {name: value for name, value in checkpoint.config.items() if name not in _HEAD_SETTINGS}
-    config |= {"vocab_size": len(state[WORDS]), "entity_vocab_size": len(rows)}
-    frozen = checkpoint.tensors[WORDS].dtype == "I8" if WORDS in checkpoint.tensors else False
-    return Start(_shown(base), frozen), config, state
+    config |= {"vocab_size": len(state[WORD_TABLE]), "entity_vocab_size": len(rows)}
+    frozen = checkpoint.tensors[WORD_TABLE].dtype == "I8" if WORD_TABLE in checkpoint.tensors else False
+    return PreparedBase(_shown(base), frozen), config, state
 
 
-def _from_encoder(base: str, source: Path, folder: Path, seed: int) -> tuple[Start, dict[str, Any], dict[str, Tensor]]:
+def _from_encoder(
+    base: str, source: Path, folder: Path, seed: int
+) -> tuple[PreparedBase, dict[str, Any], dict[str, Tensor]]:
     encoder = load_base(source)
     _copy_tokenizer(source, folder)
     try:
@@ -126,9 +126,8 @@ def _from_encoder(base: str, source: Path, folder: Path, seed: int) -> tuple[Sta
         raise CheckpointError(
             f"{base}: <s>, <pad> and </s> have other ids than RoBERTa's and XLM-R's 0, 1 and 2; choose such a base"
         )
-    words = "embeddings.word_embeddings.weight"
     try:
-        luke = to_luke(encoder, _with_markers(encoder.state[words], tokenizer), seed)
+        luke = to_luke(encoder, _with_markers(encoder.state[WORD_TABLE], tokenizer), seed)
     except KeyError as error:
         raise CheckpointError(f"{base}: no {error.args[0]} among the weights; download it again") from error
     named = "LukeTokenizer" if tokenizer.kind == "luke" else "MLukeTokenizer"
@@ -139,8 +138,8 @@ def _from_encoder(base: str, source: Path, folder: Path, seed: int) -> tuple[Sta
         "add_prefix_space": tokenizer.add_prefix_space,
         "max_mention_length": tokenizer.max_mention_length,
     }
-    _write_json(folder / "tokenizer_config.json", settings)
-    return Start(_shown(base), freeze_words=False), luke.config, luke.state
+    write_json(folder / "tokenizer_config.json", settings)
+    return PreparedBase(_shown(base), freeze_words=False), luke.config, luke.state
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
@@ -152,8 +151,8 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
     if config.exists():
         content = read_object(config)
         content.pop("entity_vocab", None)
-        _write_json(config, content)
-    _write_json(folder / "entity_vocab.json", ENTITY_VOCABULARY)
+        write_json(config, content)
+    write_json(folder / "entity_vocab.json", ENTITY_VOCABULARY)
 
 
 def _with_markers(rows: Tensor, tokenizer: Tokenizer) -> Tensor:
@@ -175,5 +174,6 @@ def _shown(base: str) -> str:
     return Path(base).expanduser().absolute().name if is_path or "://" in base else base
 
 
-def _write_json(file: Path, content: object) -> None:
+def write_json(file: Path, content: object) -> None:
+    """Indented, in UTF-8."""
     file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
