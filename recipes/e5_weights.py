@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from luke_batch.training.base import EncoderBase, State
+from luke_batch.training.start import EncoderBase, State
 
 _MAGIC = b"E5S1"
 _BLOCK = 32

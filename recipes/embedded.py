@@ -29,11 +29,11 @@ from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
 from luke_batch.model.files.weights import ENTITY_TABLE, Table, encoder_state, encoder_tables
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.base import ENTITY_VOCABULARY, EncoderBase, load_base, to_luke
 from luke_batch.training.batches import Batches
 from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.start import ENTITY_VOCABULARY, EncoderBase, load_base, to_luke
 from recipes.batches import MAX_WORDS, SHARES, propose, sources
 from recipes.e5_weights import read_e5
 from recipes.embedded_data import NER_LABELS, TrainingRows, ner_dev, training_rows, vocabulary_texts

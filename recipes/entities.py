@@ -30,8 +30,8 @@ from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_tables
-from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.corpus import Row
+from luke_batch.training.start import ENTITY_VOCABULARY
 from recipes.build_corpus import documents
 from recipes.entity_head import EntityHeadConfig, train
 from recipes.export import add_entities

@@ -33,9 +33,8 @@ from luke_batch.model.files.int8 import dequantise, quantise
 from luke_batch.model.files.new_folder import new_folder
 from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
 from luke_batch.model.writing.vocabulary_files import write_vocabulary
-from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
-from luke_batch.training.start import write_json
+from luke_batch.training.start import ENTITY_VOCABULARY, write_json
 
 ENTITY_HEAD = "entity_predictions."
 """Before the names of its parameters in heads.safetensors, as in transformers."""

@@ -16,14 +16,13 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.batches import Example
+from luke_batch.training.batches import Batches, Example
 from luke_batch.training.corpus import GoldEntity, Row
 from luke_batch.training.examples import NO_CONTEXT, TOO_LONG
 
@@ -169,7 +168,7 @@ class NameExamples:
         return Example(window, item.targets[inside[covered], 2:3].astype(np.int64))
 
 
-class IdentityBatches:
+class IdentityBatches(Batches):
     """Endless batches of documents, from several kinds of groups in proportion to their weights."""
 
     def __init__(
@@ -182,6 +181,7 @@ class IdentityBatches:
         seed: int,
         max_tokens: int = 180,
     ) -> None:
+        super().__init__("identity")
         self._groups = [groups for _, groups in kinds]
         weights = [weight for weight, _ in kinds]
         self._chances = np.array(weights) / sum(weights)
@@ -189,18 +189,19 @@ class IdentityBatches:
         self._skipped = skipped
         self._tokens = tokens
         self._max_tokens = max_tokens
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
 
-    def next(self, share: float = 0.0) -> list[Example]:  # noqa: ARG002 - the same all along
-        """The next batch: sentences of groups of one kind, up to the budget of padded positions."""
-        groups = self._groups[int(self._rng.choice(len(self._groups), p=self._chances))]
+    def pool(self, number: int, share: float) -> list[list[Example]]:  # noqa: ARG002 - the same all along
+        """One batch: sentences of groups of one kind, up to the budget of padded positions."""
+        rng = np.random.default_rng([self._seed, number])
+        groups = self._groups[int(rng.choice(len(self._groups), p=self._chances))]
         batch: list[Example] = []
         words = entities = 0
         while True:
-            for example in self._group(groups[int(self._rng.integers(len(groups)))], self._rng):
+            for example in self._group(groups[int(rng.integers(len(groups)))], rng):
                 wider = max(words, example.words), max(entities, example.entities)
                 if batch and sum(wider) * (len(batch) + 1) > self._tokens:
-                    return batch
+                    return [batch]
                 words, entities = wider
                 batch.append(example)
 
@@ -218,11 +219,3 @@ class IdentityBatches:
             return None
         window = self._builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, covered)
         return Example(window, item.targets[covered].astype(np.int64))
-
-    def state(self) -> dict[str, Any]:
-        """The generator's state, of which every following batch is a function."""
-        return {"rng": dict(self._rng.bit_generator.state)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        self._rng.bit_generator.state = state["rng"]

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from luke_batch.training.base import EncoderBase, to_luke
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.training.start import EncoderBase, to_luke
 
 _PREFIX = "query: "
 """What the encoder was trained with."""

@@ -5,15 +5,17 @@ What stands here needs neither data files nor the text of the examples: only win
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from luke_batch.model.inputs.windows import Window
 from luke_batch.training.encoder import EncoderInput
@@ -45,80 +47,84 @@ class Example:
         return len(self.window.entity_ids)
 
 
-class Sized(Protocol):
-    """What takes place in a batch."""
-
-    @property
-    def words(self) -> int:
-        """Tokens."""
-        ...
-
-    @property
-    def entities(self) -> int:
-        """Entities."""
-        ...
-
-
-Item = TypeVar("Item", bound=Sized)
-
-
-def cut_into_batches(items: Sequence[Item], tokens: int) -> list[list[Item]]:
-    """Items of similar size together, each batch at most `tokens` words and entities with its padding.
+def cut_into_batches(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+    """Examples of similar size together, each batch at most `tokens` words and entities with its padding.
 
     Words and entities are padded apart: sorting by their sum alone leaves 28% of a batch empty, this 15%.
     """
-    batches: list[list[Item]] = []
-    batch: list[Item] = []
+    batches: list[list[Example]] = []
+    batch: list[Example] = []
     words = entities = 0
-    for item in sorted(items, key=lambda item: (item.entities // 12, item.words)):
-        wider = max(words, item.words), max(entities, item.entities)
+    for example in sorted(examples, key=lambda item: (item.entities // 12, item.words)):
+        wider = max(words, example.words), max(entities, example.entities)
         if batch and sum(wider) * (len(batch) + 1) > tokens:
             batches.append(batch)
-            batch, wider = [], (item.words, item.entities)
+            batch, wider = [], (example.words, example.entities)
         words, entities = wider
-        batch.append(item)
+        batch.append(example)
     return [*batches, batch] if batch else batches
 
 
 def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
     """Padded inputs, targets, and for a multi-label head which labels are known."""
-    count = len(examples)
-    words = max(example.words for example in examples)
-    entities = max(example.entities for example in examples)
-    token_ids = np.full((count, words), pad_id, np.int64)
-    lengths = np.array([example.words for example in examples], np.int64)
-    entity_ids = np.zeros((count, entities), np.int64)
-    spans = np.zeros((count, entities, 2), np.int64)
-    for place, example in enumerate(examples):
-        token_ids[place, : example.words] = example.window.token_ids
-        entity_ids[place, : example.entities] = example.window.entity_ids
-        spans[place, : example.entities] = example.window.entity_spans
-    inputs = EncoderInput(*(torch.from_numpy(item) for item in (token_ids, lengths, entity_ids, spans)))
-    if multi_label:
-        targets = np.stack([example.targets for example in examples])
-        known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
-        return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
-    width = max(len(example.targets) for example in examples)
-    labels = np.full((count, width, *examples[0].targets.shape[1:]), IGNORED, np.int64)
-    for place, example in enumerate(examples):
-        labels[place, : len(example.targets)] = example.targets
-    return inputs, torch.from_numpy(labels), None
+    windows = [example.window for example in examples]
+    inputs = EncoderInput(
+        _padded([window.token_ids for window in windows], pad_id),
+        torch.tensor([example.words for example in examples]),
+        _padded([window.entity_ids for window in windows], 0),
+        _padded([window.entity_spans for window in windows], 0),
+    )
+    if not multi_label:
+        return inputs, _padded([example.targets for example in examples], IGNORED), None
+    targets = np.stack([example.targets for example in examples])
+    known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
+    return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
 
 
-class Batches(Protocol):
-    """Endless batches of one head, whose state can be stored and restored."""
+def _padded(rows: Sequence[NDArray[Any]], value: int) -> Tensor:
+    """(n, longest, …) int64 of n arrays that differ in their length."""
+    return pad_sequence([torch.from_numpy(row.astype(np.int64)) for row in rows], True, value)
+
+
+class Batches(ABC):
+    """Endless batches of one head. Where they stand is a number of pools and of batches taken from the last one:
+    nothing else is random that the seed does not fix.
+    """
+
+    def __init__(self, name: str, most_pools: int = 1) -> None:
+        """`most_pools`: after so many without any batch there will be none."""
+        self.name = name
+        self._most_pools = most_pools
+        self._number = -1
+        self._used = 0
+        self._share = 0.0
+        self._batches: Iterator[list[Example]] = iter(())
+
+    @abstractmethod
+    def pool(self, number: int, share: float) -> list[list[Example]]:
+        """The batches of a pool, from 0 on, begun after this share of the run; the same at every call."""
 
     def next(self, share: float = 0.0) -> list[Example]:
-        """The next batch, after this share of the run."""
-        ...
+        """The next batch, after this share of the run; ValueError where a whole pass has no example."""
+        for _ in range(self._most_pools + 1):
+            batch = next(self._batches, None)
+            if batch is not None:
+                self._used += 1
+                return batch
+            self._number, self._share, self._used = self._number + 1, share, 0
+            self._batches = iter(self.pool(self._number, share))
+        raise ValueError(f"{self.name}: no row of the training data can be used")
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, as plain values."""
-        ...
+        return {"number": self._number, "share": self._share, "used": self._used}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
-        ...
+        self._number, self._used = int(state["number"]), int(state["used"])
+        self._share = float(state["share"])
+        batches = self.pool(self._number, self._share) if self._number >= 0 else []
+        self._batches = iter(batches[self._used :])
 
 
 class NumberedExamples(Protocol):
@@ -135,77 +141,47 @@ class NumberedExamples(Protocol):
         ...
 
 
-class PooledBatches:
+class PooledBatches(Batches):
     """Every example once in a pass over the data, in an order of each pass's own; or, weighted, as drawn.
 
-    Processes of one group walk the same order, each with its own examples. Where they stand is a number of
-    pools and of batches: nothing else is random that the seed does not fix.
+    Processes of one group walk the same order, each with its own examples.
     """
 
     def __init__(
         self,
         examples: NumberedExamples,
         tokens: int,
-        pool: int,
+        size_of_pool: int,
         seed: int,
         *,
         rank: int = 0,
         size: int = 1,
         weights: Sequence[float] | None = None,
     ) -> None:
-        """`pool`: examples that are cut into batches together, so that similar lengths meet. `weights`: how
-        often each is drawn against the others, instead of passes.
+        """`size_of_pool`: examples that are cut into batches together, so that similar lengths meet. `weights`:
+        how often each is drawn against the others, instead of passes.
         """
+        own = -(-len(examples) // size)
+        super().__init__(examples.name, max(1, -(-own // size_of_pool)))
         self._examples = examples
         self._tokens = tokens
+        self._size_of_pool = size_of_pool
         self._seed = seed
         self._rank = rank
         self._size = size
-        self._pool = pool
         self._chances = None if weights is None else np.array(weights) / np.sum(weights)
-        self._number = -1
-        self._used = 0
-        self._share = 0.0
-        self._batches: Iterator[list[Example]] = iter(())
 
-    def next(self, share: float = 0.0) -> list[Example]:
-        """The next batch, after this share of the run; ValueError where a whole pass has no example."""
-        for _ in range(self._pools + 1):
-            batch = next(self._batches, None)
-            if batch is not None:
-                self._used += 1
-                return batch
-            self._number, self._share, self._used = self._number + 1, share, 0
-            self._batches = self._fill()
-        raise ValueError(f"{self._examples.name}: no row of the training data can be used")
-
-    @property
-    def _pools(self) -> int:
-        """Pools of a pass."""
-        own = -(-len(self._examples) // self._size)
-        return max(1, -(-own // self._pool))
-
-    def _fill(self) -> Iterator[list[Example]]:
-        turn, part = divmod(self._number, self._pools)
+    def pool(self, number: int, share: float) -> list[list[Example]]:
+        """The next part of a pass, or as many examples drawn."""
+        turn, part = divmod(number, self._most_pools)
         rng = np.random.default_rng([self._seed, turn, part, self._rank])
         if self._chances is None:
             order = np.random.default_rng([self._seed, turn]).permutation(len(self._examples))
-            numbers = order[self._rank :: self._size][part * self._pool : (part + 1) * self._pool]
+            order = order[self._rank :: self._size]
+            chosen = order[part * self._size_of_pool : (part + 1) * self._size_of_pool]
         else:
-            numbers = rng.choice(len(self._examples), self._pool, p=self._chances)
-        found = [self._examples.at(number, rng, self._share) for number in numbers.tolist()]
+            chosen = rng.choice(len(self._examples), self._size_of_pool, p=self._chances)
+        found = [self._examples.at(place, rng, share) for place in chosen.tolist()]
         batches = cut_into_batches([item for item in found if item is not None], self._tokens)
         rng.shuffle(batches)
-        return iter(batches)
-
-    def state(self) -> dict[str, Any]:
-        """Where the source stands: its pool, and the batches taken from it."""
-        return {"number": self._number, "share": self._share, "used": self._used}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        self._number, self._used = int(state["number"]), int(state["used"])
-        self._share = float(state["share"])
-        self._batches = self._fill() if self._number >= 0 else iter(())
-        for _ in range(self._used):
-            next(self._batches)
+        return batches

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -223,11 +223,7 @@ class Trainer:
             "model": {name: item for name, item in self.model.state_dict().items() if name not in frozen},
             "optimizer": self._optimizer.state_dict(),
             "words": self._words(),
-            "step": self.progress.step,
-            "elapsed": self.progress.elapsed,
-            "examples": dict(self.progress.examples),
-            "losses": dict(self.progress.losses),
-            "best": self.progress.best,
+            **asdict(self.progress),
             "rng": self._rng.bit_generator.state,
             "processes": self.group.gather(own),
         }
@@ -249,7 +245,7 @@ class Trainer:
             raise ValueError(message)
         self.model.load_state_dict(state["model"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best"))
+        self.progress = Progress(**{part.name: state[part.name] for part in fields(Progress)})
         self._rng.bit_generator.state = state["rng"]
         own = state["processes"][self.group.rank]
         torch.set_rng_state(own["torch_rng"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from luke_batch.evaluation.calibration import calibrate, expected_calibration_error, in_fitting_half
+from luke_batch.evaluation.calibration import expected_calibration_error, fit_temperature, in_fitting_half
 from luke_batch.evaluation.label_scaling import fit_label_scaling
 from luke_batch.heads.scores import Labels
 from luke_batch.training.model import HeadSpec
@@ -117,42 +117,24 @@ def calibrated(outputs: HeadOutputs, spec: HeadSpec, floor: float | None, *, is_
     Where one label holds, what is written does not depend on the temperature. Where several may, each label
     has an offset beside it, and the threshold is one of the probabilities that come out.
     """
-    if spec.multi_label:
-        return _scaled(outputs, spec, floor, is_typing=is_typing)
-    places, numbers = written(outputs, labels_of(spec))
-    found = calibrate(
-        outputs.logits[places],
-        numbers,
-        outputs.gold[places, numbers],
-        [outputs.documents[place] for place in places.tolist()],
-        multi=False,
-    )
-    temperature = found.temperature.value
-    return CalibratedHead(
-        temperature=temperature,
-        offsets=(),
-        outcome=found.temperature.outcome,
-        threshold=None,
-        ece_before=found.before,
-        ece_after=found.after,
-        reported_items=found.reported_items,
-        scores=score(outputs, labels_of(spec, temperature), is_typing=is_typing),
-    )
-
-
-def _scaled(outputs: HeadOutputs, spec: HeadSpec, floor: float | None, *, is_typing: bool) -> CalibratedHead:
     fits = in_fitting_half(outputs.documents)
     fitted, reported = outputs.part(fits), outputs.part(~fits)
     plain = labels_of(spec)
-    plain = replace(plain, threshold=threshold_of(fitted, plain, floor))
-    scaling = fit_label_scaling(fitted.logits, fitted.gold)
-    labels = labels_of(spec, scaling.temperature, None, tuple(float(value) for value in scaling.offsets))
-    labels = replace(labels, threshold=threshold_of(fitted, labels, floor))
+    if spec.multi_label:
+        plain = replace(plain, threshold=threshold_of(fitted, plain, floor))
+        scaling = fit_label_scaling(fitted.logits, fitted.gold)
+        labels = labels_of(spec, scaling.temperature, None, tuple(float(value) for value in scaling.offsets))
+        labels = replace(labels, threshold=threshold_of(fitted, labels, floor))
+        outcome = "fitted" if fitted.gold.any() and not fitted.gold.all() else "no item"
+    else:
+        places, numbers = written(fitted, plain)
+        found = fit_temperature(fitted.logits[places], numbers, fitted.gold[places, numbers], multi=False)
+        labels, outcome = labels_of(spec, found.value), found.outcome
     return CalibratedHead(
-        temperature=scaling.temperature,
+        temperature=labels.temperature,
         offsets=labels.offsets,
-        outcome="fitted" if fitted.gold.any() and not fitted.gold.all() else "no item",
-        threshold=labels.threshold,
+        outcome=outcome,
+        threshold=labels.threshold if spec.multi_label else None,
         ece_before=_calibration_error(reported, plain),
         ece_after=_calibration_error(reported, labels),
         reported_items=len(written(reported, labels)[0]),

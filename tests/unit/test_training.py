@@ -23,7 +23,6 @@ from luke_batch.model.files.fit import check_fit
 from luke_batch.model.files.weights import ENTITY_TABLE, encoder_state, head_state
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.base import EncoderBase, load_base, to_luke
 from luke_batch.training.batches import NumberedExamples, PooledBatches, cut_into_batches
 from luke_batch.training.corpus import Row
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
@@ -39,6 +38,7 @@ from luke_batch.training.loop import LoopConfig, Trainer, rate_share
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.outputs import HeadOutputs, ner_outputs
 from luke_batch.training.scoring import labels_of, score, threshold_of
+from luke_batch.training.start import EncoderBase, load_base, to_luke
 from recipes.entity_head import EntityHeadConfig
 from recipes.entity_head import train as train_entities
 from recipes.export import Card, add_entities, export, load_head_state, rounded_words
