@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.model.engine.span_scorer import SpanScorerNet
 from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
 from luke_batch.model.files.weights import ENTITY_TABLE, Table, encoder_state, encoder_tables
@@ -56,6 +57,8 @@ log = logging.getLogger("embedded")
 NAME = "luke-batch-embedded"
 PIECES = 80_000
 CHECKPOINT = "checkpoint.pt"
+LOG_EVERY = 25
+"""Steps between two lines of the log."""
 SCORER = ScorerConfig()
 SCORER_RECALL = 0.9925
 """Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that at
@@ -134,10 +137,18 @@ def train(options: argparse.Namespace) -> None:
     batches = sources(made.rows, made.model.specs, builder, skipped, likely)
     trainer = _trainer(options, made, batches, builder)
 
-    def snapshot() -> None:
-        made.export(out / "latest", _progress(trainer) + "\n", scorer)
+    shown = trainer.progress.elapsed
 
-    trainer.run(out / CHECKPOINT, snapshot)
+    def watch() -> None:
+        nonlocal shown
+        if trainer.progress.step % LOG_EVERY == 0:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in sorted(trainer.progress.losses.items()))
+            log.info("%.0f%%, %s; loss: %s", 100 * trainer.share, _progress(trainer), losses)
+        if trainer.progress.elapsed - shown >= 60 * options.snapshot_minutes:
+            made.export(out / "latest", _progress(trainer) + "\n", scorer)
+            shown = trainer.progress.elapsed
+
+    trainer.run(out / CHECKPOINT, watch)
     log.info("skipped rows: %s", dict(skipped))
     made.export(out / "trained", _progress(trainer) + "\n", scorer)
     log.info("%s: %s", out / "trained", _progress(trainer))
@@ -149,7 +160,7 @@ def _trainer(options: argparse.Namespace, made: Build, batches: dict[str, Batche
         seconds=60 * options.minutes,
         encoder_rate=options.rate,
         head_rate=4 * options.rate,
-        snapshot_every=60 * options.snapshot_minutes,
+        bfloat16=multiplies_bfloat16(),
     )
     losses = vector_losses(_name_vectors(options, made.rows.names))
     trainer = Trainer(made.model, batches, SHARES, builder.tokenizer.pad_id, config, vector_losses=losses)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from luke_batch.model.engine.span_scorer import SpanScorerNet
@@ -34,7 +34,7 @@ from luke_batch.model.files.new_folder import new_folder
 from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
 from luke_batch.model.writing.vocabulary_files import write_vocabulary
 from luke_batch.training.model import MultiTaskModel
-from luke_batch.training.start import ENTITY_VOCABULARY, write_json
+from luke_batch.training.start import ENTITY_VOCABULARY, save_weights, write_json
 
 ENTITY_HEAD = "entity_predictions."
 """Before the names of its parameters in heads.safetensors, as in transformers."""
@@ -94,10 +94,9 @@ def export(
         manifest = {"format": FORMAT, "name": card.name, "heads": _heads(model, card), "context": "none"}
         write_json(partial / MANIFEST, manifest)
         (partial / "README.md").write_text(card.readme, encoding="utf-8")
-        heads = {name: item.detach().float().contiguous() for name, item in model.heads.state_dict().items()}
-        save_file(heads, partial / HEADS_FILE, metadata={"format": "pt"})
+        save_weights(model.heads.state_dict(), partial / HEADS_FILE)
         if card.scorer is not None:
-            save_file(card.scorer.net.state_dict(), partial / SCORER_FILE, metadata={"format": "pt"})
+            save_weights(card.scorer.net.state_dict(), partial / SCORER_FILE)
         _write_encoder(partial, model.encoder.state_dict())
     shutil.rmtree(folder, ignore_errors=True)
     fresh.replace(folder)
@@ -120,8 +119,8 @@ def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mappin
     write_vocabulary(folder, vocabulary, len(vocabulary))
     heads = load_head_state(folder)
     bias = torch.cat([torch.full((special,), _NEVER), head["bias"]])
-    heads |= {ENTITY_HEAD + name: item.contiguous() for name, item in {**head, "bias": bias}.items()}
-    save_file(heads, folder / HEADS_FILE, metadata={"format": "pt"})
+    heads |= {ENTITY_HEAD + name: item for name, item in {**head, "bias": bias}.items()}
+    save_weights(heads, folder / HEADS_FILE)
     _write_encoder(folder, state)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)

@@ -182,7 +182,7 @@ def work(settings: dict[str, Any]) -> None:
     from luke_batch.training.parallel import WorkerGroup
 
     device = str(get_device())
-    TrainingWorker(Path(settings["run"]), WorkerGroup.of_process(device), device).train()
+    TrainingWorker(Path(settings["run"]), WorkerGroup.of_process(device)).train()
 
 
 def _plain(error: BaseException) -> LukeBatchError:

@@ -23,7 +23,7 @@ class WorkerGroup:
     rank: int = 0
     size: int = 1
     device: str = "cpu"
-    """Where tensors must be to be exchanged."""
+    """Where it computes, and where tensors must be to be exchanged."""
 
     @classmethod
     def of_process(cls, device: str) -> WorkerGroup:

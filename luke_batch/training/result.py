@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
-
 from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
 from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
 from luke_batch.model.files.new_folder import new_folder
@@ -29,7 +26,7 @@ from luke_batch.training.model import MultiTaskModel
 from luke_batch.training.plan import RECORD, TrainingPlan
 from luke_batch.training.scoring import CalibratedHead
 from luke_batch.training.settings import FinetuneConfig, HeadName
-from luke_batch.training.start import write_json
+from luke_batch.training.start import save_weights, write_json
 
 _SHOWN = 60
 """Labels that a card counts one by one."""
@@ -85,8 +82,8 @@ def _write_weights(
     described = {head: item.model_dump(mode="json") for head, item in facts.items()}
     write_json(folder / "config.json", config)
     write_json(folder / MANIFEST, {"format": FORMAT, "name": name, "heads": described, "context": "none"})
-    _save(encoder, folder / SINGLE)
-    _save(heads, folder / HEADS_FILE)
+    save_weights(encoder, folder / SINGLE)
+    save_weights(heads, folder / HEADS_FILE)
 
 
 def _record(plan: TrainingPlan, result: Result) -> dict[str, Any]:
@@ -117,11 +114,6 @@ def _facts(name: HeadName, plan: TrainingPlan, found: CalibratedHead | None) -> 
         threshold=round(found.threshold, 6) if found and found.threshold else None,
         max_words=plan.max_words if name == "ner" else None,
     )
-
-
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    plain = {name: item.detach().float().cpu().contiguous() for name, item in tensors.items()}
-    save_file(plain, file, metadata={"format": "pt"})
 
 
 def readme(plan: TrainingPlan, calibrated: Mapping[HeadName, CalibratedHead], record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,7 @@ def prepare(base: str, folder: Path, seed: int) -> PreparedBase:
         start, config, state = _from_encoder(base, location.folder, folder, seed)
     config["architectures"] = ["LukeModel"]
     write_json(folder / "config.json", config)
-    save_file(
-        {name: item.float().contiguous() for name, item in state.items()},
-        folder / SINGLE,
-        metadata={"format": "pt"},
-    )
+    save_weights(state, folder / SINGLE)
     write_json(folder / _FACTS, asdict(start))
     check_fit(resolve(str(folder)), Tokenizer.load(folder), ())
     return start
@@ -271,6 +268,12 @@ def _shown(base: str) -> str:
     """A hub id as it is, a path by its last part."""
     is_path = base.startswith((".", "/", "~")) or Path(base).expanduser().is_dir()
     return Path(base).expanduser().absolute().name if is_path or "://" in base else base
+
+
+def save_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Parameters in float32, as transformers reads them."""
+    plain = {name: item.detach().float().cpu().contiguous() for name, item in tensors.items()}
+    save_file(plain, file, metadata={"format": "pt"})
 
 
 def write_json(file: Path, content: object) -> None:

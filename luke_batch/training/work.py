@@ -44,7 +44,7 @@ _LINES = 200
 class TrainingWorker:
     """One process of a run."""
 
-    def __init__(self, run: Path, group: WorkerGroup, device: str) -> None:
+    def __init__(self, run: Path, group: WorkerGroup) -> None:
         """Load data and model. Raises as `read_corpus` and `resolve` do."""
         self.run = run
         self.plan = TrainingPlan.read(run)
@@ -63,7 +63,7 @@ class TrainingWorker:
         self._model.encoder.load_state_dict(load_file(run / START / "model.safetensors"))
         if config.gradient_checkpointing:
             self._model.recompute_layers()
-        self._trainer = self._make_trainer(device, *config.rates(encoder.hidden_size))
+        self._trainer = self._make_trainer(*config.rates(encoder.hidden_size))
         self._points = _points(self.plan.steps, config.evaluations) if self._dev else set[int]()
 
     def train(self) -> None:
@@ -91,7 +91,7 @@ class TrainingWorker:
             write_result(self.run / MODEL, self.run / START, self.plan, self._model, result)
         self.group.wait()
 
-    def _make_trainer(self, device: str, encoder_rate: float, head_rate: float) -> Trainer:
+    def _make_trainer(self, encoder_rate: float, head_rate: float) -> Trainer:
         config, group = self.plan.config, self.group
         sources: dict[str, Batches] = {
             name: PooledBatches(
@@ -108,7 +108,7 @@ class TrainingWorker:
         return Trainer(
             self._model,
             sources,
-            dict(self.plan.batches.items()),
+            self.plan.batches,
             self._builder.tokenizer.pad_id,
             LoopConfig(
                 steps=self.plan.steps,
@@ -116,10 +116,9 @@ class TrainingWorker:
                 head_rate=head_rate,
                 weight_decay=config.weight_decay,
                 warm_up=config.warm_up,
-                bfloat16=_bfloat16(config, device),
+                bfloat16=_bfloat16(config, group.device),
                 checkpoint_every=config.checkpoint_seconds,
                 seed=config.seed,
-                device=device,
             ),
             group=group,
             weights=weights if config.class_weights == "balanced" else None,

@@ -144,7 +144,7 @@ def trained(tmp_path: Path, base: str, heads: tuple[Any, ...], rows: list[dict[s
     dev = put_rows(tmp_path / "dev.parquet", rows[:6])
     make_plan(train, dev, config, tmp_path / "model")
     run = run_folder(tmp_path / "model")
-    TrainingWorker(run, WorkerGroup(), "cpu").train()
+    TrainingWorker(run, WorkerGroup()).train()
     return run / "model"
 
 
@@ -197,9 +197,9 @@ def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base:
     for name in ("whole", "stopped"):
         make_plan(train, dev, config, tmp_path / name)
     runs = [run_folder(tmp_path / name) for name in ("whole", "stopped")]
-    TrainingWorker(runs[0], WorkerGroup(), "cpu").train()
+    TrainingWorker(runs[0], WorkerGroup()).train()
 
-    worker = TrainingWorker(runs[1], WorkerGroup(), "cpu")
+    worker = TrainingWorker(runs[1], WorkerGroup())
     watch = worker._watch
 
     def stop_in_step_5() -> None:
@@ -211,7 +211,7 @@ def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base:
     with pytest.raises(KeyboardInterrupt):
         worker.train()
     assert not (runs[1] / "model").exists()
-    resumed = TrainingWorker(runs[1], WorkerGroup(), "cpu")
+    resumed = TrainingWorker(runs[1], WorkerGroup())
     resumed.train()
     assert resumed._trainer.progress.step == 6
     whole, other = ({f.name: f for f in (run / "model").iterdir()} for run in runs)

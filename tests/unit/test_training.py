@@ -1,6 +1,8 @@
 """Training on a tiny random encoder and a few sentences written for the project."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -131,7 +133,7 @@ class Setting:
             MarkedExamples("relations", pairs, relations, self.builder, skipped, multi_label=True),
         ]
         sources = {task.name: PooledBatches(task, 256, 32, seed) for seed, task in enumerate(tasks)}
-        config = LoopConfig(seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9, snapshot_every=10)
+        config = LoopConfig(seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9)
         trainer = Trainer(
             self.model, sources, dict.fromkeys(sources, 1.0), 1, config, clock=clock or (lambda: next(ticks))
         )
@@ -259,14 +261,14 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_until_the_time_is_spent(setting: Setting) -> None:
-    """All three heads learn a few sentences by heart; snapshots are taken on the way."""
+    """All three heads learn a few sentences by heart; every step is watched."""
     trainer = setting.trainer(seconds=100)
     first = [trainer.step() for _ in range(9)]
-    snapshots: list[int] = []
-    trainer.run(snapshot=lambda: snapshots.append(trainer.progress.step))
+    watched: list[int] = []
+    trainer.run(watch=lambda: watched.append(trainer.progress.step))
     assert np.mean([trainer.step() for _ in range(9)]) < 0.3 * np.mean(first)
     assert trainer.progress.examples.keys() == {"ner", "types", "relations"}
-    assert len(snapshots) == 10
+    assert watched == list(range(10, 110))
     found = ner_outputs(setting.model, setting.rows, setting.builder, words)
     assert score(found, labels_of(setting.model.specs["ner"])).f1 > 0.8
 
@@ -307,6 +309,16 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
     assert rate_share(0.04, 0.04) == pytest.approx(1)
     assert 0 < rate_share(0.0, 0.04) < 0.1
     assert rate_share(1.0, 0.04) == rate_share(1.5, 0.04) == 0
+
+
+def test_the_loop_needs_neither_a_cluster_nor_data_files() -> None:
+    """It runs where torch, NumPy, tokenizers and safetensors are, and no other library of ours."""
+    code = (
+        "import sys, luke_batch.training.loop; "
+        "sys.exit(str({'ray', 'pyarrow', 'pydantic', 'transformers', 'huggingface_hub'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_export_loads_and_frozen_words_are_stored_exactly(setting: Setting, tmp_path: Path) -> None:
