@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from luke_batch.training.start import EncoderBase, State
+from luke_batch.training.start import EncoderBase
 
 _MAGIC = b"E5S1"
 _BLOCK = 32
@@ -106,7 +106,7 @@ def read_e5(file: Path) -> EncoderBase:
     epsilon = float(reader.take("fi")[0])
     _skip_vocabulary(reader)
     tensors = _tensors(reader)
-    state: State = {}
+    state: dict[str, torch.Tensor] = {}
     for ours, theirs in _names(layers).items():
         values = tensors[theirs]
         if ours.endswith("weight") and "LayerNorm" not in ours:

@@ -203,7 +203,7 @@ def _plan(
     train: str, dev: str | None, config: FinetuneConfig, trained: TrainingCorpus, tested: TrainingCorpus | None
 ) -> TrainingPlan:
     """The plan without what only the prepared base tells."""
-    heads = {head: read_labels(head, trained.rows, config) for head in config.heads}
+    heads: dict[HeadName, HeadLabels] = {head: read_labels(head, trained.rows, config) for head in config.heads}
     identity = {
         "settings": {**config.identity, "base": base_digest(config.base)},
         "train": trained.digest,
@@ -232,8 +232,8 @@ def _notes(trained: TrainingCorpus, tested: TrainingCorpus | None, heads: dict[H
         notes += [f"{corpus.name}: {count} rows left out: {why}" for why, count in sorted(corpus.skipped.items())]
         if "ner" in heads and (count := overlaps(corpus.rows)):
             notes.append(f"{corpus.name}: {count} mentions overlap others; flat decoding finds one of each")
-    for head, labels in heads.items() if tested is not None else ():
-        found = {label for named in label_sets(head, tested.rows) for label in named}
+    for head, labels in heads.items():
+        found = {label for named in label_sets(head, tested.rows if tested else []) for label in named}
         if strange := sorted(found - set(labels.spec.labels)):
             notes.append(f"DEV: {head} labels that TRAIN lacks count as misses: {', '.join(strange)}")
     return notes
