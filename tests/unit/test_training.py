@@ -314,8 +314,9 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
 def test_the_loop_needs_neither_a_cluster_nor_data_files() -> None:
     """It runs where torch, NumPy, tokenizers and safetensors are, and no other library of ours."""
     code = (
-        "import sys, luke_batch.training.loop; "
-        "sys.exit(str({'ray', 'pyarrow', 'pydantic', 'transformers', 'huggingface_hub'} & set(sys.modules) or ''))"
+        "import sys, luke_batch.training.loop\n"
+        "found = {'ray', 'pyarrow', 'pydantic', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
+        "if found: sys.exit(str(found))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
