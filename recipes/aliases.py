@@ -24,7 +24,7 @@ from luke_batch.config import EMBEDDED
 from luke_batch.text.names.alias_files import EMBEDDED_FILE
 from luke_batch.text.names.aliases import AliasTable, load_aliases
 from luke_batch.titles.alias_table import build_aliases
-from luke_batch.training.base import ENTITY_VOCABULARY
+from luke_batch.training.start import ENTITY_VOCABULARY
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TITLES = _ROOT / "luke_batch" / "embedded" / "model" / "entity_vocab.json"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-
-from luke_batch.base.arrays import IntArray
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.text.spans import auto_spans
-from luke_batch.text.words import words
-from luke_batch.training.data import Row
-from luke_batch.training.identities import IdentityBatches, NamesTask
+from luke_batch.training.batches import Batches, NumberedExamples, PooledBatches
+from luke_batch.training.examples import (
+    MarkedExamples,
+    NerExamples,
+    SpanProposer,
+    SpanSampling,
+    mention_places,
+    proposer,
+)
 from luke_batch.training.model import HeadSpec
-from luke_batch.training.pairs import RelationsTask
-from luke_batch.training.sampling import Batches, BatchSource, SpanSampling, Task
-from luke_batch.training.tasks import NerTask, Proposer, TypesTask
 from recipes.embedded_data import NER_LABELS, TrainingRows
+from recipes.identities import IdentityBatches, NameExamples
 
 MAX_WORDS = 8
 # Steps of each task, and so their compute: all tasks' batches have the same number of tokens.
@@ -29,10 +29,7 @@ UNRELATED_WEIGHT = 0.35
 """How often a pair without relations is drawn against one with some: there are six times as many."""
 
 
-def propose(row: Row) -> IntArray:
-    """The spans that `spans: auto` proposes, the row taken as one sentence."""
-    whole = np.array([[0, len(row.text)]], np.int32)
-    return auto_spans(row.text, words(row.text, row.lang), whole, MAX_WORDS)
+propose = proposer(MAX_WORDS)
 
 
 def sources(
@@ -40,27 +37,23 @@ def sources(
     specs: dict[str, HeadSpec],
     builder: InputBuilder,
     skipped: Counter[str],
-    likely: Proposer | None = None,
+    likely: SpanProposer | None = None,
 ) -> dict[str, Batches]:
-    """Batches for each head."""
-    tasks: list[Task] = [
-        NerTask(
-            rows.ner,
-            NER_LABELS,
-            builder,
-            propose,
-            skipped,
-            weights=rows.ner_weights,
-            max_tokens=128,
-            sampling=SAMPLING,
-            likely=likely,
-        ),
-        TypesTask(rows.types, specs["types"].labels, builder, skipped),
-        RelationsTask(rows.pairs, specs["relations"].labels, builder, skipped, unrelated_weight=UNRELATED_WEIGHT),
-        NamesTask(rows.identities, builder, skipped),
+    """Batches for each head; of ner and names rows are drawn by their weights, of pairs by whether they have any."""
+    mentions = mention_places(rows.types, together=False)
+    names = NameExamples(rows.identities, builder, skipped)
+    ner = NerExamples(rows.ner, NER_LABELS, builder, propose, skipped, max_tokens=128, sampling=SAMPLING, likely=likely)
+    types = MarkedExamples("types", mentions, specs["types"].labels, builder, skipped, multi_label=False)
+    relations = MarkedExamples("relations", rows.pairs, specs["relations"].labels, builder, skipped, multi_label=True)
+    drawn: list[tuple[NumberedExamples, list[float] | None]] = [
+        (ner, rows.ner_weights),
+        (types, None),
+        (relations, [1.0 if pair.labels else UNRELATED_WEIGHT for pair in rows.pairs]),
+        (names, names.weights),
     ]
     made: dict[str, Batches] = {
-        task.name: BatchSource(task, BATCH_TOKENS, POOL, seed) for seed, task in enumerate(tasks, 1)
+        examples.name: PooledBatches(examples, BATCH_TOKENS, POOL, seed, weights=weights)
+        for seed, (examples, weights) in enumerate(drawn, 1)
     }
     made["identity"] = IdentityBatches(rows.identities, builder, skipped, tokens=BATCH_TOKENS, seed=9)
     return made

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from luke_batch.training.base import Base, State
+from luke_batch.training.start import EncoderBase
 
 _MAGIC = b"E5S1"
 _BLOCK = 32
@@ -95,7 +95,7 @@ def _names(layers: int) -> dict[str, str]:
     return names
 
 
-def read_e5(file: Path) -> Base:
+def read_e5(file: Path) -> EncoderBase:
     """The encoder as a BERT-type state dictionary in float32."""
     reader = _Reader(file.read_bytes())
     if reader.data[:4] != _MAGIC:
@@ -106,7 +106,7 @@ def read_e5(file: Path) -> Base:
     epsilon = float(reader.take("fi")[0])
     _skip_vocabulary(reader)
     tensors = _tensors(reader)
-    state: State = {}
+    state: dict[str, torch.Tensor] = {}
     for ours, theirs in _names(layers).items():
         values = tensors[theirs]
         if ours.endswith("weight") and "LayerNorm" not in ours:
@@ -125,4 +125,4 @@ def read_e5(file: Path) -> Base:
         "layer_norm_eps": round(epsilon, 15),
         "hidden_act": "gelu",
     }
-    return Base(config, state)
+    return EncoderBase(config, state)

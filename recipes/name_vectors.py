@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from luke_batch.training.base import Base, to_luke
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
+from luke_batch.training.start import EncoderBase, to_luke
 
 _PREFIX = "query: "
 """What the encoder was trained with."""
@@ -23,7 +23,7 @@ _LONGEST = 32
 
 
 @torch.inference_mode()
-def name_vectors(base: Base, tokenizer: Path, names: Sequence[str]) -> Tensor:
+def name_vectors(base: EncoderBase, tokenizer: Path, names: Sequence[str]) -> Tensor:
     """(n, hidden) unit vectors: the mean of the last word states, less the mean over all names.
 
     `tokenizer` is the encoder's own tokenizer.json. The encoder's vectors share a large common part, which

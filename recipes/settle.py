@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from luke_batch.model.engine.span_scorer import SpanScorerNet
 from luke_batch.model.files.checkpoint import SCORER_FILE, resolve
 from luke_batch.model.files.facts import MANIFEST
-from luke_batch.model.files.weights import encoder_tables
+from luke_batch.model.files.weights import encoder_state, encoder_tables
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.data import Row, read_rows
+from luke_batch.training.corpus import Row
 from luke_batch.training.encoder import EncoderConfig
-from luke_batch.training.export import load_encoder_state, load_head_state
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.scoring import Calibrated, calibrated, ner_outputs, relations_outputs, types_outputs
-from luke_batch.training.span_scorer import LikelySpans
+from luke_batch.training.outputs import ner_outputs, relations_outputs, types_outputs
+from luke_batch.training.scoring import CalibratedHead, calibrated
 from recipes.batches import propose
 from recipes.embedded_data import crossner_dev, ner_dev
+from recipes.export import load_head_state
+from recipes.rows import read_rows
+from recipes.span_scorer import LikelySpans
 
 LEAST_PRECISION = 0.6
 """Of relations on dev: some more than is asked for on test."""
@@ -52,7 +55,7 @@ def load(folder: Path) -> tuple[MultiTaskModel, InputBuilder, LikelySpans]:
     }
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = MultiTaskModel(EncoderConfig.from_luke(config), specs)
-    model.encoder.load_state_dict(load_encoder_state(folder))
+    model.encoder.load_state_dict(encoder_state(resolve(str(folder))))
     model.heads.load_state_dict(load_head_state(folder))
     builder = InputBuilder(Tokenizer.load(folder))
     table, _ = encoder_tables(resolve(str(folder)))
@@ -66,7 +69,7 @@ def load(folder: Path) -> tuple[MultiTaskModel, InputBuilder, LikelySpans]:
     )
 
 
-def settled(folder: Path, data: Path) -> dict[str, Calibrated]:
+def settled(folder: Path, data: Path) -> dict[str, CalibratedHead]:
     """The settings of each head."""
     model, builder, likely = load(folder)
     ner = _sample(ner_dev(data), _ROWS["ner"])
@@ -108,7 +111,7 @@ def main() -> None:
             manifest["heads"][name]["offsets"] = [round(value, 4) for value in settings.offsets]
             manifest["heads"][name]["threshold"] = round(settings.threshold, 4)
     (options.model / "settled.json").write_text(
-        json.dumps({name: settings.to_dict() for name, settings in found.items()}, indent=1) + "\n",
+        json.dumps({name: asdict(settings) for name, settings in found.items()}, indent=1) + "\n",
         encoding="utf-8",
     )
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -19,10 +19,9 @@ from luke_batch.distributed.progress import duration
 from luke_batch.distributed.resources import Demand, plan_pools
 from luke_batch.model.files.fetch import is_relative as is_relative_model
 from luke_batch.training.curve import Point, parse
-from luke_batch.training.plan import Plan, run_folder
-from luke_batch.training.planning import make_plan
+from luke_batch.training.plan import TrainingPlan, make_plan, run_folder
 from luke_batch.training.settings import FinetuneConfig
-from luke_batch.training.work import CURVE, MODEL, Worker
+from luke_batch.training.work import CURVE, MODEL, TrainingWorker
 
 _LINE_SECONDS = 10.0
 _RESTARTS = 2
@@ -45,7 +44,7 @@ class Finetuned:
     """A finished model."""
 
     output: Path
-    plan: Plan
+    plan: TrainingPlan
     was_there: bool
     """The same command had finished before: nothing was done."""
 
@@ -158,7 +157,7 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
-def _train(run: Path, plan: Plan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
+def _train(run: Path, plan: TrainingPlan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
     # Here, not above: a finished model must not pay for Ray.
     from luke_batch.distributed.cluster import connected, nodes, stoppable
 
@@ -174,7 +173,7 @@ def _train(run: Path, plan: Plan, resources: Resources, address: str | None, str
         raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
 
 
-def _fit(run: Path, plan: Plan, resources: Resources, follower: Follower) -> None:
+def _fit(run: Path, plan: TrainingPlan, resources: Resources, follower: Follower) -> None:
     """Run the workers to their end; in a thread, since this one shows progress and takes signals."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -215,10 +214,10 @@ def work(settings: dict[str, Any]) -> None:
     """What Ray Train runs in every worker process."""
     from ray.train.torch import get_device
 
-    from luke_batch.training.parallel import Group
+    from luke_batch.training.parallel import WorkerGroup
 
     device = str(get_device())
-    Worker(Path(settings["run"]), Group.of_process(device), device).train()
+    TrainingWorker(Path(settings["run"]), WorkerGroup.of_process(device)).train()
 
 
 def _plain(error: BaseException) -> LukeBatchError:

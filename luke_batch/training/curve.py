@@ -1,4 +1,4 @@
-"""The curve of a run: a line of JSON for each point, appended as they come.
+"""The curve of a run: a line of JSON for each point, appended as they come, and its picture.
 
 A point has `step`, `steps` and `seconds`, and either `losses` and `examples`, or `dev`: scores by head.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 Point = dict[str, Any]
+
+PICTURE = "curves.svg"
 
 
 def append(file: Path, point: Point) -> None:
@@ -38,3 +41,28 @@ def read_curve(file: Path) -> list[Point]:
     points = parse(file.read_text(encoding="utf-8").splitlines())
     latest = {(point["step"], "dev" in point): point for point in points}
     return [latest[key] for key in sorted(latest)]
+
+
+def draw(curve: list[Point], folder: Path) -> bool:
+    """Write curves.svg into the folder; whether matplotlib is there to do it."""
+    if find_spec("matplotlib") is None or not curve:
+        return False
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # Without a display, without a date: the same run draws the same picture.
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for axes, key, title in ((losses, "losses", "loss in training"), (scores, "dev", "score on dev")):
+        points = [point for point in curve if key in point]
+        names = sorted({name for point in points for name in point[key]})
+        for name in names:
+            own = [point for point in points if name in point[key]]
+            steps, values = [point["step"] for point in own], [point[key][name] for point in own]
+            axes.plot(steps, values, label=name, marker="." if key == "dev" else "")
+        axes.set(title=title, xlabel="step")
+        if names:
+            axes.legend()
+    with mpl.rc_context({"svg.hashsalt": "luke-batch"}):
+        figure.savefig(folder / PICTURE, metadata={"Date": None})
+    return True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,24 +12,16 @@ from torch import Tensor
 
 from luke_batch.base.errors import InputError
 from luke_batch.text.words import words
-from luke_batch.training.data import Row
+from luke_batch.training.corpus import NO_LABELS, NONE_LABELS, Row
 from luke_batch.training.model import Feature, HeadSpec
-from luke_batch.training.pairs import Pair, pairs_of
 from luke_batch.training.settings import FinetuneConfig, HeadName
 
-FEATURES: dict[HeadName, Feature] = {"ner": "span", "types": "entity", "relations": "pair"}
-NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
-"""What a model calls "nothing", as published checkpoints do."""
-NOTHING = frozenset(NONE_LABELS.values())
-"""Labels of the data that say the same."""
-
+_FEATURES: dict[HeadName, Feature] = {"ner": "span", "types": "entity", "relations": "pair"}
 _WEIGHT_LIMIT = 10.0
 """A label of five examples must not outweigh all others."""
 _MOST_WORDS = 16
 _COVERED = 0.99
 """Share of the mentions that the longest span covers."""
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,62 +50,28 @@ def read_labels(head: HeadName, rows: Sequence[Row], config: FinetuneConfig) -> 
     multi = head != "ner" and {"auto": several, "yes": True, "no": False}[config.multi_label]
     none = None if multi else NONE_LABELS.get(head)
     labels = (*([none] if none else []), *sorted(counts))
-    return HeadLabels(HeadSpec(FEATURES[head], labels, multi, none), dict(counts))
+    return HeadLabels(HeadSpec(_FEATURES[head], labels, multi, none), dict(counts))
 
 
-def label_sets(head: HeadName, rows: Iterable[Row]) -> Iterable[set[str]]:
+def label_sets(head: HeadName, rows: Iterable[Row]) -> Iterator[set[str]]:
     """The labels of each span or pair that has any."""
     for row in rows:
-        found: dict[Span, set[str]] = {}
+        found: dict[tuple[int, int], set[str]] = {}
         if head == "relations":
-            for item in row.relations:
-                if item.label not in NOTHING:
-                    found.setdefault((item.head, item.tail), set()).add(item.label)
+            told = [((item.head, item.tail), item.label) for item in row.relations]
         else:
-            for entity in row.entities:
-                if entity.label is not None and entity.label not in NOTHING:
-                    found.setdefault((entity.start, entity.end), set()).add(entity.label)
+            told = [(item.span, item.label) for item in row.entities if item.label is not None]
+        for place, label in told:
+            if label not in NO_LABELS:
+                found.setdefault(place, set()).add(label)
         yield from found.values()
-
-
-def without_nothing(row: Row) -> Row:
-    """The row without entities that are labelled as none: they are spans like any other."""
-    if not any(entity.label in NOTHING for entity in row.entities):
-        return row
-    kept = [place for place, entity in enumerate(row.entities) if entity.label not in NOTHING]
-    places = {old: new for new, old in enumerate(kept)}
-    relations = tuple(
-        replace(item, head=places[item.head], tail=places[item.tail])
-        for item in row.relations
-        if item.head in places and item.tail in places
-    )
-    return replace(row, entities=tuple(row.entities[place] for place in kept), relations=relations)
 
 
 def gives_unrelated(rows: Iterable[Row], config: FinetuneConfig) -> bool:
     """Whether only the pairs that stand in the data are examples."""
     if config.unrelated == "auto":
-        return any(item.label in NOTHING for row in rows for item in row.relations)
+        return any(item.label in NO_LABELS for row in rows for item in row.relations)
     return config.unrelated == "given"
-
-
-def relation_pairs(rows: Iterable[Row], spec: HeadSpec | None, *, given: bool) -> list[Pair]:
-    """The ordered pairs of all rows, with those of their labels that the head has; None: with all.
-
-    given: only those that stand in the data. Where a pair may have one label, it is the first by name.
-    """
-    pairs: list[Pair] = []
-    for row in rows:
-        named = {(item.head, item.tail) for item in row.relations}
-        for pair in pairs_of(row):
-            if given and (pair.head, pair.tail) not in named:
-                continue
-            labels = sorted(pair.labels - NOTHING)
-            if spec is not None:
-                labels = [label for label in labels if label in spec.labels]
-                labels = labels if spec.multi_label else labels[:1]
-            pairs.append(replace(pair, labels=frozenset(labels)))
-    return pairs
 
 
 def longest_span(rows: Iterable[Row]) -> int:
@@ -133,9 +91,10 @@ def overlaps(rows: Iterable[Row]) -> int:
     """How many mentions overlap one before them in their row, or repeat its span."""
     count = 0
     for row in rows:
+        spans = sorted({item.span for item in row.entities})
+        count += len(row.entities) - len(spans)
         end = 0
-        for start, last in sorted({(item.start, item.end) for item in row.entities}):
+        for start, last in spans:
             count += start < end
             end = max(end, last)
-        count += len(row.entities) - len({(item.start, item.end) for item in row.entities})
     return count

@@ -7,10 +7,9 @@ what it had left. Several processes take the same steps, each on batches of its 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,13 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from luke_batch.model.engine.device import multiplies_bfloat16
-from luke_batch.training.model import MultiTaskModel, collate, loss_of, start_rare
-from luke_batch.training.optimizer import optimizer_of
-from luke_batch.training.parallel import Group
-from luke_batch.training.sampling import Batches
-
-log = logging.getLogger(__name__)
+from luke_batch.training.batches import Batches, collate
+from luke_batch.training.model import MultiTaskModel, VectorLoss, loss_of, vector_loss_of
+from luke_batch.training.parallel import WorkerGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +37,9 @@ class LoopConfig:
     warm_up: float = 0.04
     """The share of the budget in which the rate rises."""
     clip: float = 1.0
-    bfloat16: bool = field(default_factory=multiplies_bfloat16)
+    bfloat16: bool = False
     checkpoint_every: float = 300.0
-    snapshot_every: float = 900.0
-    log_every: int = 25
     seed: int = 0
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.steps is None):
@@ -74,6 +66,24 @@ def rate_share(share: float, warm_up: float) -> float:
     return max(1.0 - share, 0.0) / (1.0 - warm_up)
 
 
+def _optimizer(model: MultiTaskModel, encoder_rate: float, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with the heads' rate for what starts from nothing, and no decay of biases and norms."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            new = name.startswith("heads.") or name.endswith("entity_embeddings.entity_embeddings.weight")
+            rate = head_rate if new else encoder_rate
+            decay = weight_decay if parameter.ndim > 1 and "embeddings" not in name else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "full_rate": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
 class Trainer:
     """Draws a task, takes one step on one of its batches, and so on until the time is spent."""
 
@@ -81,28 +91,32 @@ class Trainer:
         self,
         model: MultiTaskModel,
         sources: Mapping[str, Batches],
-        shares: dict[str, float],
+        shares: Mapping[Any, float],
         pad_id: int,
         config: LoopConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
-        group: Group | None = None,
+        group: WorkerGroup | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        vector_losses: Mapping[str, VectorLoss] | None = None,
     ) -> None:
-        """`shares`: the part of all steps that each task gets; `weights`: those of its labels (`loss_of`)."""
-        self.model = model.to(config.device)
+        """`shares`: the part of all steps that each task gets; `weights`: those of its labels (`loss_of`);
+        `vector_losses`: what the heads learn that have none.
+        """
+        self.group = group or WorkerGroup()
+        self.model = model.to(self.group.device)
         self.config = config
-        self.group = group or Group()
         self.progress = Progress()
         self._sources = sources
         self._names = list(sources)
         total = sum(shares[name] for name in self._names)
         self._shares = [shares[name] / total for name in self._names]
         self._pad_id = pad_id
-        self._weights = {name: item.to(config.device) for name, item in (weights or {}).items()}
+        self._weights = {name: item.to(self.group.device) for name, item in (weights or {}).items()}
+        self._vector_losses = vector_losses or {}
         self._clock = clock
         self._rng = np.random.default_rng(config.seed)
-        self._optimizer = optimizer_of(model, config.encoder_rate, config.head_rate, config.weight_decay)
+        self._optimizer = _optimizer(model, config.encoder_rate, config.head_rate, config.weight_decay)
         # Dropout differs between processes, which see different examples anyhow.
         torch.manual_seed(config.seed + 1_000_003 * self.group.rank)
 
@@ -113,33 +127,20 @@ class Trainer:
             return self.progress.step / self.config.steps
         return self.progress.elapsed / cast("float", self.config.seconds)
 
-    def run(
-        self,
-        checkpoint: Path | None = None,
-        snapshot: Callable[[], None] | None = None,
-        watch: Callable[[], None] | None = None,
-    ) -> None:
-        """Trains until the budget is spent; `snapshot` is called now and then, within the budget, and `watch`
-        after every step.
-        """
-        progress, config = self.progress, self.config
+    def run(self, checkpoint: Path | None = None, watch: Callable[[], None] | None = None) -> None:
+        """Trains until the budget is spent; `watch` is called after every step, within the budget."""
+        progress = self.progress
         begun = self._clock() - progress.elapsed
-        saved = shown = progress.elapsed
+        saved = progress.elapsed
         while self.share < 1:
             self.step()
             progress.elapsed = self._clock() - begun
             if watch is not None:
                 watch()
-            if progress.step % config.log_every == 0:
-                self._report()
-            due = progress.elapsed - saved >= config.checkpoint_every
+            due = progress.elapsed - saved >= self.config.checkpoint_every
             if checkpoint is not None and self.group.agree(due):
                 self.save(checkpoint)
                 saved = progress.elapsed
-            if snapshot is not None and progress.elapsed - shown >= config.snapshot_every:
-                snapshot()
-                shown = progress.elapsed
-        self._report()
         if checkpoint is not None:
             self.save(checkpoint)
 
@@ -148,7 +149,7 @@ class Trainer:
         for name, spec in self.model.specs.items():
             if spec.multi_label and spec.feature == "pair":
                 inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
-                start_rare(self.model, name, inputs.to(self.config.device))
+                self.model.start_rare(name, inputs.to(self.group.device))
         self.group.copy_from_leader(item.data for item in self.model.parameters())
 
     def step(self) -> float:
@@ -157,7 +158,7 @@ class Trainer:
         share = self.share
         examples = self._sources[name].next(share)
         inputs, targets, known = collate(examples, self._pad_id, self.model.specs[name].multi_label)
-        device = self.config.device
+        device = self.group.device
         targets, known = targets.to(device), None if known is None else known.to(device)
         for group in self._optimizer.param_groups:
             group["lr"] = group["full_rate"] * rate_share(share, self.config.warm_up)
@@ -165,7 +166,10 @@ class Trainer:
         kind = torch.device(device).type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logits = self.model(name, inputs.to(device))
-        loss = loss_of(logits, targets, known, self._weights.get(name), self.model.names)
+        if name in self._vector_losses:
+            loss = vector_loss_of(self._vector_losses[name], logits, targets)
+        else:
+            loss = loss_of(logits, targets, known, self._weights.get(name))
         loss.backward()
         trained = [item for item in self.model.parameters() if item.grad is not None]
         self.group.average_gradients(trained)
@@ -179,37 +183,20 @@ class Trainer:
         progress.losses[name] = 0.97 * progress.losses.get(name, value) + 0.03 * value
         return value
 
-    def _report(self) -> None:
-        progress = self.progress
-        losses = " ".join(f"{name} {value:.3f}" for name, value in sorted(progress.losses.items()))
-        seen = " ".join(f"{name} {count}" for name, count in sorted(progress.examples.items()))
-        log.info(
-            "step %d  %.0f s, %.0f%%  loss: %s  examples: %s",
-            progress.step,
-            progress.elapsed,
-            100 * self.share,
-            losses,
-            seen,
-        )
-
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""
         own = {
             "torch_rng": torch.get_rng_state(),
             "sources": {name: source.state() for name, source in self._sources.items()},
         }
-        if self.config.device != "cpu":
-            own["cuda_rng"] = torch.cuda.get_rng_state(self.config.device)
+        if self.group.device != "cpu":
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.group.device)
         frozen = self._frozen()
         return {
             "model": {name: item for name, item in self.model.state_dict().items() if name not in frozen},
             "optimizer": self._optimizer.state_dict(),
             "words": self._words(),
-            "step": self.progress.step,
-            "elapsed": self.progress.elapsed,
-            "examples": dict(self.progress.examples),
-            "losses": dict(self.progress.losses),
-            "best": self.progress.best,
+            **asdict(self.progress),
             "rng": self._rng.bit_generator.state,
             "processes": self.group.gather(own),
         }
@@ -231,13 +218,12 @@ class Trainer:
             raise ValueError(message)
         self.model.load_state_dict(state["model"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(state["step"], state["elapsed"], state["examples"], state["losses"], state.get("best"))
+        self.progress = Progress(**{part.name: state[part.name] for part in fields(Progress)})
         self._rng.bit_generator.state = state["rng"]
-        # Before there were several processes, the state of the one stood at the top.
-        own = state["processes"][self.group.rank] if "processes" in state else state
+        own = state["processes"][self.group.rank]
         torch.set_rng_state(own["torch_rng"])
         if "cuda_rng" in own:
-            torch.cuda.set_rng_state(own["cuda_rng"], self.config.device)
+            torch.cuda.set_rng_state(own["cuda_rng"], self.group.device)
         for name, source in self._sources.items():
             source.restore(own["sources"][name])
 

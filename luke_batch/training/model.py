@@ -1,29 +1,28 @@
-"""Several heads over one encoder, their losses, and batches of examples as tensors."""
+"""Several heads over one encoder, and their losses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from luke_batch.training.batches import IGNORED
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
-from luke_batch.training.identity_loss import identity_loss, name_loss
-from luke_batch.training.sampling import Example
 
 Feature = Literal["span", "entity", "pair", "vector"]
 """What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or [h_head; h_tail]. A vector
 is h_entity itself: there is nothing to predict, and the encoder alone learns.
 """
+VectorLoss = Callable[[Tensor, Tensor], Tensor]
+"""The loss of (n, hidden) vectors, float32, with their (n, columns) targets, int64."""
 
 _WIDTH: dict[Feature, int] = {"span": 3, "entity": 1, "pair": 2}
-_IGNORED = -100
 # A relation holds of one pair in some dozens: the head starts from that, not from one in two.
 _RARE_LOGIT = -4.0
 
@@ -55,8 +54,6 @@ class MultiTaskModel(nn.Module):
         self.encoder = LukeEncoder(config)
         self.encoder.embeddings.word_embeddings.weight.requires_grad_(not freeze_words)
         self.dropout = nn.Dropout(dropout)
-        self.names: Tensor | None = None
-        """(m, hidden) unit vectors of the names that vectors learn from; see `identity_loss.name_loss`."""
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.feature == "vector":
@@ -90,14 +87,13 @@ class MultiTaskModel(nn.Module):
         for layer in self.encoder.layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
-
-def start_rare(model: MultiTaskModel, name: str, batch: EncoderInput) -> None:
-    """Lets a head without bias begin with every label rare: so it answers to the mean of the features."""
-    with torch.inference_mode():
-        mean = model.features(name, batch).flatten(0, -2).mean(0)
-    with torch.no_grad():
-        weight = cast("Tensor", model.heads[name].weight)
-        weight += _RARE_LOGIT * mean / mean.square().sum()
+    def start_rare(self, name: str, batch: EncoderInput) -> None:
+        """Let a head without bias begin with every label rare: so it answers to the mean of the features."""
+        with torch.inference_mode():
+            mean = self.features(name, batch).flatten(0, -2).mean(0)
+        with torch.no_grad():
+            weight = cast("Tensor", self.heads[name].weight)
+            weight += _RARE_LOGIT * mean / mean.square().sum()
 
 
 def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) -> Tensor:
@@ -111,61 +107,27 @@ def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) 
     return torch.cat([start, end, entities], -1)
 
 
-def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
-    """Padded inputs, targets, and for a multi-label head which labels are known."""
-    count = len(examples)
-    words = max(example.words for example in examples)
-    entities = max(example.entities for example in examples)
-    token_ids = np.full((count, words), pad_id, np.int64)
-    lengths = np.array([example.words for example in examples], np.int64)
-    entity_ids = np.zeros((count, entities), np.int64)
-    spans = np.zeros((count, entities, 2), np.int64)
-    for place, example in enumerate(examples):
-        token_ids[place, : example.words] = example.window.token_ids
-        entity_ids[place, : example.entities] = example.window.entity_ids
-        spans[place, : example.entities] = example.window.entity_spans
-    inputs = EncoderInput(*(torch.from_numpy(item) for item in (token_ids, lengths, entity_ids, spans)))
-    if multi_label:
-        targets = np.stack([example.targets for example in examples])
-        known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
-        return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
-    width = max(len(example.targets) for example in examples)
-    labels = np.full((count, width, *examples[0].targets.shape[1:]), _IGNORED, np.int64)
-    for place, example in enumerate(examples):
-        labels[place, : len(example.targets)] = example.targets
-    return inputs, torch.from_numpy(labels), None
-
-
-def loss_of(
-    logits: Tensor,
-    targets: Tensor,
-    known: Tensor | None,
-    weights: Tensor | None = None,
-    names: Tensor | None = None,
-) -> Tensor:
-    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels; of
-    vectors the contrastive one (targets of several columns, `identities.TARGETS`) and that of their names (of
-    one column: the name alone).
+def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, weights: Tensor | None = None) -> Tensor:
+    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels.
 
     `weights`, (labels,), count examples of rare labels more.
 
     Where a pair's annotation knows only some labels, one of which holds, the choice among them is learnt too.
     """
-    if targets.ndim == 3:
-        present = targets[..., 0] != _IGNORED
-        vectors, targets = logits[present], targets[present]
-        if targets.shape[1] == 1 and names is not None:
-            return name_loss(vectors, targets[:, 0], names)
-        loss = identity_loss(vectors, targets)
-        return loss if names is None else loss + name_loss(vectors, targets[:, 2], names)
     if known is None:
-        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=_IGNORED)
+        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=IGNORED)
     logits = logits.view_as(targets)  # the windows of types have one entity
     each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     loss = (each * known).sum(-1).mean()
-    partial = ~known.all(-1) & (targets.sum(-1) == 1)
-    if partial.any():
-        among = logits[partial].masked_fill(~known[partial], -torch.inf)
-        choice = functional.cross_entropy(among, targets[partial].argmax(-1), reduction="sum")
+    partly = ~known.all(-1) & (targets.sum(-1) == 1)
+    if partly.any():
+        among = logits[partly].masked_fill(~known[partly], -torch.inf)
+        choice = functional.cross_entropy(among, targets[partly].argmax(-1), reduction="sum")
         loss = loss + choice / len(logits)
     return loss
+
+
+def vector_loss_of(loss: VectorLoss, vectors: Tensor, targets: Tensor) -> Tensor:
+    """The loss of (batch, entities, hidden) vectors with (batch, entities, columns) targets, padding left out."""
+    present = targets[..., 0] != IGNORED
+    return loss(vectors[present], targets[present])

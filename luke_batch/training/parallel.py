@@ -17,16 +17,16 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class WorkerGroup:
     """The place of this process among all."""
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
-    """Where tensors must be to be exchanged."""
+    """Where it computes, and where tensors must be to be exchanged."""
 
     @classmethod
-    def of_process(cls, device: str) -> Group:
+    def of_process(cls, device: str) -> WorkerGroup:
         """The group that torch.distributed was initialised with; one process where it was not."""
         if device != "cpu":
             torch.cuda.set_device(device)

@@ -1,8 +1,9 @@
-"""What a run will do, decided before any process starts: the one file that all workers read.
+"""What a run will do, decided before any process starts: everything that can be refused is refused here.
 
 A run has a folder beside OUTPUT_MODEL, `.<name>-run`, until it is finished:
 
-    plan.json         this plan; written last, so a folder without it is a preparation that was killed
+    plan.json         the plan, which all workers read; written last, so a folder without it is a preparation
+                      that was killed
     start/            the base (`start.py`)
     checkpoint.pt     where the run stands
     best.safetensors  the trained weights of the best dev score so far
@@ -12,19 +13,40 @@ A run has a folder beside OUTPUT_MODEL, `.<name>-run`, until it is finished:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
-from luke_batch.training.corpus import Corpus, DataFile
-from luke_batch.training.data import Row
-from luke_batch.training.labels import (
-    HeadLabels,
-    without_nothing,
+from luke_batch.base.errors import CheckpointError, InputError, OutputError
+from luke_batch.evaluation.calibration import check_libraries
+from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.training.batches import NumberedExamples, cut_into_batches
+from luke_batch.training.corpus import DataFile, Row, TrainingCorpus, read_corpus
+from luke_batch.training.encoder import EncoderConfig
+from luke_batch.training.examples import (
+    MarkedExamples,
+    NerExamples,
+    SpanSampling,
+    mention_places,
+    proposer,
+    relation_places,
 )
+from luke_batch.training.labels import HeadLabels, gives_unrelated, label_sets, longest_span, overlaps, read_labels
 from luke_batch.training.settings import FinetuneConfig, HeadName
+from luke_batch.training.start import base_digest, prepare
 
 PLAN = "plan.json"
 START = "start"
@@ -32,10 +54,16 @@ RECORD = "training.json"
 """In OUTPUT_MODEL: how it came to be."""
 
 _LIBRARIES = ("luke-batch", "ray", "torch", "transformers", "tokenizers", "pyarrow")
+_SAMPLE = 256
+"""Examples of a head from which the size of its batches is guessed."""
+_LONGEST = 512
+"""Tokens of a window at inference."""
+_MIDDLE = 0.5
+"""The share of the run at which they are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """A run."""
 
     train: str
@@ -66,13 +94,36 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Write plan.json, as a whole."""
         partial = folder / f"{PLAN}.partial"
-        partial.write_bytes(TypeAdapter(Plan).dump_json(self, indent=1))
+        partial.write_bytes(TypeAdapter(TrainingPlan).dump_json(self, indent=1))
         partial.replace(folder / PLAN)
 
     @classmethod
-    def read(cls, folder: Path) -> Plan:
+    def read(cls, folder: Path) -> TrainingPlan:
         """The plan of a run's folder."""
-        return TypeAdapter(Plan).validate_json((folder / PLAN).read_bytes())
+        return TypeAdapter(TrainingPlan).validate_json((folder / PLAN).read_bytes())
+
+    def examples(
+        self, head: HeadName, rows: Sequence[Row], builder: InputBuilder, skipped: Counter[str]
+    ) -> NumberedExamples:
+        """The examples of a head; `skipped` counts by reason whenever one cannot be made."""
+        config, spec = self.config, self.heads[head].spec
+        limit = min(config.max_tokens, builder.max_tokens)
+        if head == "ner":
+            sampling = SpanSampling(most=config.negatives)
+            propose = proposer(self.max_words)
+            return NerExamples(rows, spec.labels, builder, propose, skipped, max_tokens=limit, sampling=sampling)
+        return MarkedExamples(
+            head,
+            mention_places(rows, together=spec.multi_label)
+            if head == "types"
+            else relation_places(rows, spec, given=self.given_pairs),
+            spec.labels,
+            builder,
+            skipped,
+            multi_label=spec.multi_label,
+            unlabelled_share=config.unrelated_weight,
+            max_tokens=limit,
+        )
 
 
 def run_folder(output: Path) -> Path:
@@ -80,6 +131,133 @@ def run_folder(output: Path) -> Path:
     return output.parent / f".{output.name}-run"
 
 
-def rows_of(corpus: Corpus) -> list[Row]:
-    """The rows as examples are made of them."""
-    return [without_nothing(row) for row in corpus.rows]
+def input_builder(start: Path) -> InputBuilder:
+    """For windows as long as inference has them, and as the positions of the base allow."""
+    encoder = EncoderConfig.from_luke(read_object(start / "config.json"))
+    room = encoder.max_position_embeddings - encoder.pad_token_id - 1
+    return InputBuilder(Tokenizer.load(start), min(_LONGEST, room))
+
+
+def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path) -> tuple[TrainingPlan, bool]:
+    """Read the data and prepare the folder of the run, unless OUTPUT_MODEL or the folder is of this very run.
+
+    Returns:
+        The plan, and whether OUTPUT_MODEL is finished.
+
+    Raises:
+        InputError: TRAIN or DEV cannot be used.
+        CheckpointError: the base cannot be used.
+        OutputError: OUTPUT_MODEL is something else, or its folder holds the run of another command.
+        MissingDependencyError: dev scores need libraries that are not installed.
+    """
+    if dev is not None:
+        check_libraries()
+    _check_output(output)
+    trained, tested = read_corpus("TRAIN", train), None if dev is None else read_corpus("DEV", dev)
+    plan = _plan(train, dev, config, trained, tested)
+    folder = run_folder(output)
+    if (output / RECORD).exists():
+        record: dict[str, Any] = json.loads((output / RECORD).read_text(encoding="utf-8"))
+        if record.get("identity") != plan.identity:
+            raise OutputError(
+                f"OUTPUT_MODEL {output} is a model of other settings, data or base; choose another folder"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(plan, base=record["base"]), True
+    if (folder / PLAN).exists():
+        before = TrainingPlan.read(folder)
+        if before.identity != plan.identity:
+            raise OutputError(
+                f"{folder} holds an unfinished run of other settings, data or base; remove it, or choose"
+                " another OUTPUT_MODEL"
+            )
+        # Paths and checkpoint times may be others than at the first call; what they lead to is the same.
+        plan = replace(before, train=train, dev=dev, config=config)
+        plan.write(folder)
+        return plan, False
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        (folder / START).mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"OUTPUT_MODEL {output} cannot be written beside: {error}; choose another") from error
+    try:
+        plan = replace(plan, base=prepare(config.base, folder / START, config.seed).name)
+        plan = replace(plan, batches=_batches(plan, trained.rows, input_builder(folder / START)))
+    except (CheckpointError, InputError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    plan.write(folder)
+    return plan, False
+
+
+def _check_output(output: Path) -> None:
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise OutputError(f"OUTPUT_MODEL {output} is a file; choose a folder")
+    if any(output.iterdir()) and not (output / RECORD).exists():
+        raise OutputError(f"OUTPUT_MODEL {output} is a folder with something else in it; choose another")
+
+
+def _plan(
+    train: str, dev: str | None, config: FinetuneConfig, trained: TrainingCorpus, tested: TrainingCorpus | None
+) -> TrainingPlan:
+    """The plan without what only the prepared base tells."""
+    heads: dict[HeadName, HeadLabels] = {head: read_labels(head, trained.rows, config) for head in config.heads}
+    identity = {
+        "settings": {**config.identity, "base": base_digest(config.base)},
+        "train": trained.digest,
+        "dev": None if tested is None else tested.digest,
+    }
+    return TrainingPlan(
+        train=train,
+        dev=dev,
+        config=config,
+        heads=heads,
+        given_pairs=gives_unrelated(trained.rows, config),
+        max_words=config.max_words or longest_span(trained.rows),
+        train_files=tuple(trained.files),
+        dev_files=tuple(tested.files) if tested is not None else (),
+        notes=tuple(_notes(trained, tested, heads)),
+        base="",
+        batches={},
+        versions={name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        identity=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _notes(trained: TrainingCorpus, tested: TrainingCorpus | None, heads: dict[HeadName, HeadLabels]) -> list[str]:
+    notes: list[str] = []
+    for corpus in [trained] if tested is None else [trained, tested]:
+        notes += [f"{corpus.name}: {count} rows left out: {why}" for why, count in sorted(corpus.skipped.items())]
+        if "ner" in heads and (count := overlaps(corpus.rows)):
+            notes.append(f"{corpus.name}: {count} mentions overlap others; flat decoding finds one of each")
+    for head, labels in heads.items():
+        found = {label for named in label_sets(head, tested.rows if tested else []) for label in named}
+        if strange := sorted(found - set(labels.spec.labels)):
+            notes.append(f"DEV: {head} labels that TRAIN lacks count as misses: {', '.join(strange)}")
+    return notes
+
+
+def _batches(plan: TrainingPlan, rows: Sequence[Row], builder: InputBuilder) -> dict[HeadName, float]:
+    """About how many batches show every example of each head once, from a sample of them."""
+    config = plan.config
+    found: dict[HeadName, float] = {}
+    for head in plan.heads:
+        skipped: Counter[str] = Counter()
+        examples = plan.examples(head, rows, builder, skipped)
+        if len(examples) < config.workers:
+            raise InputError(
+                f"TRAIN has {len(examples)} examples of the head {head} for {config.workers} workers; lower --workers"
+            )
+        rng = np.random.default_rng(config.seed)
+        numbers = rng.permutation(len(examples))[:_SAMPLE].tolist()
+        drawn = [item for number in numbers if (item := examples.at(number, rng, _MIDDLE)) is not None]
+        if not drawn:
+            raise InputError(
+                f"TRAIN: none of {len(numbers)} examples of the head {head} can be used ({', '.join(skipped)}); raise"
+                " --max-tokens, or cut the texts into sentences"
+            )
+        shown = len(examples) * len(drawn) / len(numbers)
+        found[head] = shown * len(cut_into_batches(drawn, config.batch_tokens)) / len(drawn)
+    return found

@@ -5,38 +5,28 @@ Only files leave a worker, and only the first one writes (`plan.py` lists them).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luke_batch.model.engine.device import multiplies_bfloat16
+from luke_batch.model.inputs.pieces import read_object
+from luke_batch.training.batches import Batches, PooledBatches
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.curve import append, read_curve
 from luke_batch.training.encoder import EncoderConfig
-from luke_batch.training.examples import input_builder, proposer, task_of
+from luke_batch.training.examples import proposer
 from luke_batch.training.loop import LoopConfig, Trainer
-from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.parallel import Group
-from luke_batch.training.plan import START, Plan, rows_of
+from luke_batch.training.model import MultiTaskModel
+from luke_batch.training.outputs import HeadOutputs, ner_outputs, relations_outputs, types_outputs
+from luke_batch.training.parallel import WorkerGroup
+from luke_batch.training.plan import START, TrainingPlan, input_builder
 from luke_batch.training.result import Result, write_result
-from luke_batch.training.sampling import Batches, PassSource
-from luke_batch.training.scoring import (
-    Calibrated,
-    Outputs,
-    calibrated,
-    labels_of,
-    ner_outputs,
-    relations_outputs,
-    score,
-    threshold_of,
-    types_outputs,
-)
+from luke_batch.training.scoring import CalibratedHead, calibrated, labels_of, score, threshold_of
 from luke_batch.training.settings import FinetuneConfig, HeadName
 from luke_batch.training.start import read_start
 
@@ -51,30 +41,29 @@ _LINES = 200
 """Points of the loss curve."""
 
 
-class Worker:
+class TrainingWorker:
     """One process of a run."""
 
-    def __init__(self, run: Path, group: Group, device: str) -> None:
+    def __init__(self, run: Path, group: WorkerGroup) -> None:
         """Load data and model. Raises as `read_corpus` and `resolve` do."""
         self.run = run
-        self.plan = Plan.read(run)
+        self.plan = TrainingPlan.read(run)
         self.group = group
         self.skipped: Counter[str] = Counter()
         config = self.plan.config
-        self._config: dict[str, Any] = json.loads((run / START / "config.json").read_text(encoding="utf-8"))
-        encoder = EncoderConfig.from_luke(self._config)
+        encoder = EncoderConfig.from_luke(read_object(run / START / "config.json"))
         self._builder = input_builder(run / START)
-        self._rows = rows_of(read_corpus("TRAIN", self.plan.train))
-        self._dev = [] if self.plan.dev is None else rows_of(read_corpus("DEV", self.plan.dev))
+        self._rows = read_corpus("TRAIN", self.plan.train).rows
+        self._dev = [] if self.plan.dev is None else read_corpus("DEV", self.plan.dev).rows
         # All processes start from the same new heads; the trainer then gives each its own generator.
         torch.manual_seed(config.seed)
         freeze = config.freeze_words or read_start(run / START).freeze_words
-        specs: dict[str, HeadSpec] = {name: head.spec for name, head in self.plan.heads.items()}
+        specs = {str(name): head.spec for name, head in self.plan.heads.items()}
         self._model = MultiTaskModel(encoder, specs, config.dropout, freeze_words=freeze)
         self._model.encoder.load_state_dict(load_file(run / START / "model.safetensors"))
         if config.gradient_checkpointing:
             self._model.recompute_layers()
-        self._trainer = self._make_trainer(device, *config.rates(encoder.hidden_size))
+        self._trainer = self._make_trainer(*config.rates(encoder.hidden_size))
         self._points = _points(self.plan.steps, config.evaluations) if self._dev else set[int]()
 
     def train(self) -> None:
@@ -99,14 +88,14 @@ class Worker:
                 calibrated=found,
                 curve=read_curve(self.run / CURVE),
             )
-            write_result(self.run / MODEL, self.run / START, self.plan, self._model, self._config, result)
+            write_result(self.run / MODEL, self.run / START, self.plan, self._model, result)
         self.group.wait()
 
-    def _make_trainer(self, device: str, encoder_rate: float, head_rate: float) -> Trainer:
+    def _make_trainer(self, encoder_rate: float, head_rate: float) -> Trainer:
         config, group = self.plan.config, self.group
         sources: dict[str, Batches] = {
-            name: PassSource(
-                task_of(name, self.plan, self._rows, self._builder, self.skipped),
+            name: PooledBatches(
+                self.plan.examples(name, self._rows, self._builder, self.skipped),
                 config.batch_tokens,
                 _POOL,
                 config.seed + 101 * number,
@@ -119,7 +108,7 @@ class Worker:
         return Trainer(
             self._model,
             sources,
-            dict(self.plan.batches.items()),
+            self.plan.batches,
             self._builder.tokenizer.pad_id,
             LoopConfig(
                 steps=self.plan.steps,
@@ -127,10 +116,9 @@ class Worker:
                 head_rate=head_rate,
                 weight_decay=config.weight_decay,
                 warm_up=config.warm_up,
-                bfloat16=_bfloat16(config, device),
+                bfloat16=_bfloat16(config, group.device),
                 checkpoint_every=config.checkpoint_seconds,
                 seed=config.seed,
-                device=device,
             ),
             group=group,
             weights=weights if config.class_weights == "balanced" else None,
@@ -156,7 +144,7 @@ class Worker:
             place = {"step": progress.step, "steps": self.plan.steps, "seconds": round(progress.elapsed, 2)}
             append(self.run / CURVE, {**place, **values})
 
-    def _outputs(self, head: HeadName) -> Outputs:
+    def _outputs(self, head: HeadName) -> HeadOutputs:
         """Of all processes, each on its part of dev."""
         rows = self._dev[self.group.rank :: self.group.size]
         if head == "ner":
@@ -165,7 +153,7 @@ class Worker:
             own = types_outputs(self._model, rows, self._builder)
         else:
             own = relations_outputs(self._model, rows, self._builder, given=self.plan.given_pairs)
-        return Outputs.joined(self.group.gather(own))
+        return HeadOutputs.joined(self.group.gather(own))
 
     def _dev_score(self, head: HeadName) -> float:
         spec = self.plan.heads[head].spec
@@ -177,7 +165,7 @@ class Worker:
         found = score(outputs, labels, is_typing=head == "types")
         return found.f1 if found.accuracy is None or spec.multi_label else found.accuracy
 
-    def _calibrate(self) -> dict[HeadName, Calibrated]:
+    def _calibrate(self) -> dict[HeadName, CalibratedHead]:
         floor = self.plan.config.precision_floor
         return {
             name: calibrated(self._outputs(name), head.spec, floor, is_typing=name == "types")

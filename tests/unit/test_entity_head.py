@@ -5,7 +5,7 @@ from torch.nn import functional
 from transformers import LukeConfig
 from transformers.models.luke.modeling_luke import EntityPredictionHead
 
-from luke_batch.training.entity_head import EntityHeadConfig, train
+from recipes.entity_head import EntityHeadConfig, train
 
 WIDTH, ENTITIES = 32, 40
 

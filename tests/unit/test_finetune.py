@@ -18,28 +18,16 @@ from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state, head_state
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.writing.single_head import extract_head
-from luke_batch.training.corpus import read_corpus
-from luke_batch.training.curve import Point, append, read_curve
-from luke_batch.training.curves import draw
-from luke_batch.training.data import Row
-from luke_batch.training.labels import (
-    without_nothing,
-)
-from luke_batch.training.parallel import Group
-from luke_batch.training.plan import Plan, run_folder
-from luke_batch.training.planning import make_plan
+from luke_batch.training.curve import Point, append, draw, read_curve
+from luke_batch.training.parallel import WorkerGroup
+from luke_batch.training.plan import TrainingPlan, make_plan, run_folder
 from luke_batch.training.settings import FinetuneConfig, checked
 from luke_batch.training.start import prepare, read_start
-from luke_batch.training.work import Worker
+from luke_batch.training.work import TrainingWorker
 from tests.annotated_rows import annotated_rows, put_rows
 from tests.checkpoints import GOLDEN, HIDDEN, LABELS, Recipe, make
 
 NER = FinetuneConfig(heads=("ner",))
-
-
-def rows_of(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Row]:
-    """The rows as a corpus reads them."""
-    return [without_nothing(row) for row in read_corpus("TRAIN", put_rows(tmp_path / "r.parquet", rows)).rows]
 
 
 def sentence(entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]) -> dict[str, Any]:
@@ -156,7 +144,7 @@ def trained(tmp_path: Path, base: str, heads: tuple[Any, ...], rows: list[dict[s
     dev = put_rows(tmp_path / "dev.parquet", rows[:6])
     make_plan(train, dev, config, tmp_path / "model")
     run = run_folder(tmp_path / "model")
-    Worker(run, Group(), "cpu").train()
+    TrainingWorker(run, WorkerGroup()).train()
     return run / "model"
 
 
@@ -209,9 +197,9 @@ def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base:
     for name in ("whole", "stopped"):
         make_plan(train, dev, config, tmp_path / name)
     runs = [run_folder(tmp_path / name) for name in ("whole", "stopped")]
-    Worker(runs[0], Group(), "cpu").train()
+    TrainingWorker(runs[0], WorkerGroup()).train()
 
-    worker = Worker(runs[1], Group(), "cpu")
+    worker = TrainingWorker(runs[1], WorkerGroup())
     watch = worker._watch
 
     def stop_in_step_5() -> None:
@@ -223,7 +211,7 @@ def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base:
     with pytest.raises(KeyboardInterrupt):
         worker.train()
     assert not (runs[1] / "model").exists()
-    resumed = Worker(runs[1], Group(), "cpu")
+    resumed = TrainingWorker(runs[1], WorkerGroup())
     resumed.train()
     assert resumed._trainer.progress.step == 6
     whole, other = ({f.name: f for f in (run / "model").iterdir()} for run in runs)
@@ -243,7 +231,7 @@ def test_dev_labels_that_train_lacks_are_reported(tmp_path: Path, base: str) -> 
     assert not finished
     assert "DEV: ner labels that TRAIN lacks count as misses: GPE" in plan.notes
     assert "DEV: 1 mentions overlap others; flat decoding finds one of each" in plan.notes
-    assert Plan.read(run_folder(tmp_path / "model")) == plan
+    assert TrainingPlan.read(run_folder(tmp_path / "model")) == plan
 
 
 def test_another_run_is_not_overwritten(tmp_path: Path, base: str) -> None:

@@ -16,19 +16,14 @@ from numpy.random import Generator
 from luke_batch.base.errors import InputError
 from luke_batch.heads.scores import Labels
 from luke_batch.model.inputs.windows import Window
-from luke_batch.training.corpus import read_corpus
-from luke_batch.training.data import Row
-from luke_batch.training.labels import (
-    gives_unrelated,
-    longest_span,
-    read_labels,
-    relation_pairs,
-    without_nothing,
-)
+from luke_batch.training.batches import Example, PooledBatches
+from luke_batch.training.corpus import Row, read_corpus
+from luke_batch.training.examples import relation_places
+from luke_batch.training.labels import gives_unrelated, longest_span, read_labels
 from luke_batch.training.model import HeadSpec
-from luke_batch.training.parallel import Group
-from luke_batch.training.sampling import Example, PassSource
-from luke_batch.training.scoring import Outputs, calibrated, labels_of, score, threshold_of, written
+from luke_batch.training.outputs import HeadOutputs
+from luke_batch.training.parallel import WorkerGroup
+from luke_batch.training.scoring import calibrated, labels_of, score, threshold_of, written
 from luke_batch.training.settings import FinetuneConfig
 from tests.annotated_rows import annotated_rows, put_rows
 
@@ -37,7 +32,7 @@ NER = FinetuneConfig(heads=("ner",))
 
 def rows_of(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Row]:
     """The rows as a corpus reads them."""
-    return [without_nothing(row) for row in read_corpus("TRAIN", put_rows(tmp_path / "r.parquet", rows)).rows]
+    return read_corpus("TRAIN", put_rows(tmp_path / "r.parquet", rows)).rows
 
 
 def sentence(entities: list[tuple[int, int, str | None]], relations: list[tuple[int, int, str]]) -> dict[str, Any]:
@@ -150,11 +145,11 @@ def test_pairs_without_relation_are_all_or_the_given_ones(tmp_path: Path) -> Non
     told = rows_of(tmp_path, [sentence(entities, [(0, 2, "in"), (1, 2, "no_relation")])])
     assert gives_unrelated(told, NER)
     spec = read_labels("relations", told, NER).spec
-    pairs = relation_pairs(told, spec, given=True)
-    assert [(pair.head, pair.tail, set(pair.labels)) for pair in pairs] == [(0, 2, {"in"}), (1, 2, set())]
+    pairs = relation_places(told, spec, given=True)
+    assert [(*pair.entities, set(pair.labels)) for pair in pairs] == [(0, 2, {"in"}), (1, 2, set())]
     silent = rows_of(tmp_path, [sentence(entities, [(0, 2, "in")])])
     assert not gives_unrelated(silent, NER)
-    assert len(relation_pairs(silent, spec, given=False)) == 6
+    assert len(relation_places(silent, spec, given=False)) == 6
 
 
 def test_balanced_weights_favour_rare_labels(tmp_path: Path) -> None:
@@ -192,7 +187,7 @@ class Numbers:
         return Example(window, np.array([number]))
 
 
-def drawn(source: PassSource, batches: int) -> list[list[int]]:
+def drawn(source: PooledBatches, batches: int) -> list[list[int]]:
     """The numbers of the next batches."""
     return [[int(example.targets[0]) for example in source.next()] for _ in range(batches)]
 
@@ -202,7 +197,7 @@ def test_a_pass_shows_every_example_once(count: int, size: int, pool: int) -> No
     """Over all processes together, whatever the pools."""
     seen: list[int] = []
     for rank in range(size):
-        source = PassSource(Numbers(count), 40, pool, 7, rank=rank, size=size)
+        source = PooledBatches(Numbers(count), 40, pool, 7, rank=rank, size=size)
         own = len(range(rank, count, size))
         found: list[int] = []
         while len(found) < own:
@@ -214,18 +209,18 @@ def test_a_pass_shows_every_example_once(count: int, size: int, pool: int) -> No
 @given(before=st.integers(0, 30), after=st.integers(1, 12))
 def test_a_source_goes_on_where_its_state_was_taken(before: int, after: int) -> None:
     """The state is two numbers; passes differ in their order."""
-    source = PassSource(Numbers(25), 40, 10, 3)
+    source = PooledBatches(Numbers(25), 40, 10, 3)
     drawn(source, before)
     state = json.loads(json.dumps(source.state()))
     expected = drawn(source, after)
-    resumed = PassSource(Numbers(25), 40, 10, 3)
+    resumed = PooledBatches(Numbers(25), 40, 10, 3)
     resumed.restore(state)
     assert drawn(resumed, after) == expected
 
 
 def test_one_process_is_a_group() -> None:
     """Nothing is exchanged, and the gradients stay."""
-    group = Group()
+    group = WorkerGroup()
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 3.0)
     group.average_gradients([parameter])
@@ -238,10 +233,10 @@ def test_one_process_is_a_group() -> None:
 # Scores
 
 
-def outputs(logits: list[list[float]], gold: list[list[int]], missed: int = 0) -> Outputs:
+def outputs(logits: list[list[float]], gold: list[list[int]], missed: int = 0) -> HeadOutputs:
     """At places of rows of their own."""
     names = tuple(f"row {number}" for number in range(len(logits)))
-    return Outputs(np.array(logits, np.float32), np.array(gold, bool), names, missed)
+    return HeadOutputs(np.array(logits, np.float32), np.array(gold, bool), names, missed)
 
 
 def test_scores_count_what_inference_would_write() -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from luke_batch.base.errors import InputError
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.data import Entity, Row
-from luke_batch.training.identities import TARGETS, NamesTask, guessed, linked
-from luke_batch.training.identity_loss import identity_loss, name_loss
-from luke_batch.training.links import read_clusters, read_linked
+from luke_batch.training.corpus import GoldEntity, Row
+from recipes.identities import TARGETS, NameExamples, guessed, linked
+from recipes.identity_loss import identity_loss, name_loss
+from recipes.rows import read_clusters, read_linked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "luke-v4-layout"
 
@@ -27,7 +27,7 @@ def row(text: str, *names: tuple[str, str | None]) -> Row:
     """A sentence whose mentions are `names`, (surface, label), each at its first place."""
     spans = [(text.index(name), label) for name, label in names]
     entities = tuple(
-        Entity(start, start + len(name), label) for (start, label), (name, _) in zip(spans, names, strict=True)
+        GoldEntity(start, start + len(name), label) for (start, label), (name, _) in zip(spans, names, strict=True)
     )
     return Row("id", "en", "test", text, entities, ())
 
@@ -191,12 +191,12 @@ def test_names_are_cut_out_with_what_is_near_them() -> None:
     ]
     builder = InputBuilder(Tokenizer.load(GOLDEN))
     skipped: Counter[str] = Counter()
-    task = NamesTask([(1.0, linked(rows, names))], builder, skipped, context=20)
+    task = NameExamples([(1.0, linked(rows, names))], builder, skipped, context=20)
     rng = np.random.default_rng(0)
     spelled = list(names)
     seen: set[str] = set()
-    for _ in range(100):
-        example = task.draw(rng, 0.0)
+    for number in range(100):
+        example = task.at(number % len(task), rng, 0.0)
         assert example is not None
         window = example.window
         assert example.targets.shape == (len(window.entity_ids), 1)

@@ -16,8 +16,8 @@ from luke_batch.model.files.weights import Table, encoder_tables
 from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.spans import all_spans
 from luke_batch.text.words import words
-from luke_batch.training.data import Entity, Row
-from luke_batch.training.span_scorer import (
+from luke_batch.training.corpus import GoldEntity, Row
+from recipes.span_scorer import (
     ScorerConfig,
     least_bound,
     sentences,
@@ -73,7 +73,7 @@ def propose(row: Row) -> IntArray:
 def corpus(names: tuple[str, ...]) -> list[Row]:
     """Sentences that say where somebody lives; the name is the mention."""
     return [
-        Row(name, "en", "test", f"we saw {name} near the water today", (Entity(7, 7 + len(name), "PER"),), ())
+        Row(name, "en", "test", f"we saw {name} near the water today", (GoldEntity(7, 7 + len(name), "PER"),), ())
         for name in names
     ]
 
@@ -100,9 +100,9 @@ def test_training_learns_where_mentions_begin_and_end() -> None:
 def test_unknown_mentions_teach_nothing_and_foreign_labels_are_no_mentions() -> None:
     """Tokens of a mention of unknown label have no target; one of another label is background."""
     builder = InputBuilder(TOKENIZERS["luke"], 512)
-    row = Row("1", "en", "t", "Ada met Bo", (Entity(0, 3, None), Entity(8, 10, "MISC")), ())
+    row = Row("1", "en", "t", "Ada met Bo", (GoldEntity(0, 3, None), GoldEntity(8, 10, "MISC")), ())
     (sentence,) = sentences([row], ["PER"], builder, propose)
-    assert set(sentence.bounds.ravel().tolist()) == {-1, 0}
+    assert set(sentence.example.targets.ravel().tolist()) == {-1, 0}
     assert len(sentence.gold) == 0
 
 
@@ -112,7 +112,7 @@ def test_the_threshold_keeps_the_recall_that_was_asked_for(values: list[float], 
     scores = [np.array([[value, 1.0]], np.float32) for value in values]
     one = np.array([[0, 1]], np.int32)
     data = sentences(corpus(("Ada",)), ["PER"], InputBuilder(TOKENIZERS["luke"], 512), propose) * len(values)
-    data = [type(item)(item.token_ids, item.bounds, one, one) for item in data]
+    data = [type(item)(item.example, one, one) for item in data]
     threshold = least_bound(scores, data, recall)
     assert np.mean([value >= threshold for value in values]) >= recall - 1e-9
 

@@ -1,9 +1,11 @@
 """Training on a tiny random encoder and a few sentences written for the project."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +22,30 @@ from luke_batch.base.errors import CheckpointError, InputError
 from luke_batch.heads.ner import choose
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.fit import check_fit
-from luke_batch.model.files.weights import encoder_state, head_state
+from luke_batch.model.files.weights import ENTITY_TABLE, encoder_state, head_state
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.base import Base, load_base, to_luke
-from luke_batch.training.data import Row, labels_of, read_rows
+from luke_batch.training.batches import NumberedExamples, PooledBatches, cut_into_batches
+from luke_batch.training.corpus import Row
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
-from luke_batch.training.entity_head import EntityHeadConfig
-from luke_batch.training.entity_head import train as train_entities
-from luke_batch.training.export import (
-    ENTITIES,
-    Card,
-    add_entities,
-    export,
-    load_encoder_state,
-    load_head_state,
-    rounded_words,
+from luke_batch.training.examples import (
+    MarkedExamples,
+    NerExamples,
+    SpanSampling,
+    choose_negatives,
+    mention_places,
+    pair_places,
 )
 from luke_batch.training.loop import LoopConfig, Trainer, rate_share
 from luke_batch.training.model import HeadSpec, MultiTaskModel
-from luke_batch.training.pairs import RelationsTask, pairs_of
-from luke_batch.training.predict import best_threshold
-from luke_batch.training.sampling import BatchSource, SpanSampling, Task, choose_negatives, cut_into_batches
-from luke_batch.training.scoring import labels_of as scored_labels
-from luke_batch.training.scoring import ner_outputs, score
-from luke_batch.training.tasks import NerTask, TypesTask
-from luke_batch.training.vocabulary import ADDED_PIECES, CONTROL_PIECES, prune
+from luke_batch.training.outputs import HeadOutputs, ner_outputs
+from luke_batch.training.scoring import labels_of, score, threshold_of
+from luke_batch.training.start import EncoderBase, load_base, to_luke
+from recipes.entity_head import EntityHeadConfig
+from recipes.entity_head import train as train_entities
+from recipes.export import Card, add_entities, export, load_head_state, rounded_words
+from recipes.rows import entity_labels, read_rows
+from recipes.vocabulary import ADDED_PIECES, CONTROL_PIECES, prune
 
 HIDDEN = 32
 NER_LABELS = ("NIL", "PER", "LOC")
@@ -85,7 +85,7 @@ def tokenizer_json() -> dict[str, Any]:
     }
 
 
-def bert() -> tuple[BertModel, Base]:
+def bert() -> tuple[BertModel, EncoderBase]:
     """A tiny BERT with random weights, and the same as a base."""
     torch.manual_seed(0)
     config = BertConfig(
@@ -98,7 +98,7 @@ def bert() -> tuple[BertModel, Base]:
     )
     model = BertModel(config, add_pooling_layer=False).eval()
     state = {name: item.detach().clone() for name, item in model.state_dict().items()}
-    return model, Base(config.to_dict(), state)
+    return model, EncoderBase(config.to_dict(), state)
 
 
 def words(row: Row) -> IntArray:
@@ -124,14 +124,16 @@ class Setting:
         ticks: Iterator[float] = iter(np.arange(1e6).tolist())
         skipped: Counter[str] = Counter()
         specs = self.model.specs
-        pairs = [pair for row in self.rows for pair in pairs_of(row)]
-        tasks: list[Task] = [
-            NerTask(self.rows, NER_LABELS, self.builder, words, skipped),
-            TypesTask(self.rows, specs["types"].labels, self.builder, skipped),
-            RelationsTask(pairs, specs["relations"].labels, self.builder, skipped),
+        mentions = mention_places(self.rows, together=False)
+        pairs = [pair for row in self.rows for pair in pair_places(row)]
+        types, relations = specs["types"].labels, specs["relations"].labels
+        tasks: list[NumberedExamples] = [
+            NerExamples(self.rows, NER_LABELS, self.builder, words, skipped),
+            MarkedExamples("types", mentions, types, self.builder, skipped, multi_label=False),
+            MarkedExamples("relations", pairs, relations, self.builder, skipped, multi_label=True),
         ]
-        sources = {task.name: BatchSource(task, 256, 32, seed) for seed, task in enumerate(tasks)}
-        config = LoopConfig(seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9, snapshot_every=10)
+        sources = {task.name: PooledBatches(task, 256, 32, seed) for seed, task in enumerate(tasks)}
+        config = LoopConfig(seconds, encoder_rate=2e-3, head_rate=1e-2, checkpoint_every=1e9)
         trainer = Trainer(
             self.model, sources, dict.fromkeys(sources, 1.0), 1, config, clock=clock or (lambda: next(ticks))
         )
@@ -155,7 +157,7 @@ def setting(tmp_path: Path) -> Setting:
     luke = to_luke(base, rounded_words(words))
     heads = {
         "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
-        "types": HeadSpec("entity", tuple(labels_of(rows))),
+        "types": HeadSpec("entity", tuple(entity_labels(rows))),
         "relations": HeadSpec("pair", ("residence",), multi_label=True),
     }
     model = MultiTaskModel(EncoderConfig.from_luke(luke.config), heads)
@@ -259,16 +261,16 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_until_the_time_is_spent(setting: Setting) -> None:
-    """All three heads learn a few sentences by heart; snapshots are taken on the way."""
+    """All three heads learn a few sentences by heart; every step is watched."""
     trainer = setting.trainer(seconds=100)
     first = [trainer.step() for _ in range(9)]
-    snapshots: list[int] = []
-    trainer.run(snapshot=lambda: snapshots.append(trainer.progress.step))
+    watched: list[int] = []
+    trainer.run(watch=lambda: watched.append(trainer.progress.step))
     assert np.mean([trainer.step() for _ in range(9)]) < 0.3 * np.mean(first)
     assert trainer.progress.examples.keys() == {"ner", "types", "relations"}
-    assert len(snapshots) == 10
+    assert watched == list(range(10, 110))
     found = ner_outputs(setting.model, setting.rows, setting.builder, words)
-    assert score(found, scored_labels(setting.model.specs["ner"])).f1 > 0.8
+    assert score(found, labels_of(setting.model.specs["ner"])).f1 > 0.8
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_killed(setting: Setting, tmp_path: Path) -> None:
@@ -309,6 +311,17 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
     assert rate_share(1.0, 0.04) == rate_share(1.5, 0.04) == 0
 
 
+def test_the_loop_needs_neither_a_cluster_nor_data_files() -> None:
+    """It runs where torch, NumPy, tokenizers and safetensors are, and no other library of ours."""
+    code = (
+        "import sys, luke_batch.training.loop\n"
+        "found = {'ray', 'pyarrow', 'pydantic', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
+        "if found: sys.exit(str(found))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_export_loads_and_frozen_words_are_stored_exactly(setting: Setting, tmp_path: Path) -> None:
     """Our loader and transformers' class take it; labels and thresholds are there."""
     folder = tmp_path / "model"
@@ -320,7 +333,7 @@ def test_an_export_loads_and_frozen_words_are_stored_exactly(setting: Setting, t
     assert (checkpoint.heads["relations"].threshold, checkpoint.context) == (0.3, "none")
     state = encoder_state(checkpoint)
     trained = setting.model.encoder.state_dict()
-    assert state.keys() == trained.keys() == load_encoder_state(folder).keys()
+    assert state.keys() == trained.keys()
     for name, item in trained.items():
         exact = name == "embeddings.word_embeddings.weight"
         assert torch.allclose(state[name], item, atol=1e-7 if exact else 1e-3, rtol=1e-6 if exact else 1e-3)
@@ -336,7 +349,7 @@ def test_titles_are_added_to_an_export(setting: Setting, tmp_path: Path) -> None
     """Rows, vocabulary and head fit; again, they are replaced; what else the folder holds stays."""
     folder = tmp_path / "model"
     export(folder, setting.model, setting.config, setting.tokenizer, Card("tiny", {}, "# Tiny\n"))
-    before = load_encoder_state(folder)
+    before = encoder_state(resolve(str(folder)))
     for titles in (["Rome", "Oslo", "Lima"], ["Łódź", "Rome"]):
         rows = torch.randn(len(titles), HIDDEN, generator=torch.Generator().manual_seed(1))
         head, _ = train_entities(rows, torch.arange(len(titles)), len(titles), EntityHeadConfig(steps=2))
@@ -344,11 +357,11 @@ def test_titles_are_added_to_an_export(setting: Setting, tmp_path: Path) -> None
     checkpoint, tokenizer = resolve(str(folder)), Tokenizer.load(folder)
     check_fit(checkpoint, tokenizer, ["ner", "types", "relations"])
     assert tokenizer.entity_ids(["Łódź", "Rome", "Oslo"]).tolist() == [4, 5, tokenizer.entity_unk_id]
-    assert torch.allclose(encoder_state(checkpoint)[ENTITIES][4:], rows, atol=1e-3)
-    after = load_encoder_state(folder)
+    assert torch.allclose(encoder_state(checkpoint)[ENTITY_TABLE][4:], rows, atol=1e-3)
+    after = encoder_state(resolve(str(folder)))
     assert after.keys() == before.keys()
     for name, item in before.items():
-        assert torch.equal(item, after[name][:4] if name == ENTITIES else after[name])
+        assert torch.equal(item, after[name][:4] if name == ENTITY_TABLE else after[name])
     stored = load_file(folder / "heads.safetensors")
     assert stored["entity_predictions.bias"].shape == (6,)
     assert load_head_state(folder).keys() == setting.model.heads.state_dict().keys()
@@ -377,9 +390,10 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_examples_that_are_too_long_are_counted(setting: Setting) -> None:
     """A task whose every row is too long says so instead of drawing for ever."""
     skipped: Counter[str] = Counter()
-    task = TypesTask(setting.rows, ("LOC", "PER"), setting.builder, skipped, max_tokens=3)
+    places = mention_places(setting.rows, together=False)
+    task = MarkedExamples("types", places, ("LOC", "PER"), setting.builder, skipped, multi_label=False, max_tokens=3)
     with pytest.raises(ValueError, match="types: no row"):
-        BatchSource(task, 64, 4, 0).next()
+        PooledBatches(task, 64, 4, 0).next()
     assert skipped["types: window too long"] > 0
 
 
@@ -391,8 +405,8 @@ def test_negatives_are_varied_and_batches_keep_their_bound(setting: Setting) -> 
     chosen = choose_negatives(row.text, spans, spans[:1], 5, SpanSampling(2, 0.2, 4), rng)
     assert 0 < len(chosen) < len(spans)
     assert len(set(chosen.tolist())) == len(chosen)
-    task = NerTask(setting.rows, NER_LABELS, setting.builder, words, Counter())
-    examples = [example for example in (task.draw(rng, 1.0) for _ in range(40)) if example is not None]
+    task = NerExamples(setting.rows, NER_LABELS, setting.builder, words, Counter())
+    examples = [example for example in (task.at(number % 9, rng, 1.0) for number in range(40)) if example is not None]
     batches = cut_into_batches(examples, 200)
     assert sum(map(len, batches)) == len(examples)
     for batch in batches:
@@ -405,7 +419,9 @@ def test_decoding_and_threshold() -> None:
     spans = np.array([[0, 3], [0, 8], [9, 12]], np.int32)
     logits = np.array([[0, 3, 0], [0, 0, 5], [2, 1, 0]], np.float32)
     assert choose(spans, logits, 0, np.zeros(3, bool), nested=False).tolist() == [1]
-    scores = np.array([[0.9], [0.8], [0.3], [0.1]], np.float32)
-    threshold, precision, recall, both = best_threshold(scores, np.array([[1], [1], [0], [0]], bool))
-    assert 0.3 < threshold < 0.8
-    assert (precision, recall, both) == (100, 100, 100)
+    scores = np.array([[2.0], [1.0], [-1.0], [-2.0]], np.float32)
+    labels = labels_of(HeadSpec("pair", ("a",), multi_label=True))
+    found = HeadOutputs(scores, np.array([[1], [1], [0], [0]], bool), ("a", "b", "c", "d"))
+    threshold = threshold_of(found, labels, None)
+    assert labels.probabilities(scores[2:3]) < threshold < labels.probabilities(scores[1:2])
+    assert score(found, replace(labels, threshold=threshold)).f1 == 1

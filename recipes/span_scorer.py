@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.model.engine.span_scorer import SpanScorerNet, word_states
 from luke_batch.model.files.weights import Table
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.data import Row
-from luke_batch.training.tasks import Proposer
+from luke_batch.training.batches import Example, collate, cut_into_batches
+from luke_batch.training.corpus import Row
+from luke_batch.training.examples import SpanProposer
 
 _UNKNOWN = -1
 _RARE = 4.0
@@ -35,22 +36,24 @@ class ScorerConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sentence:
+class CutSentence:
     """A sentence cut at all its candidate spans, as inference cuts it."""
 
-    token_ids: IntArray
-    """(t,) with `<s>` and `</s>`."""
-    bounds: NDArray[np.int8]
-    """(t, 2) whether a mention begins and ends at each token; -1 where the annotation does not tell."""
+    example: Example
+    """Its words alone, with `<s>` and `</s>`; the targets, (t, 2) int8, are whether a mention begins and ends at
+    each token; -1 where the annotation does not tell.
+    """
     spans: IntArray
     """(n, 2) token ranges of the candidates that cover a token."""
     gold: IntArray
     """(g, 2) token ranges of the mentions among them."""
 
 
-def sentences(rows: Sequence[Row], labels: Sequence[str], builder: InputBuilder, propose: Proposer) -> list[Sentence]:
+def sentences(
+    rows: Sequence[Row], labels: Sequence[str], builder: InputBuilder, propose: SpanProposer
+) -> list[CutSentence]:
     """The rows that fit a window. Mentions of other labels than `labels` count for nothing."""
-    found: list[Sentence] = []
+    found: list[CutSentence] = []
     for row in rows:
         spans = propose(row)
         tokens = builder.tokenize(row.text, spans)
@@ -72,24 +75,23 @@ def sentences(rows: Sequence[Row], labels: Sequence[str], builder: InputBuilder,
                 gold.append(ranges[place])
                 bounds[first, 0] = bounds[last - 1, 1] = 1
         covered = ranges[ranges[:, 1] > ranges[:, 0]]
-        found.append(Sentence(window.token_ids, bounds, covered, np.array(gold, np.int32).reshape(-1, 2)))
+        found.append(CutSentence(Example(window, bounds), covered, np.array(gold, np.int32).reshape(-1, 2)))
     return found
 
 
-def train(data: Sequence[Sentence], table: Table, config: ScorerConfig) -> SpanScorerNet:
+def train(data: Sequence[CutSentence], table: Table, config: ScorerConfig) -> SpanScorerNet:
     """A net for the word embeddings `table`; the same data, table and seed give the same one."""
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     net = SpanScorerNet(table.stored.shape[1], config.width)
     optimizer = torch.optim.AdamW(net.parameters(), config.rate, weight_decay=0.01)
-    batches = [batch for _ in range(config.epochs) for batch in _batches(data, config.batch_tokens, rng)]
+    batches = [batch for _ in range(config.epochs) for batch in _shuffled(data, config.batch_tokens, rng)]
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.rate, total_steps=max(len(batches), 1), pct_start=0.05, anneal_strategy="linear"
     )
     weight = torch.tensor(_RARE)
     for batch in batches:
-        token_ids, present, targets = _collate(batch)
-        logits = net(word_states(table, token_ids), present)
+        logits, targets = _logits(net, table, batch)
         known = targets >= 0
         loss = functional.binary_cross_entropy_with_logits(logits[known], targets[known].float(), pos_weight=weight)
         optimizer.zero_grad()
@@ -99,23 +101,40 @@ def train(data: Sequence[Sentence], table: Table, config: ScorerConfig) -> SpanS
     return net.eval()
 
 
+def _shuffled(data: Sequence[CutSentence], tokens: int, rng: np.random.Generator) -> list[list[Example]]:
+    """All sentences once in random order, those of similar length together."""
+    found: list[list[Example]] = []
+    order = rng.permutation(len(data)).tolist()
+    for start in range(0, len(order), _POOL):
+        batches = cut_into_batches([data[place].example for place in order[start : start + _POOL]], tokens)
+        rng.shuffle(batches)
+        found += batches
+    return found
+
+
+def _logits(net: SpanScorerNet, table: Table, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """(batch, words, 2) logits and targets; those of padding are below 0."""
+    inputs, targets, _ = collate(batch, 0, multi_label=False)
+    present = torch.arange(inputs.token_ids.shape[1]) < inputs.token_lengths[:, None]
+    return net(word_states(table, inputs.token_ids), present), targets
+
+
 @torch.inference_mode()
-def span_scores(net: SpanScorerNet, data: Sequence[Sentence], table: Table) -> list[FloatArray]:
+def span_scores(net: SpanScorerNet, data: Sequence[CutSentence], table: Table) -> list[FloatArray]:
     """(t, 2) probabilities of "begins" and "ends" for each sentence."""
     found: dict[int, FloatArray] = {}
-    for batch in _batches(data, 6000, None):
-        token_ids, present, _ = _collate(batch)
-        scores = torch.sigmoid(net(word_states(table, token_ids), present)).numpy()
-        for sentence, values in zip(batch, scores, strict=True):
-            found[id(sentence)] = values[: len(sentence.token_ids)]
-    return [found[id(sentence)] for sentence in data]
+    for batch in cut_into_batches([sentence.example for sentence in data], 6000):
+        scores = torch.sigmoid(_logits(net, table, batch)[0]).numpy()
+        for example, values in zip(batch, scores, strict=True):
+            found[id(example)] = values[: example.words]
+    return [found[id(sentence.example)] for sentence in data]
 
 
 class LikelySpans:
     """The proposed spans of a row that inference looks at: a proposer by itself."""
 
     def __init__(
-        self, net: SpanScorerNet, table: Table, least: float, builder: InputBuilder, propose: Proposer
+        self, net: SpanScorerNet, table: Table, least: float, builder: InputBuilder, propose: SpanProposer
     ) -> None:
         """`least`: the threshold on the lower of a span's two probabilities."""
         self._net = net
@@ -138,7 +157,7 @@ class LikelySpans:
         return spans[covered[least >= self._least]]
 
 
-def least_bound(scores: Sequence[FloatArray], data: Sequence[Sentence], recall: float) -> float:
+def least_bound(scores: Sequence[FloatArray], data: Sequence[CutSentence], recall: float) -> float:
     """The threshold that leaves `recall` of the gold mentions; 0.5 where there is none."""
     least = [span_least(values, sentence.gold) for values, sentence in zip(scores, data, strict=True)]
     every = np.sort(np.concatenate(least)) if least else np.zeros(0)
@@ -148,32 +167,3 @@ def least_bound(scores: Sequence[FloatArray], data: Sequence[Sentence], recall: 
 def span_least(scores: FloatArray, spans: IntArray) -> FloatArray:
     """(n,) the lower of the two probabilities of each (n, 2) token range."""
     return np.minimum(scores[spans[:, 0], 0], scores[spans[:, 1] - 1, 1])
-
-
-def _batches(data: Sequence[Sentence], tokens: int, rng: np.random.Generator | None) -> Iterator[list[Sentence]]:
-    """All sentences once, those of similar length together; in random order where there is a generator."""
-    order = np.arange(len(data)) if rng is None else rng.permutation(len(data))
-    for start in range(0, len(order), _POOL):
-        pool = sorted((data[place] for place in order[start : start + _POOL]), key=_length)
-        batches: list[list[Sentence]] = [[]]
-        for sentence in pool:
-            if batches[-1] and (len(batches[-1]) + 1) * len(sentence.token_ids) > tokens:
-                batches.append([])
-            batches[-1].append(sentence)
-        places = range(len(batches)) if rng is None else rng.permutation(len(batches)).tolist()
-        yield from (batches[place] for place in places)
-
-
-def _collate(batch: Sequence[Sentence]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    lengths = [len(sentence.token_ids) for sentence in batch]
-    token_ids = np.zeros((len(batch), max(lengths)), np.int64)
-    targets = np.full((*token_ids.shape, 2), _UNKNOWN, np.int8)
-    for row, sentence in enumerate(batch):
-        token_ids[row, : lengths[row]] = sentence.token_ids
-        targets[row, : lengths[row]] = sentence.bounds
-    present = torch.arange(token_ids.shape[1]) < torch.tensor(lengths)[:, None]
-    return torch.from_numpy(token_ids), present, torch.from_numpy(targets)
-
-
-def _length(sentence: Sentence) -> int:
-    return len(sentence.token_ids)

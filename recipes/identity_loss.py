@@ -10,11 +10,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from luke_batch.training.model import VectorLoss
+
 _TEMPERATURE = 0.05
 _OTHER_NAMES = 512
 """Names beside those of the batch that a mention is compared with."""
 _OWN_NAME_WEIGHT = 5.0
 """How much the angle to a mention's own name counts beside the comparison, whose gradients are steeper."""
+
+
+def vector_losses(names: Tensor) -> dict[str, VectorLoss]:
+    """What the heads `identity` (targets of all columns) and `names` (the name alone) learn.
+
+    `names`: (m, hidden) unit vectors of the names.
+    """
+
+    def identity(vectors: Tensor, targets: Tensor) -> Tensor:
+        return identity_loss(vectors, targets) + name_loss(vectors, targets[:, 2], names)
+
+    return {"identity": identity, "names": lambda vectors, targets: name_loss(vectors, targets[:, 0], names)}
 
 
 def identity_loss(vectors: Tensor, targets: Tensor) -> Tensor:

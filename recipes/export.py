@@ -14,29 +14,28 @@ README.md                            the model card
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
 from torch import Tensor
 
 from luke_batch.model.engine.span_scorer import SpanScorerNet
-from luke_batch.model.files.checkpoint import SCORER_FILE
+from luke_batch.model.files.checkpoint import HEADS_FILE, SCORER_FILE, resolve
+from luke_batch.model.files.facts import FORMAT, MANIFEST
+from luke_batch.model.files.fit import SCALE
 from luke_batch.model.files.int8 import dequantise, quantise
+from luke_batch.model.files.new_folder import new_folder
+from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
 from luke_batch.model.writing.vocabulary_files import write_vocabulary
-from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
+from luke_batch.training.start import ENTITY_VOCABULARY, save_weights, write_json
 
-FORMAT = 1
-WORDS = "embeddings.word_embeddings.weight"
-SCALE = WORDS + ".scale"
-ENTITIES = "entity_embeddings.entity_embeddings.weight"
 ENTITY_HEAD = "entity_predictions."
 """Before the names of its parameters in heads.safetensors, as in transformers."""
 _NEVER = -1e4
@@ -85,31 +84,22 @@ def export(
     folder: Path, model: MultiTaskModel, luke_config: dict[str, Any], tokenizer: dict[str, Any], card: Card
 ) -> None:
     """Writes the folder as a whole: it replaces an older one only when it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    partial.chmod(0o755)
-    _write_json(partial / "config.json", luke_config)
-    _write_json(partial / "tokenizer.json", tokenizer, indent=None)
-    _write_json(partial / "tokenizer_config.json", TOKENIZER_CONFIG)
-    _write_json(partial / "entity_vocab.json", ENTITY_VOCABULARY)
-    manifest = {"format": FORMAT, "name": card.name, "heads": _heads(model, card), "context": "none"}
-    _write_json(partial / "luke_batch.json", manifest)
-    (partial / "README.md").write_text(card.readme, encoding="utf-8")
-    heads = {name: item.detach().float().contiguous() for name, item in model.heads.state_dict().items()}
-    save_file(heads, partial / "heads.safetensors", metadata={"format": "pt"})
-    if card.scorer is not None:
-        save_file(card.scorer.net.state_dict(), partial / SCORER_FILE, metadata={"format": "pt"})
-    _write_shards(partial, stored(model.encoder.state_dict()))
-    for file in partial.iterdir():
-        file.chmod(0o644)
-    _replace(partial, folder)
-
-
-def stored(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's parameters as they are stored."""
-    tensors = {name: item.detach().half().contiguous() for name, item in state.items() if name != WORDS}
-    tensors[WORDS], tensors[SCALE] = quantise(state[WORDS])
-    return tensors
+    fresh = folder.with_name(f".{folder.name}-new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with new_folder(fresh) as partial:
+        write_json(partial / "config.json", luke_config)
+        write_json(partial / "tokenizer.json", tokenizer)
+        write_json(partial / "tokenizer_config.json", TOKENIZER_CONFIG)
+        write_json(partial / "entity_vocab.json", ENTITY_VOCABULARY)
+        manifest = {"format": FORMAT, "name": card.name, "heads": _heads(model, card), "context": "none"}
+        write_json(partial / MANIFEST, manifest)
+        (partial / "README.md").write_text(card.readme, encoding="utf-8")
+        save_weights(model.heads.state_dict(), partial / HEADS_FILE)
+        if card.scorer is not None:
+            save_weights(card.scorer.net.state_dict(), partial / SCORER_FILE)
+        _write_encoder(partial, model.encoder.state_dict())
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.replace(folder)
 
 
 def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mapping[str, Tensor]) -> None:
@@ -122,35 +112,23 @@ def add_entities(folder: Path, titles: Sequence[str], rows: Tensor, head: Mappin
         head: parameters of transformers' `entity_predictions` but for its decoder, which is tied to the rows.
             Its bias is that of the titles: the special entities are never predicted.
     """
-    state = load_encoder_state(folder)
+    state = encoder_state(resolve(str(folder)))
     special = len(ENTITY_VOCABULARY)
-    state[ENTITIES] = torch.cat([state[ENTITIES][:special], rows])
+    state[ENTITY_TABLE] = torch.cat([state[ENTITY_TABLE][:special], rows])
     vocabulary = {**ENTITY_VOCABULARY, **{title: special + number for number, title in enumerate(titles)}}
     write_vocabulary(folder, vocabulary, len(vocabulary))
     heads = load_head_state(folder)
     bias = torch.cat([torch.full((special,), _NEVER), head["bias"]])
-    heads |= {ENTITY_HEAD + name: item.contiguous() for name, item in {**head, "bias": bias}.items()}
-    save_file(heads, folder / "heads.safetensors", metadata={"format": "pt"})
-    _write_shards(folder, stored(state))
+    heads |= {ENTITY_HEAD + name: item for name, item in {**head, "bias": bias}.items()}
+    save_weights(heads, folder / HEADS_FILE)
+    _write_encoder(folder, state)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)
 
 
-def load_encoder_state(folder: Path) -> dict[str, Tensor]:
-    """The encoder's parameters of an exported folder, in float32."""
-    index: dict[str, Any] = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-    tensors: dict[str, Tensor] = {}
-    for name in sorted(set(index["weight_map"].values())):
-        tensors.update(load_file(folder / name))
-    scale = tensors.pop(SCALE)
-    state = {name: item.float() for name, item in tensors.items()}
-    state[WORDS] = dequantise(tensors[WORDS], scale)
-    return state
-
-
 def load_head_state(folder: Path) -> dict[str, Tensor]:
     """The parameters of an exported folder's heads, its entity head left out."""
-    heads = load_file(folder / "heads.safetensors")
+    heads = load_file(folder / HEADS_FILE)
     return {name: item for name, item in heads.items() if not name.startswith(ENTITY_HEAD)}
 
 
@@ -171,34 +149,11 @@ def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, item in tensors.items():
-        if size + item.nbytes > _SHARD_BYTES:
-            shards.append({})
-            size = 0
-        shards[-1][name] = item
-        size += item.nbytes
-    where: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
-        where.update(dict.fromkeys(shard, file))
-    total = sum(item.nbytes for item in tensors.values())
-    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
-
-
-def _write_json(file: Path, content: object, indent: int | None = 1) -> None:
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    old = partial.with_name(partial.name + "-old")
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _write_encoder(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """The encoder's parameters as they are stored, in shards with their index."""
+    tensors = {name: item.detach().half() for name, item in state.items() if name != WORD_TABLE}
+    tensors[WORD_TABLE], tensors[WORD_TABLE + SCALE] = quantise(state[WORD_TABLE])
+    save_torch_state_dict(tensors, folder, max_shard_size=_SHARD_BYTES, metadata={"format": "pt"})
 
 
 def rounded_words(rows: Tensor) -> Tensor:

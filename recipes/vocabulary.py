@@ -16,7 +16,7 @@ import copy
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,14 @@ _OFTEN = 3
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class PrunedVocabulary:
     """A pruned vocabulary: its tokenizer.json, and for each new id the row of the source model."""
 
     tokenizer: dict[str, Any]
     sources: list[int]
 
 
-def prune(tokenizer: dict[str, Any], texts: Iterable[str], size: int) -> Vocabulary:
+def prune(tokenizer: dict[str, Any], texts: Iterable[str], size: int) -> PrunedVocabulary:
     """The `size` pieces of a Unigram tokenizer.json that serve `texts` best, as a tokenizer of its own."""
     pieces: list[tuple[str, float]] = [(piece, score) for piece, score in tokenizer["model"]["vocab"]]
     special = {*CONTROL_PIECES, *ADDED_PIECES}
@@ -63,7 +63,7 @@ def prune(tokenizer: dict[str, Any], texts: Iterable[str], size: int) -> Vocabul
     pruned["model"] = {**tokenizer["model"], "vocab": vocabulary, "unk_id": CONTROL_PIECES.index("<unk>")}
     numbers = {str(piece): number for number, (piece, _) in enumerate(vocabulary)}
     pruned["added_tokens"] = [_added(piece, numbers[piece]) for piece in (*CONTROL_PIECES, *ADDED_PIECES)]
-    return Vocabulary(pruned, sources)
+    return PrunedVocabulary(pruned, sources)
 
 
 def _by_use(pieces: list[tuple[str, float]], used: Counter[int], scripts: set[str]) -> list[int]:
@@ -91,8 +91,9 @@ def _used(
     """How often the texts use each id, and the scripts that they are written in."""
     backend = Tokenizer.from_str(json.dumps(tokenizer))
     used: Counter[int] = Counter()
-    for batch in _batches(texts, 512):
-        for encoding in backend.encode_batch([" " + text for text in batch], add_special_tokens=False):
+    spaced = [" " + text for text in texts]
+    for start in range(0, len(spaced), 512):
+        for encoding in backend.encode_batch(spaced[start : start + 512], add_special_tokens=False):
             used.update(encoding.ids)
     scripts: set[str] = set()
     for number, count in used.items():
@@ -100,17 +101,6 @@ def _used(
         if len(pieces[number][0]) > 2 and count >= _OFTEN:
             scripts |= _scripts(pieces[number][0])
     return used, scripts
-
-
-def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _scripts(piece: str) -> set[str]:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import LukeConfig
+from transformers.models.luke.modeling_luke import EntityPredictionHeadTransform
 
 _EPSILON = 1e-12
 """As the encoder's norms have it."""
@@ -39,24 +41,15 @@ class EntityHeadConfig:
     seed: int = 0
 
 
-class _Transform(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=_EPSILON)
-        nn.init.eye_(self.dense.weight)
-        nn.init.zeros_(self.dense.bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.LayerNorm(functional.gelu(self.dense(states)))
-
-
 class EntityHead(nn.Module):
     """Parameters under the names that transformers gives to those of `entity_predictions`."""
 
     def __init__(self, width: int, entities: int) -> None:
         super().__init__()
-        self.transform = _Transform(width)
+        sizes = LukeConfig(hidden_size=width, entity_emb_size=width, layer_norm_eps=_EPSILON)
+        self.transform = EntityPredictionHeadTransform(sizes)
+        nn.init.eye_(self.transform.dense.weight)
+        nn.init.zeros_(self.transform.dense.bias)
         self.bias = nn.Parameter(torch.zeros(entities))
 
     def forward(self, states: Tensor, rows: Tensor) -> Tensor:

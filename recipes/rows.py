@@ -1,4 +1,4 @@
-"""Rows whose entities' labels name the entity itself: a Wikipedia title, a Wikidata id, a cluster."""
+"""Rows of the recipe's data, and rows whose labels name the entity itself: a title, a Wikidata id, a cluster."""
 
 from __future__ import annotations
 
@@ -11,10 +11,33 @@ from typing import Any, cast
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.training.data import Entity, Row, fault, read_rows
+from luke_batch.training.corpus import GoldEntity, Row, fault, read_table, rows_of_table
 
 _UNNAMED = frozenset({"TIME", "NUM"})
 """Types whose equal surfaces in two documents may be two entities: "two years", "1998"."""
+
+
+def read_rows(files: Iterable[Path], skipped: Counter[str] | None) -> list[Row]:
+    """All usable rows of the files, in order; `skipped` counts the others by reason. None: all rows."""
+    rows: list[Row] = []
+    for file in files:
+        for row, reason in rows_of_table(read_table(file, str(file)), file.name):
+            if reason is None or skipped is None:
+                rows.append(row)
+            else:
+                skipped[reason] += 1
+    return rows
+
+
+def relabel(row: Row, labels: dict[str, str | None], default: str | None = None) -> Row:
+    """The row with its entities' labels mapped; one that maps to None stays as a span of unknown label."""
+    entities = tuple(replace(entity, label=labels.get(entity.label or "", default)) for entity in row.entities)
+    return replace(row, entities=entities)
+
+
+def entity_labels(rows: Iterable[Row]) -> list[str]:
+    """The entity labels of the rows, sorted."""
+    return sorted({entity.label for row in rows for entity in row.entities if entity.label is not None})
 
 
 def read_linked(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
@@ -23,7 +46,7 @@ def read_linked(files: Iterable[Path], skipped: Counter[str]) -> list[Row]:
     for file in files:
         for row, values in zip(*_with_column(file, "links"), strict=True):
             entities = tuple(
-                Entity(link["start"], link["end"], link.get("title") or link.get("qid")) for link in values
+                GoldEntity(link["start"], link["end"], link.get("title") or link.get("qid")) for link in values
             )
             linked = replace(row, entities=entities, relations=())
             reason = fault(linked)

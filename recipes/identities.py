@@ -16,16 +16,15 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.data import Entity, Row
-from luke_batch.training.sampling import Example
-from luke_batch.training.tasks import NOTHING, TOO_LONG, Draws
+from luke_batch.training.batches import Batches, Example
+from luke_batch.training.corpus import GoldEntity, Row
+from luke_batch.training.examples import NO_CONTEXT, TOO_LONG
 
 _KEYS = 4
 """Word beginnings of a mention that are compared; few names have more words."""
@@ -39,7 +38,7 @@ _SENTENCES_OF_A_DOCUMENT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Mentions:
+class NamedMentions:
     """A sentence and the targets of its mentions."""
 
     text: str
@@ -50,7 +49,7 @@ class Mentions:
 Names = dict[str, int]
 """All surfaces, as written, with their places; filled while groups are made."""
 
-Group = list[Mentions]
+Group = list[NamedMentions]
 """Sentences of one document, or of one entity."""
 
 
@@ -100,7 +99,9 @@ def _repeats(group: Group) -> bool:
     return len(np.unique(identities)) < len(identities)
 
 
-def _mentions(row: Row, entities: Sequence[Entity], identities: Sequence[int], names: Names, *, keys: bool) -> Mentions:
+def _mentions(
+    row: Row, entities: Sequence[GoldEntity], identities: Sequence[int], names: Names, *, keys: bool
+) -> NamedMentions:
     spans = np.array([(item.start, item.end) for item in entities], np.int32)
     targets = np.zeros((len(entities), TARGETS), np.int32)
     for place, (item, identity) in enumerate(zip(entities, identities, strict=True)):
@@ -109,7 +110,7 @@ def _mentions(row: Row, entities: Sequence[Entity], identities: Sequence[int], n
         targets[place, :3] = identity, _number(surface), names.setdefault(name, len(names))
         beginnings = _beginnings(surface)[:_KEYS] if keys else []
         targets[place, 3 : 3 + len(beginnings)] = [_number(key) for key in beginnings]
-    return Mentions(row.text, spans, targets)
+    return NamedMentions(row.text, spans, targets)
 
 
 def _beginnings(surface: str) -> list[str]:
@@ -123,7 +124,7 @@ def _number(name: str) -> int:
     return zlib.crc32(name.encode()) // 2 + 1
 
 
-class NamesTask:
+class NameExamples:
     """Mentions with their names alone, cut out of their sentences: many more fit a batch than sentences do.
 
     What an entity is called is most of what tells it from others, and a few words beside it are enough to
@@ -142,14 +143,18 @@ class NamesTask:
     ) -> None:
         """`context`: at most so many characters are kept before and behind the mention that is drawn."""
         self._items = [item for _, groups in kinds for group in groups for item in group]
-        self._draws = Draws([len(item.spans) for item in self._items])
+        self.weights = [float(len(item.spans)) for item in self._items]
         self._builder = builder
         self._skipped = skipped
         self._context = context
 
-    def draw(self, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
-        """A mention with a random part of what is near it; None, and counted, without a token."""
-        item = self._items[self._draws.draw(rng)]
+    def __len__(self) -> int:
+        """How many sentences there are."""
+        return len(self._items)
+
+    def at(self, number: int, rng: Generator, share: float) -> Example | None:  # noqa: ARG002 - the same all along
+        """A random mention of a sentence with some of what is near it; None, and counted, without a token."""
+        item = self._items[number]
         start, end = item.spans[int(rng.integers(len(item.spans)))].tolist()
         first = max(0, start - int(rng.integers(self._context)))
         last = min(len(item.text), end + int(rng.integers(self._context)))
@@ -159,11 +164,11 @@ class NamesTask:
         if not len(covered):
             self._skipped["names: no token"] += 1
             return None
-        window = self._builder.mention_window(tokens, NOTHING, NOTHING, covered)
+        window = self._builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, covered)
         return Example(window, item.targets[inside[covered], 2:3].astype(np.int64))
 
 
-class IdentityBatches:
+class IdentityBatches(Batches):
     """Endless batches of documents, from several kinds of groups in proportion to their weights."""
 
     def __init__(
@@ -176,24 +181,27 @@ class IdentityBatches:
         seed: int,
         max_tokens: int = 180,
     ) -> None:
+        super().__init__("identity")
         self._groups = [groups for _, groups in kinds]
-        self._draws = Draws([weight for weight, _ in kinds])
+        weights = [weight for weight, _ in kinds]
+        self._chances = np.array(weights) / sum(weights)
         self._builder = builder
         self._skipped = skipped
         self._tokens = tokens
         self._max_tokens = max_tokens
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
 
-    def next(self, share: float = 0.0) -> list[Example]:  # noqa: ARG002 - the same all along
-        """The next batch: sentences of groups of one kind, up to the budget of padded positions."""
-        groups = self._groups[self._draws.draw(self._rng)]
+    def pool(self, number: int, share: float) -> list[list[Example]]:  # noqa: ARG002 - the same all along
+        """One batch: sentences of groups of one kind, up to the budget of padded positions."""
+        rng = np.random.default_rng([self._seed, number])
+        groups = self._groups[int(rng.choice(len(self._groups), p=self._chances))]
         batch: list[Example] = []
         words = entities = 0
         while True:
-            for example in self._group(groups[int(self._rng.integers(len(groups)))], self._rng):
+            for example in self._group(groups[int(rng.integers(len(groups)))], rng):
                 wider = max(words, example.words), max(entities, example.entities)
                 if batch and sum(wider) * (len(batch) + 1) > self._tokens:
-                    return batch
+                    return [batch]
                 words, entities = wider
                 batch.append(example)
 
@@ -203,19 +211,11 @@ class IdentityBatches:
         part = group[first : first + _SENTENCES_OF_A_DOCUMENT]
         return [example for item in part if (example := self._example(item)) is not None]
 
-    def _example(self, item: Mentions) -> Example | None:
+    def _example(self, item: NamedMentions) -> Example | None:
         tokens = self._builder.tokenize(item.text, item.spans)
         covered = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0]).astype(np.int32)
         if len(tokens.ids) + 2 > self._max_tokens or not len(covered):
             self._skipped[f"identity: {TOO_LONG if len(covered) else 'no mention'}"] += 1
             return None
-        window = self._builder.mention_window(tokens, NOTHING, NOTHING, covered)
+        window = self._builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, covered)
         return Example(window, item.targets[covered].astype(np.int64))
-
-    def state(self) -> dict[str, Any]:
-        """The generator's state, of which every following batch is a function."""
-        return {"rng": dict(self._rng.bit_generator.state)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        self._rng.bit_generator.state = state["rng"]

@@ -1,0 +1,175 @@
+"""What a head says on annotated rows, and what is right there.
+
+Windows and decoding are those of inference on rows that are one sentence each, without its machinery.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.heads.ner import choose
+from luke_batch.model.engine.device import multiplies_bfloat16
+from luke_batch.model.inputs.windows import InputBuilder, chunks
+from luke_batch.training.batches import BoolArray, Example, collate, cut_into_batches
+from luke_batch.training.corpus import NO_LABELS, Row
+from luke_batch.training.examples import (
+    NO_CONTEXT,
+    MarkedExamples,
+    MarkedPlace,
+    SpanProposer,
+    mention_places,
+    relation_places,
+)
+from luke_batch.training.model import MultiTaskModel
+
+_BATCH_TOKENS = 3072
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOutputs:
+    """What a head says at n places (accepted spans, gold mentions, or pairs), and what is right there."""
+
+    logits: FloatArray
+    """(n, labels)"""
+    gold: BoolArray
+    """(n, labels)"""
+    documents: tuple[str, ...]
+    """(n,) ids of the rows."""
+    missed: int = 0
+    """Gold labels elsewhere: of spans that were not accepted, of places too long to read, of labels that the
+    head does not have.
+    """
+    unread: int = 0
+    """Gold mentions and pairs that are not among the places."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[HeadOutputs]) -> HeadOutputs:
+        """Those of several parts of the rows as one."""
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.gold for part in parts]),
+            tuple(name for part in parts for name in part.documents),
+            sum(part.missed for part in parts),
+            sum(part.unread for part in parts),
+        )
+
+    def part(self, chosen: BoolArray) -> HeadOutputs:
+        """Those of the chosen places, (n,), with their share of what was missed."""
+        missed = round(self.missed * chosen.mean()) if len(chosen) else self.missed
+        names = tuple(name for name, kept in zip(self.documents, chosen.tolist(), strict=True) if kept)
+        return HeadOutputs(self.logits[chosen], self.gold[chosen], names, missed)
+
+
+def ner_outputs(
+    model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, propose: SpanProposer
+) -> HeadOutputs:
+    """The accepted spans of each row by flat decoding; spans of unknown label (None) count nowhere."""
+    labels = model.specs["ner"].labels
+    logits: list[FloatArray] = [np.zeros((0, len(labels)), np.float32)]
+    gold: list[BoolArray] = [np.zeros((0, len(labels)), bool)]
+    documents: list[str] = []
+    missed = 0
+    for row, (spans, values) in zip(rows, _span_logits(model, rows, builder, propose), strict=True):
+        accepted = choose(spans, values, 0, np.zeros(len(spans), bool), nested=False)
+        wanted = {(item.span, item.label) for item in row.entities}
+        unsure = {span for span, label in wanted if label is None}
+        accepted = accepted[[tuple(span) not in unsure for span in spans[accepted].tolist()]]
+        found = map(tuple, spans[accepted].tolist())
+        right = np.array([[(span, label) in wanted for label in labels] for span in found], bool)
+        gold.append(right.reshape(len(accepted), len(labels)))
+        logits.append(values[accepted])
+        documents += [row.id] * len(accepted)
+        missed += sum(label is not None for _, label in wanted) - int(right.sum())
+    return HeadOutputs(np.concatenate(logits), np.concatenate(gold), tuple(documents), missed)
+
+
+def types_outputs(model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder) -> HeadOutputs:
+    """The types of every gold mention."""
+    return _marked_outputs(model, "types", mention_places(rows, together=True), builder, 0)
+
+
+def relations_outputs(
+    model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, *, given: bool = False
+) -> HeadOutputs:
+    """The relations of all ordered pairs of a row's entities, or of those pairs that stand in the data."""
+    places = relation_places(rows, None, given=given)
+    told = {(number, item) for number, row in enumerate(rows) for item in row.relations if item.label not in NO_LABELS}
+    # Of a pair whose mentions overlap nothing can be asked.
+    unasked = len(told) - sum(len(place.labels) for place in places)
+    return _marked_outputs(model, "relations", places, builder, unasked)
+
+
+def _marked_outputs(
+    model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder, unasked: int
+) -> HeadOutputs:
+    """`unasked`: gold labels that are at none of the places."""
+    spec = model.specs[head]
+    source = MarkedExamples(
+        head, places, spec.labels, builder, Counter(), multi_label=spec.multi_label, max_tokens=builder.max_tokens
+    )
+    windows = [source.window(place) for place in places]
+    blank = np.zeros(len(spec.labels), np.float32) if spec.multi_label else np.zeros(1, np.int64)
+    examples = [Example(window, blank) for window in windows if window is not None]
+    read = [place for place, window in zip(places, windows, strict=True) if window is not None]
+    logits = [item.reshape(-1) for item in _logits(model, head, examples, builder.tokenizer.pad_id)]
+    shape = (len(read), len(spec.labels))
+    right = np.array([[label in place.labels for label in spec.labels] for place in read], bool).reshape(shape)
+    return HeadOutputs(
+        np.array(logits, np.float32).reshape(shape),
+        right,
+        tuple(place.row.id for place in read),
+        unasked + sum(len(place.labels) for place in places) - int(right.sum()),
+        len(places) - len(read),
+    )
+
+
+def _span_logits(
+    model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder, propose: SpanProposer
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """For each row the spans that its ner head can read, (n, 2), and their logits, (n, labels).
+
+    Windows are those of inference on a text that is one sentence; a row too long for one has no spans.
+    """
+    examples: list[Example] = []
+    owners: list[tuple[int, IntArray]] = []
+    for number, row in enumerate(rows):
+        spans = propose(row)
+        tokens = builder.tokenize(row.text, spans)
+        if len(tokens.ids) + 2 > builder.max_tokens:
+            continue
+        lengths = tokens.spans[:, 1] - tokens.spans[:, 0]
+        readable = (lengths > 0) & (lengths <= builder.tokenizer.max_mention_length)
+        usable = np.flatnonzero(readable).astype(np.int32)
+        for chunk in chunks(len(usable)):
+            window = builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, usable[chunk])
+            examples.append(Example(window, np.zeros(len(usable[chunk]), np.int64)))
+            owners.append((number, spans[usable[chunk]]))
+    nothing = np.zeros((0, 2), np.int32), np.zeros((0, len(model.specs["ner"].labels)), np.float32)
+    gathered = [[nothing] for _ in rows]
+    logits = _logits(model, "ner", examples, builder.tokenizer.pad_id)
+    for (number, spans), values in zip(owners, logits, strict=True):
+        gathered[number].append((spans, values))
+    for parts in gathered:
+        yield np.concatenate([spans for spans, _ in parts]), np.concatenate([values for _, values in parts])
+
+
+def _logits(model: MultiTaskModel, name: str, examples: Sequence[Example], pad_id: int) -> list[FloatArray]:
+    """The logits of each example, in order: (entities, labels), for pairs (labels,)."""
+    model.eval()
+    spec = model.specs[name]
+    device = next(model.parameters()).device
+    bfloat16 = device.type == "cpu" and multiplies_bfloat16()
+    found: dict[int, FloatArray] = {}
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        for batch in cut_into_batches(examples, _BATCH_TOKENS):
+            inputs, _, _ = collate(batch, pad_id, spec.multi_label)
+            logits = model(name, inputs.to(str(device))).float().cpu().numpy()
+            for example, values in zip(batch, logits, strict=True):
+                found[id(example)] = values if spec.feature == "pair" else values[: example.entities]
+    return [found[id(example)] for example in examples]
