@@ -3,12 +3,9 @@
 import os
 import shutil
 import tempfile
-import uuid
 from pathlib import Path
 
 from luke_batch.base.errors import OutputError, ResourceError
-from luke_batch.corpus.committed import list_output
-from luke_batch.corpus.layout import TEMPORARY, join
 from luke_batch.corpus.manifest import latest_manifest
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
@@ -41,14 +38,6 @@ def check_writable(output: Storage) -> None:
         raise OutputError(f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder")
 
 
-def check_listable(output: Storage) -> None:
-    """Refuse an OUTPUT that cannot be listed; one that does not exist yet is fine."""
-    try:
-        list_output(output)
-    except OSError as error:
-        raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
-
-
 def probe_output(output: Storage) -> None:
     """Write a probe to OUTPUT and remove it: on a disk a file without a name, in a store an object.
 
@@ -62,7 +51,7 @@ def probe_output(output: Storage) -> None:
                 probe.flush()
                 os.fsync(probe.fileno())
             return
-        path = join(TEMPORARY, f"{uuid.uuid4().hex}.part")  # the sweep removes that of a run that was killed
+        path = output.temporary_path()
         output.write_atomic(path, _PROBE)
         output.remove(path)
     except OSError as error:

@@ -14,18 +14,11 @@ import pyarrow as pa
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.dead_letters import (
-    DeadLetter,
-    remove_dead_letters,
-    write_dead_letters,
-    write_file_dead_letter,
-)
+from luke_batch.corpus.dead_letters import DeadLetter, remove_dead_letters, write_dead_letters, write_file_dead_letter
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.lease import is_overtaken
-from luke_batch.corpus.output_file import VECTORS, to_parquet
-from luke_batch.corpus.pandas_index import for_rows
-from luke_batch.corpus.partition_columns import is_from_partition
-from luke_batch.corpus.read import ReadFailure
+from luke_batch.corpus.output_file import for_rows, to_parquet, with_provenance
+from luke_batch.corpus.read import ReadFailure, is_from_partition
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
@@ -181,7 +174,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
         for field in table.schema
         if field.name not in context.written and not field.name.startswith(INTERNAL) and not is_from_partition(field)
     ]
-    provenance = {
+    said = {
         "schema": "annotations.v1",
         "fingerprint": context.fingerprint,
         "run": context.run_id,
@@ -193,13 +186,12 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
     }
     # Without the dead rows the index has gaps, and pandas ignores a range whose length is wrong.
     metadata = for_rows(table.schema.metadata, fragment.row_start, fragment.rows)
-    metadata.update({f"luke_batch.{name}".encode(): value.encode() for name, value in provenance.items()})
-    return table.select([*source, *ours]).replace_schema_metadata(metadata)
+    return table.select([*source, *ours]).replace_schema_metadata(with_provenance(metadata, said))
 
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     key = ready.fragment.key(context.fingerprint)
-    content = to_parquet(ready.table, VECTORS, context.compression)
+    content = to_parquet(ready.table, context.compression)
     if ready.dead:
         write_dead_letters(output, key, ready.dead, context.run_id)
     else:

@@ -9,7 +9,7 @@ renewed for as long as it says. That age is measured between two files of the st
 machines do not matter.
 
 A run that was overtaken commits nothing more, and stops at its next renewal. Should both have written for a
-moment, nothing is mixed: names of outputs tell content and configuration (see `keys`).
+moment, nothing is mixed: names of outputs tell content and configuration (see `output_file`).
 """
 
 import json
@@ -17,23 +17,47 @@ import os
 import socket
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
-from luke_batch.corpus.layout import LEASES, TEMPORARY, base_name, join
-from luke_batch.corpus.process_identity import ProcessIdentity
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import LEASES, Storage, base_name, join
 
 _RENEWALS = 4
 """Renewals in the time after which a lease expires."""
 _ATTEMPTS = 5
 _SETTLE_SECONDS = 1.0
 """After which a PUT that was not conditional has had its effect."""
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process of a Linux system, never confused with a later one of the same number."""
+
+    machine: str
+    """Boot id and PID namespace: where the number means something."""
+    pid: int
+    started: str
+    """Clock ticks from boot to the start of the process."""
+
+    @classmethod
+    def mine(cls) -> Self | None:
+        """That of this process; None on systems without /proc."""
+        pid, machine = os.getpid(), _machine()
+        stat = _stat(pid)
+        return None if machine is None or stat is None else cls(machine, pid, stat[1])
+
+    def is_over(self) -> bool:
+        """Whether the process has certainly ended; False wherever that cannot be told from here."""
+        if self.machine != _machine():
+            return False
+        stat = _stat(self.pid)
+        return stat is None or stat[0] in ("Z", "X") or stat[1] != self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +243,7 @@ def _latest(output: Storage) -> _Found | None:
 
 def _now(output: Storage) -> float:
     """The store's own clock, in seconds since the epoch; this machine's where it does not tell."""
-    probe = join(TEMPORARY, f"{uuid.uuid4().hex}.part")  # the sweep removes that of a run that was killed
+    probe = output.temporary_path()
     output.write_atomic(probe, b"")
     found = output.stat(probe)
     output.remove(probe)
@@ -232,3 +256,21 @@ def _path(number: int) -> str:
 
 def _content(holder: Holder) -> bytes:
     return json.dumps(asdict(holder)).encode()
+
+
+def _machine() -> str | None:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> tuple[str, str] | None:
+    """State and start time (fields 3 and 22 of /proc/PID/stat); None for a process that is gone."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and parentheses
+    return fields[0], fields[19]

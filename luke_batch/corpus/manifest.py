@@ -1,4 +1,7 @@
-"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did. The data files are the only truth."""
+"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did, and what that lets expect of the next.
+
+The data files are the only truth.
+"""
 
 import json
 import re
@@ -8,10 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
 
-from luke_batch.corpus.layout import RUNS, join
 from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import RUNS, Storage, join
 
 Command = Literal["annotate", "replay"]
 
@@ -75,6 +77,47 @@ class RunManifest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a plan will take, by what one finished run took; nothing is measured for it."""
+
+    seconds: float
+    documents_per_second: float
+    """Of that run, the start of Ray and of the models included."""
+    run_id: str
+    documents: int
+    """Documents that the run annotated: a rate from few of them is mostly start-up."""
+    same_fingerprint: bool
+    """Whether that run computed the same: another model may be many times slower or faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastResult:
+    """A forecast beside what came of it."""
+
+    forecast: Forecast
+    seconds: float
+    """What the work took, the start of Ray and of the models included."""
+
+    @classmethod
+    def of(cls, forecast: Forecast | None, seconds: float) -> Self | None:
+        """None where there was no forecast, or one of no documents."""
+        return None if forecast is None or not forecast.seconds else cls(forecast, seconds)
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as expected."""
+        return self.seconds / self.forecast.seconds
+
+    def figures(self) -> dict[str, Any]:
+        """The members of the forecast, `actual_seconds` and `ratio`."""
+        return {
+            **asdict(self.forecast),
+            "actual_seconds": round(self.seconds, 3),
+            "ratio": round(self.ratio, 3),
+        }
+
+
 def new_run_id(now: datetime) -> str:
     """Sorts by time, to the microsecond, which are the first five hexadecimal digits of the second part; the
     others are random. `now` is in UTC.
@@ -105,6 +148,26 @@ def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> R
     return None
 
 
+def forecast(plan: Plan) -> Forecast | None:
+    """From the last finished run that annotated anything, one of the same fingerprint first; None without."""
+
+    def same(run: RunManifest) -> bool:
+        return run.fingerprint == plan.fingerprint and _rate(run) > 0
+
+    run = latest_manifest(plan.output, same) or latest_manifest(plan.output, lambda run: _rate(run) > 0)
+    if run is None:
+        return None
+    documents = sum(item.rows for item in plan.items)
+    rate = _rate(run)
+    return Forecast(
+        seconds=documents / rate,
+        documents_per_second=rate,
+        run_id=run.run_id,
+        documents=_documents(run),
+        same_fingerprint=run.fingerprint == plan.fingerprint,
+    )
+
+
 def _read(output: Storage, path: str) -> RunManifest | None:
     try:
         return RunManifest(**json.loads(output.read_bytes(path)))
@@ -123,3 +186,16 @@ def recorded_input(input: str) -> str:
 def without_secrets(text: str) -> str:
     """`text` without the user and password of URLs."""
     return _USER_INFO.sub("", text)
+
+
+def _documents(run: RunManifest) -> int:
+    return int(run.figures.get("documents") or 0)
+
+
+def _rate(run: RunManifest) -> float:
+    """Documents a second of a finished run of `annotate`, as a replay of few documents is all start-up; 0 where it
+    has none.
+    """
+    seconds = run.durations.get("annotate") or 0.0
+    counts = run.command == "annotate" and run.finished and seconds > 0
+    return _documents(run) / seconds if counts else 0.0

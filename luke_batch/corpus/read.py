@@ -3,6 +3,10 @@
 A file is read in one forward pass with bounded buffers: row groups that no fragment needs are skipped, a big
 row group is decoded in batches, and nothing behind the last needed row is touched. A fragment that cannot be
 read becomes a failure; the others still come.
+
+A partition key in the role of a column (`input.lang_column`) travels with the rows, and is not written into the
+output files: their folders say it already, and whoever reads these as hive partitions gets the column from
+there.
 """
 
 from bisect import bisect_right
@@ -17,7 +21,7 @@ from luke_batch.base.errors import FragmentError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
-from luke_batch.corpus.partition_columns import with_language
+from luke_batch.corpus.sources import NO_VALUE, partition_values
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import FRAGMENT, ROW
 
@@ -26,6 +30,7 @@ _BATCH_BYTES = 16 * 2**20
 _LOCAL_BUFFER = 2**20
 _REMOTE_BUFFER = 8 * 2**20
 """Bytes that one column reads ahead: a request to an object store costs tens of milliseconds."""
+_FROM_PARTITION = b"luke_batch.from_partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
         failures: list[ReadFailure] = []
         for index, fragment in enumerate(item.fragments):
             try:
-                rows = with_language(reader.rows(fragment), config.lang_column, fragment.partition)
+                rows = _with_language(reader.rows(fragment), config.lang_column, fragment.partition)
                 tables.append(_numbered(rows, index, fragment.row_start))
             except Exception as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
                 reader.close()
@@ -75,6 +80,11 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
                 failures.append(ReadFailure(index, type(error).__name__, message))
         yield ReadItem(item, _whole(tables, config), tuple(failures))
     reader.close()
+
+
+def is_from_partition(field: pa.Field) -> bool:
+    """Whether a column of a `ReadItem` comes from a partition key, and not from the file."""
+    return _FROM_PARTITION in (field.metadata or {})
 
 
 class _Reader:
@@ -172,6 +182,18 @@ class _Cursor:
     def _batch_rows(self) -> int:
         row_bytes = sum(self._footer.group_bytes) // max(1, self._footer.rows)
         return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, row_bytes)))
+
+
+def _with_language(table: pa.Table, column: str | None, partition: str) -> pa.Table:
+    """Rows of one file with the column of languages: from the partition, unless the file has one of that name."""
+    if column is None or column in table.column_names:
+        return table
+    value = partition_values(partition).get(column)
+    if value is None:
+        return table
+    language = pa.scalar(None if value == NO_VALUE else value, pa.string())
+    field = pa.field(column, pa.string(), metadata={_FROM_PARTITION: b""})
+    return table.append_column(field, pa.repeat(language, table.num_rows))
 
 
 def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:

@@ -17,7 +17,16 @@ from typing import Any, Self, cast
 import pyarrow as pa
 
 from luke_batch.base.errors import MissingDependencyError, UsageError
-from luke_batch.corpus.layout import TEMPORARY, join
+
+# Where things lie under OUTPUT.
+DATA = "data"
+DEAD_LETTERS = "_dead_letters"
+FOREIGN = "_foreign"
+STATE = "_luke_batch"
+RUNS = f"{STATE}/runs"
+TEMPORARY = f"{STATE}/part"
+LEASES = f"{STATE}/lease"
+FOOTERS = f"{STATE}/footers.arrow"
 
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
 
@@ -34,6 +43,21 @@ class StoredFile:
     """Changes when the file is rewritten: its times and inode, or an object store's ETag."""
     modified: float
     """Seconds since the epoch; 0 where the store does not say."""
+
+    @property
+    def partition(self) -> str:
+        """`key=value` folders of the path, such as `date=2026-11-20/lang=de`; empty without partitions."""
+        return join(*(part for part in self.path.split("/")[:-1] if "=" in part))
+
+
+def join(*parts: str) -> str:
+    """Path of the parts that are not empty."""
+    return "/".join(part for part in parts if part)
+
+
+def base_name(path: str) -> str:
+    """What follows the last slash."""
+    return path.rpartition("/")[2]
 
 
 class Storage:
@@ -77,6 +101,10 @@ class Storage:
     def absolute(self, path: str) -> str:
         """`path` as the filesystem names it."""
         return join(self.root, path) if self.root != "/" else "/" + path
+
+    def temporary_path(self) -> str:
+        """A name for a file that is removed again; the sweep does so for a run that was killed."""
+        return join(TEMPORARY, f"{uuid.uuid4().hex}.part")
 
     def list(self, suffix: str = "", under: str = "") -> list[StoredFile]:
         """Every file below `under` whose name ends in `suffix`, by path; none without such a folder."""
@@ -140,7 +168,7 @@ class Storage:
             with _store_errors(self.url):
                 self._filesystem.pipe_file(self.absolute(path), bytes(memoryview(data)))
             return
-        temporary = self.absolute(join(TEMPORARY, f"{uuid.uuid4().hex}.part"))
+        temporary = self.absolute(self.temporary_path())
         target = self.absolute(path)
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -9,10 +9,9 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, latest_manifest
-from luke_batch.corpus.outcome import Outcome
+from luke_batch.corpus.outcome import Leftovers, Outcome
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import Leftovers
 from luke_batch.distributed.planning import Prepared, prepare
 from luke_batch.distributed.run import RunReport, Start, carry_out
 

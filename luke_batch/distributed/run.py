@@ -24,15 +24,12 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
-from luke_batch.corpus.forecast import Comparison, forecast
-from luke_batch.corpus.known_footers import write_known_footers
-from luke_batch.corpus.layout import FOREIGN
+from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import Command, RunManifest, new_run_id, write_manifest
-from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
+from luke_batch.corpus.manifest import Command, ForecastResult, RunManifest, forecast, new_run_id, write_manifest
+from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan
-from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
+from luke_batch.corpus.storage import FOREIGN, Storage
 from luke_batch.distributed.locations import with_pinned_tables
 from luke_batch.distributed.planning import Prepared, examine
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
@@ -64,7 +61,7 @@ class RunReport:
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
-    forecast: Comparison | None = None
+    forecast: ForecastResult | None = None
     """What the last run let expect of this one, and what it took."""
     drift: Drift | None = None
     """How far the label shares are from those of the run before, where there is one."""
@@ -196,7 +193,7 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
         code = exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
-        compared = Comparison.of(expected, worked - planned) if outcome.complete else None
+        compared = ForecastResult.of(expected, worked - planned) if outcome.complete else None
         if not plan.nothing_to_do:
             durations = {
                 "plan": planned - start.clock,

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.committed import list_committed
-from luke_batch.corpus.layout import STATE
+from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import STATE, Storage
 from luke_batch.document.texts import readable
 
 ID = "id"
@@ -84,7 +83,7 @@ def _tables(name: str, location: str, wanted: list[str]) -> Iterator[tuple[str, 
     """Each file with those of its columns that are wanted; an OUTPUT counts as one file."""
     storage = Storage.at(location)
     try:
-        is_output = storage.has_folder(STATE) or bool(list_committed(storage))
+        is_output = storage.has_folder(STATE) or bool(list_data(storage).committed)
         if is_output:
             dataset = read(location)
             yield location, dataset.to_table(columns=[c for c in wanted if c in dataset.schema.names])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from luke_batch.base.errors import ConfigError, OutputError
-from luke_batch.corpus.keys import Key
+from luke_batch.corpus.output_file import Key
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.manifest import Held, Version
 from luke_batch.index.merge import PackUse

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.committed import list_committed
-from luke_batch.corpus.layout import STATE
+from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import STATE, Storage
 from luke_batch.evaluation.items import Structs
 from luke_batch.evaluation.tables import as_type, structs
 from luke_batch.titles.aliases_pieces import Pieces
@@ -59,7 +58,7 @@ def batches(location: str, wanted: set[str]) -> Iterator[tuple[str, pa.RecordBat
     """
     with named(location):
         storage = Storage.at(location)
-        if storage.has_folder(STATE) or list_committed(storage):
+        if storage.has_folder(STATE) or list_data(storage).committed:
             dataset = read(location)
             columns = sorted(wanted.intersection(dataset.schema.names))
             for batch in dataset.to_batches(columns=columns, batch_size=_ROWS):

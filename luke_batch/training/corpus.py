@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.layout import base_name
 from luke_batch.corpus.sources import Sources, list_sources
+from luke_batch.corpus.storage import base_name
 from luke_batch.training.data import Row, fault, row_of
 
 _LISTS: dict[str, tuple[str, ...]] = {"entities": ("start", "end"), "relations": ("head", "tail", "label")}

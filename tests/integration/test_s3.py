@@ -16,7 +16,7 @@ import pytest
 from luke_batch import cli
 from luke_batch.base.errors import InputError, LeaseError
 from luke_batch.corpus.access import probe_output
-from luke_batch.corpus.known_footers import write_known_footers
+from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, new_run_id, read_manifests, write_manifest
 from luke_batch.corpus.outcome import reconcile, report_bad_files

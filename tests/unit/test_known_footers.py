@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from luke_batch.corpus.known_footers import read_known_footers, write_known_footers
-from luke_batch.corpus.layout import FOOTERS
+from luke_batch.corpus.footers import read_known_footers, write_known_footers
 from luke_batch.corpus.plan import Plan, make_plan
-from luke_batch.corpus.restriction import Restriction
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.sources import Restriction
+from luke_batch.corpus.storage import FOOTERS, Storage
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 

@@ -8,11 +8,10 @@ import pytest
 
 from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.outcome import reconcile, report_bad_files
+from luke_batch.corpus.outcome import find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import find_leftovers, remove
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 
