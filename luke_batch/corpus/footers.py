@@ -14,8 +14,9 @@ written within two seconds of the listing is never noted, since a second write m
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -162,22 +163,16 @@ def read_known_footers(output: Storage) -> dict[str, KnownFooter]:
         return {}
     if not table.schema.equals(_KNOWN, check_metadata=True):
         return {}
-    paths, *columns = (column.to_pylist() for column in table.columns)
-    rows = zip(*columns, strict=True)
-    return {path.decode("utf-8", "surrogateescape"): KnownFooter(*row) for path, row in zip(paths, rows, strict=True)}
+    rows = cast("list[dict[str, Any]]", table.to_pylist())
+    return {row.pop("path").decode("utf-8", "surrogateescape"): KnownFooter(**row) for row in rows}
 
 
 def write_known_footers(output: Storage, known: Mapping[str, KnownFooter]) -> None:
     """Replace those of earlier runs."""
-    rows = sorted(known.items())
-    columns = [
-        [path.encode("utf-8", "surrogateescape") for path, _ in rows],
-        *([getattr(footer, name) for _, footer in rows] for name in _KNOWN.names[1:]),
-    ]
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, _KNOWN, strict=True)], schema=_KNOWN)
+    rows = [{"path": path.encode("utf-8", "surrogateescape"), **asdict(each)} for path, each in sorted(known.items())]
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_file(sink, _KNOWN) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=_KNOWN))
     output.write_atomic(FOOTERS, sink.getvalue())
 
 

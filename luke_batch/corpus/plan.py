@@ -18,7 +18,7 @@ from typing import Literal
 from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.committed import CommittedFile, is_complete, list_or_refuse, of_generation
+from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse, of_generation
 from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
     Footer,
@@ -81,8 +81,6 @@ class Plan:
     items: tuple[WorkItem, ...]
     files: tuple[PlannedFile, ...]
     bad: tuple[BadFile, ...]
-    done: tuple[Key, ...]
-    """Committed fragments of the present content and fingerprint."""
     tallies: Mapping[str, StateCounts]
     """By state; in a replay `replayed` alone."""
     where: Restriction
@@ -119,20 +117,21 @@ def make_plan(
     files = where.select(sources.files)
     listed = list_or_refuse(output)
     known = read_known_footers(output)
-    draft = _Draft(config, fingerprint, known=dict(known) if where else {})
-    opened = [file for file in files if not draft.add_known(file, known.get(file.path), listed.outputs_of(file.path))]
+    draft = _Draft(config, fingerprint, listed, known=dict(known) if where else {})
+    opened: list[StoredFile] = []
+    for file in files:
+        footer = known.get(file.path)
+        if footer is None or not footer.is_of(file) or not draft.add_done(file, footer):
+            draft.known.pop(file.path, None)
+            opened.append(file)
     for file, footer in zip(opened, inspect_all(sources.storage, opened), strict=True):
-        draft.known.pop(file.path, None)
         try:
-            if isinstance(footer, FragmentError):
-                raise footer
-            draft.add(file, footer, listed.outputs_of(file.path))
+            draft.add(file, footer)
         except FragmentError as error:
-            letters = {letter.key for letter in listed.letters_of(file.path)}
-            draft.add_bad(file, footer, error, letters)
-        else:
-            if is_settled(file, now):
-                draft.known[file.path] = _known(file, footer)
+            draft.add_bad(file, footer, error)
+            continue
+        if not is_settled(file, now):
+            draft.known.pop(file.path)
     refuse_unusable([bad.message for bad in draft.bad], len(files))
     for gone in listed.beside(file.path for file in files).committed.values():
         if where.matches(gone[0].partition):
@@ -145,7 +144,6 @@ def make_plan(
         items=tuple(work_items(draft.todo, config.output.max_rows, config.output.max_bytes)),
         files=tuple(sorted(draft.files, key=lambda file: file.path)),
         bad=tuple(draft.bad),
-        done=tuple(draft.done),
         tallies=draft.tallies,
         where=where,
         on_vanished=config.output.on_vanished,
@@ -167,10 +165,10 @@ class _Draft:
 
     config: JobConfig
     fingerprint: str
+    listed: OutputListing
     known: dict[str, KnownFooter]
     files: list[PlannedFile] = field(default_factory=lambda: list[PlannedFile]())
     bad: list[BadFile] = field(default_factory=lambda: list[BadFile]())
-    done: list[Key] = field(default_factory=lambda: list[Key]())
     todo: list[tuple[Fragment, str]] = field(default_factory=lambda: list[tuple[Fragment, str]]())
     tallies: dict[str, StateCounts] = field(default_factory=lambda: {state: StateCounts() for state in STATES})
 
@@ -181,59 +179,52 @@ class _Draft:
         counts.rows += rows
         counts.bytes += size
 
-    def add_known(self, source: StoredFile, known: KnownFooter | None, committed: Sequence[CommittedFile]) -> bool:
-        """Add a file that is done by what its footer said before; False where the footer must be read."""
-        if known is None or not known.is_of(source):
-            return False
-        current = of_generation(committed, generation_of(known.content_id, self.fingerprint))
-        if not is_complete(current, known.rows):
-            return False
-        self._add_done(source, known, current)
-        self.known[source.path] = known
-        return True
+    def add_done(self, source: StoredFile, known: KnownFooter) -> bool:
+        """Add a file of which all is committed; False where something is left to do."""
+        generation = generation_of(known.content_id, self.fingerprint)
+        current = of_generation(self.listed.outputs_of(source.path), generation)
+        done = is_complete(current, known.rows)
+        if done:
+            self._add_usable(source, known, "done", len(current), known.rows, known.bytes)
+        return done
 
-    def add(self, source: StoredFile, footer: Footer, committed: Sequence[CommittedFile]) -> None:
-        """Add a readable file to the plan; FragmentError where its columns do not fit."""
-        generation = generation_of(footer.content_id, self.fingerprint)
-        current = of_generation(committed, generation)
-        if is_complete(current, footer.rows):
-            self._add_done(source, _known(source, footer), current)
+    def add(self, source: StoredFile, footer: Footer | FragmentError) -> None:
+        """Add a file whose footer was read; FragmentError where it cannot be used."""
+        if isinstance(footer, FragmentError):
+            raise footer
+        known = KnownFooter(source.size, source.version, footer.content_id, footer.rows, sum(footer.group_bytes))
+        if self.add_done(source, known):
             return
         schema, limits = footer.schema, self.config.output
         check_source(schema, self.config, source.path, partition_values(source.partition))
-        covered = [file.rows for file in current]
+        committed = self.listed.outputs_of(source.path)
+        generation = generation_of(footer.content_id, self.fingerprint)
+        covered = [file.rows for file in of_generation(committed, generation)]
         whole = cut(source, footer, limits.max_rows, limits.max_bytes)
         left = [part for fragment in whole for part in fragment.without(covered)]
-        state = _state(committed, generation)
-        self.count(state, len(left), sum(part.rows for part in left), sum(part.bytes for part in left))
+        rows, size = sum(part.rows for part in left), sum(part.bytes for part in left)
+        self._add_usable(source, known, _state(committed, generation), len(left), rows, size)
         kind = schema_key(schema)
         self.todo.extend((part, kind) for part in left)
-        self.done.extend(file.key for file in current)
-        self.files.append(PlannedFile(source.path, footer.content_id, footer.rows, state))
 
-    def add_bad(
-        self, source: StoredFile, footer: Footer | FragmentError, error: FragmentError, letters: set[Key]
-    ) -> None:
-        """Add a file that cannot be used; `letters` are those that OUTPUT has of it."""
-        stage: Literal["plan", "read"] = "read" if isinstance(footer, FragmentError) else "plan"
-        # Without a footer, the version stands in: a file that is mended in place gets another id.
-        content_id = (
-            content_hash(b"unreadable", str(source.size).encode(), source.version.encode())
-            if isinstance(footer, FragmentError)
-            else footer.content_id
-        )
-        reported = Key.of(source.path, content_id, self.fingerprint) in letters
+    def add_bad(self, source: StoredFile, footer: Footer | FragmentError, error: FragmentError) -> None:
+        """Add a file that cannot be used."""
+        if isinstance(footer, FragmentError):
+            # Without a footer, the version stands in: a file that is mended in place gets another id.
+            stage, content_id = "read", content_hash(b"unreadable", str(source.size).encode(), source.version.encode())
+        else:
+            stage, content_id = "plan", footer.content_id
+        key = Key.of(source.path, content_id, self.fingerprint)
+        reported = any(letter.key == key for letter in self.listed.letters_of(source.path))
         self.bad.append(BadFile(source.path, content_id, stage, type(error).__name__, str(error), reported))
         self.count("bad", 0, 0, source.size)
 
-    def _add_done(self, source: StoredFile, known: KnownFooter, current: Sequence[CommittedFile]) -> None:
-        self.count("done", len(current), known.rows, known.bytes)
-        self.done.extend(file.key for file in current)
-        self.files.append(PlannedFile(source.path, known.content_id, known.rows, "done"))
-
-
-def _known(source: StoredFile, footer: Footer) -> KnownFooter:
-    return KnownFooter(source.size, source.version, footer.content_id, footer.rows, sum(footer.group_bytes))
+    def _add_usable(
+        self, source: StoredFile, known: KnownFooter, state: State, fragments: int, rows: int, size: int
+    ) -> None:
+        self.count(state, fragments, rows, size)
+        self.files.append(PlannedFile(source.path, known.content_id, known.rows, state))
+        self.known[source.path] = known
 
 
 def _state(committed: Sequence[CommittedFile], generation: Generation) -> State:

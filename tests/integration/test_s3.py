@@ -177,7 +177,7 @@ def test_foreign_objects_are_moved(bucket: str) -> None:
     storage = Storage.at(f"s3://{bucket}/out")
     assert storage.stat("_foreign/theirs.parquet") is not None
     (ours,) = storage.list(".parquet", under="data")
-    assert ours.path == f"data/{plan_of(bucket).done[0].name}"
+    assert ours.path == f"data/{plan.items[0].fragments[0].key(plan.fingerprint).name}"
 
 
 def test_known_footers(bucket: str) -> None:

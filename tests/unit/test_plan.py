@@ -85,7 +85,7 @@ def test_second_plan_has_nothing_to_do(corpus: Path) -> None:
     plan = plan_of(corpus)
     assert plan.nothing_to_do
     assert rows(plan) == {"done": 18}
-    assert len(plan.done) == len(outputs(corpus)) == 6
+    assert plan.tallies["done"].fragments == len(outputs(corpus)) == 6
     assert [path.rpartition("/")[0] for path in outputs(corpus)][-3:] == ["date=1", "date=2", "date=2"]
 
 
