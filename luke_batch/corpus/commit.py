@@ -129,27 +129,16 @@ def _prepare(table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]]
     errors = rows[ERROR].to_pylist()
     good = _gather(rows, [index for index, error in enumerate(errors) if error is None])
     id_column = context.input.id_column
-    ids = None if id_column is None else source_column(rows, id_column)
+    ids = None if id_column is None else [readable(value) for value in source_column(rows, id_column)]
     dead = tuple(
-        DeadLetter(
-            id=f"{fragment.source}#{fragment.row_start + index}" if ids is None else readable(ids[index]),
-            source=fragment.source,
-            row=fragment.row_start + index,
-            stage=error["stage"],
-            error_class=error["error_class"],
-            message=error["message"],
-        )
-        for index, error in enumerate(errors)
+        DeadLetter(f"{fragment.source}#{row}" if ids is None else ids[index], fragment.source, row, **error)
+        for index, (error, row) in enumerate(zip(errors, range(fragment.row_start, fragment.row_end), strict=True))
         if error is not None
     )
     texts = texts_of(source_column(good, context.input.text_column)) if "mentions" in context.written else []
     verify(good, texts, context.written)
-    duplicates = 0 if ids is None else len(ids) - ids.null_count - _distinct(ids)
-    return _Prepared(fragment, _arranged(good, fragment, context), dead, duplicates)
-
-
-def _distinct(ids: pa.ChunkedArray) -> int:
-    return len({readable(value) for value in ids if value.is_valid})
+    known = [id for id in ids or [] if id is not None]
+    return _Prepared(fragment, _arranged(good, fragment, context), dead, len(known) - len(set(known)))
 
 
 def _gather(table: pa.Table, positions: list[int]) -> pa.Table:

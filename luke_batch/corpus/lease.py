@@ -106,14 +106,10 @@ class Lease:
             seconds=seconds,
             process=None if process is None else asdict(process),
         )
-        self._number: int | None = None
+        self.number: int | None = None
+        """For `is_overtaken`; None before the lease is taken."""
         self._ended, self._lost = threading.Event(), threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True, name="luke-batch lease")
-
-    @property
-    def number(self) -> int | None:
-        """For `is_overtaken`; None before the lease is taken."""
-        return self._number
 
     @property
     def lost(self) -> bool:
@@ -130,7 +126,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._number is None:
+        if self.number is None:
             return
         self._ended.set()
         if self._renewing.ident is not None:  # it was started
@@ -145,18 +141,18 @@ class Lease:
             LeaseError: another run has it.
             OutputError: nothing can be written to OUTPUT.
         """
-        if self._number is not None:
+        if self.number is not None:
             return
         try:
-            self._number = self._create()
-            self._remove_older(self._number)
+            self.number = self._create()
+            self._remove_older(self.number)
         except OSError as error:
             raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
         self._renewing.start()
 
     def check(self) -> None:
         """Raise IncompleteError where another run has taken the lease since."""
-        if self._number is not None and (self.lost or is_overtaken(self._output, self._number)):
+        if self.number is not None and (self.lost or is_overtaken(self._output, self.number)):
             raise IncompleteError(
                 f"another run has taken over OUTPUT {self._output.url}, as this one gave no sign of life for"
                 f" {self._mine.seconds:g} s (output.lease_seconds); it stops, and the other goes on"
@@ -192,17 +188,17 @@ class Lease:
         )
 
     def _renew(self) -> None:
-        assert self._number is not None
+        assert self.number is not None
         while not self._ended.wait(self._mine.seconds / _RENEWALS):
             with suppress(OSError):  # a store that is away for a while: tried again
-                if is_overtaken(self._output, self._number):
+                if is_overtaken(self._output, self.number):
                     self._lost.set()
                     return
                 self._write(self._mine)
 
     def _write(self, holder: Holder) -> None:
-        assert self._number is not None
-        self._output.write_atomic(_path(self._number), _content(holder))
+        assert self.number is not None
+        self._output.write_atomic(_path(self.number), _content(holder))
 
     def _remove_older(self, than: int) -> None:
         for number, file in _numbered(self._output):

@@ -6,7 +6,7 @@ The data files are the only truth.
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
@@ -67,6 +67,19 @@ class RunManifest:
             planned={state: asdict(tally) for state, tally in plan.tallies.items()},
         )
 
+    @property
+    def documents(self) -> int:
+        """Documents that the run committed."""
+        return int(self.figures.get("documents") or 0)
+
+    @property
+    def rate(self) -> float:
+        """Documents a second of a finished run of `annotate`; 0 where it has none, and for a replay, which is all
+        start-up.
+        """
+        seconds = self.durations.get("annotate") or 0.0
+        return self.documents / seconds if self.command == "annotate" and self.finished and seconds > 0 else 0.0
+
     def finish(self, outcome: Outcome, exit_code: int, now: datetime) -> Self:
         """The same run at its end."""
         return replace(
@@ -90,32 +103,13 @@ class Forecast:
     same_fingerprint: bool
     """Whether that run computed the same: another model may be many times slower or faster."""
 
-
-@dataclass(frozen=True, slots=True)
-class ForecastResult:
-    """A forecast beside what came of it."""
-
-    forecast: Forecast
-    seconds: float
-    """What the work took, the start of Ray and of the models included."""
-
-    @classmethod
-    def of(cls, forecast: Forecast | None, seconds: float) -> Self | None:
-        """None where there was no forecast, or one of no documents."""
-        return None if forecast is None or not forecast.seconds else cls(forecast, seconds)
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long as expected."""
-        return self.seconds / self.forecast.seconds
-
-    def figures(self) -> dict[str, Any]:
-        """The members of the forecast, `actual_seconds` and `ratio`."""
-        return {
-            **asdict(self.forecast),
-            "actual_seconds": round(self.seconds, 3),
-            "ratio": round(self.ratio, 3),
-        }
+    def compared(self, seconds: float) -> dict[str, Any] | None:
+        """Its members, `actual_seconds` (what the work took, the start of Ray and of the models included) and
+        `ratio`, how many times as long as expected; None for a forecast of no documents.
+        """
+        if not self.seconds:
+            return None
+        return {**asdict(self), "actual_seconds": round(seconds, 3), "ratio": round(seconds / self.seconds, 3)}
 
 
 def new_run_id(now: datetime) -> str:
@@ -133,46 +127,25 @@ def write_manifest(output: Storage, manifest: RunManifest) -> None:
 
 def read_manifests(output: Storage) -> list[RunManifest]:
     """All runs of OUTPUT that can be read, oldest first; those of other versions are passed over."""
-    found = (_read(output, file.path) for file in output.list(".json", under=RUNS))
-    return [manifest for manifest in found if manifest is not None]
+    return list(_newest_first(output))[::-1]
 
 
 def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> RunManifest | None:
-    """The newest run of OUTPUT that is `wanted`; manifests are read until it is found. One that cannot be
-    read, such as that of another version, is passed over.
-    """
-    for file in reversed(output.list(".json", under=RUNS)):
-        manifest = _read(output, file.path)
-        if manifest is not None and wanted(manifest):
-            return manifest
-    return None
+    """The newest run of OUTPUT that can be read and is `wanted`; manifests are read until it is found."""
+    return next((manifest for manifest in _newest_first(output) if wanted(manifest)), None)
 
 
 def forecast(plan: Plan) -> Forecast | None:
     """From the last finished run that annotated anything, one of the same fingerprint first; None without."""
 
     def same(run: RunManifest) -> bool:
-        return run.fingerprint == plan.fingerprint and _rate(run) > 0
+        return run.fingerprint == plan.fingerprint and run.rate > 0
 
-    run = latest_manifest(plan.output, same) or latest_manifest(plan.output, lambda run: _rate(run) > 0)
+    run = latest_manifest(plan.output, same) or latest_manifest(plan.output, lambda run: run.rate > 0)
     if run is None:
         return None
-    documents = sum(item.rows for item in plan.items)
-    rate = _rate(run)
-    return Forecast(
-        seconds=documents / rate,
-        documents_per_second=rate,
-        run_id=run.run_id,
-        documents=_documents(run),
-        same_fingerprint=run.fingerprint == plan.fingerprint,
-    )
-
-
-def _read(output: Storage, path: str) -> RunManifest | None:
-    try:
-        return RunManifest(**json.loads(output.read_bytes(path)))
-    except (OSError, TypeError, ValueError):
-        return None
+    seconds = sum(item.rows for item in plan.items) / run.rate
+    return Forecast(seconds, run.rate, run.run_id, run.documents, run.fingerprint == plan.fingerprint)
 
 
 def recorded_input(input: str) -> str:
@@ -188,14 +161,10 @@ def without_secrets(text: str) -> str:
     return _USER_INFO.sub("", text)
 
 
-def _documents(run: RunManifest) -> int:
-    return int(run.figures.get("documents") or 0)
-
-
-def _rate(run: RunManifest) -> float:
-    """Documents a second of a finished run of `annotate`, as a replay of few documents is all start-up; 0 where it
-    has none.
-    """
-    seconds = run.durations.get("annotate") or 0.0
-    counts = run.command == "annotate" and run.finished and seconds > 0
-    return _documents(run) / seconds if counts else 0.0
+def _newest_first(output: Storage) -> Iterator[RunManifest]:
+    for file in reversed(output.list(".json", under=RUNS)):
+        try:
+            manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
+        except (OSError, TypeError, ValueError):  # damaged, or of another version
+            continue
+        yield manifest

@@ -166,25 +166,10 @@ def _folder(path: str, head: str) -> Storage:
 
 def _translate(pattern: list[str]) -> re.Pattern[str]:
     """Regular expression of a glob's components: `**` is any number of folders, others stay inside one."""
-    out = ""
-    for index, part in enumerate(pattern):
-        last = index == len(pattern) - 1
-        if part == "**":
-            out += ".*" if last else "(?:[^/]+/)*"
-            continue
-        pieces = re.split(r"(\*+|\?|\[!?[^\]]+\])", part)
-        out += "".join(_piece(piece) for piece in pieces) + ("" if last else "/")
-    return re.compile(out, re.DOTALL)
+    from fsspec.utils import glob_translate  # INPUT without a glob does without it
 
-
-def _piece(piece: str) -> str:
-    if piece.startswith("*"):
-        return "[^/]*"
-    if piece == "?":
-        return "[^/]"
-    if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
-        return "[" + piece[1:-1].replace("\\", r"\\").replace("!", "^", 1 if piece[1] == "!" else 0) + "]"
-    return re.escape(piece)
+    parts = (part if part == "**" else re.sub(r"\*+", "*", part) for part in pattern)
+    return re.compile(glob_translate("/".join(parts)))
 
 
 def _sources(storage: Storage, wanted: Callable[[str], bool], *, is_folder: bool) -> Sources:

@@ -7,12 +7,12 @@ starts nor imports Ray.
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Self
+from typing import Any, Self
 
 from luke_batch.annotate.annotator import model_stages, pinned
 from luke_batch.annotate.preparation import Preparation
@@ -26,7 +26,7 @@ from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
 from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import Command, ForecastResult, RunManifest, forecast, new_run_id, write_manifest
+from luke_batch.corpus.manifest import Command, RunManifest, forecast, new_run_id, write_manifest
 from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import FOREIGN, Storage
@@ -61,8 +61,8 @@ class RunReport:
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
-    forecast: ForecastResult | None = None
-    """What the last run let expect of this one, and what it took."""
+    forecast: Mapping[str, Any] | None = None
+    """What the last run let expect of this one, and what it took: see `Forecast.compared`."""
     drift: Drift | None = None
     """How far the label shares are from those of the run before, where there is one."""
     notes: Sequence[str] = ()
@@ -193,7 +193,7 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
         code = exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
-        compared = ForecastResult.of(expected, worked - planned) if outcome.complete else None
+        compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
         if not plan.nothing_to_do:
             durations = {
                 "plan": planned - start.clock,
@@ -205,7 +205,7 @@ def carry_out(prepared: Prepared, start: Start, lease: Lease, judge: Judge, note
             figures = {**tally.figures(), "drift": measured, "agreements": dict(prepared.agreements)}
             manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
-                manifest = replace(manifest, forecast=compared.figures())
+                manifest = replace(manifest, forecast=compared)
             write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
     seconds = time.monotonic() - start.clock
     return RunReport(start.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)
