@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
-from luke_batch.corpus.storage import LEASES, Storage, base_name, join
+from luke_batch.corpus.storage import LEASES, Storage, StoredFile, base_name, join
 
 _RENEWALS = 4
 """Renewals in the time after which a lease expires."""
@@ -145,7 +145,9 @@ class Lease:
             return
         try:
             self.number = self._create()
-            self._remove_older(self.number)
+            for number, file in _numbered(self._output):
+                if number < self.number:
+                    self._output.remove(file.path)
         except OSError as error:
             raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
         self._renewing.start()
@@ -160,7 +162,6 @@ class Lease:
 
     def _create(self) -> int:
         """Create the next lease; its number."""
-        url = self._output.url
         for _ in range(_ATTEMPTS):
             latest = _latest(self._output)
             self._refuse(latest)
@@ -171,7 +172,7 @@ class Lease:
             latest = _latest(self._output)
             if latest is not None and latest.number == number and latest.holder == self._mine:
                 return number
-        raise LeaseError(f"OUTPUT {url}: several runs start at once; start one of them again")
+        raise LeaseError(f"OUTPUT {self._output.url}: several runs start at once; start one of them again")
 
     def _refuse(self, latest: _Found | None) -> None:
         """Raise LeaseError where `latest` is the lease of another run that may be alive."""
@@ -200,11 +201,6 @@ class Lease:
         assert self.number is not None
         self._output.write_atomic(_path(self.number), _content(holder))
 
-    def _remove_older(self, than: int) -> None:
-        for number, file in _numbered(self._output):
-            if number < than:
-                self._output.remove(file)
-
 
 def is_overtaken(output: Storage, number: int) -> bool:
     """Whether the lease of that number is no longer the latest."""
@@ -219,22 +215,20 @@ def running(output: Storage) -> Holder | None:
     return latest.holder if time.time() - latest.modified < latest.holder.seconds else None
 
 
-def _numbered(output: Storage) -> list[tuple[int, str]]:
-    names = [(base_name(f.path).removesuffix(".json"), f.path) for f in output.list(".json", under=LEASES)]
-    return sorted((int(name), path) for name, path in names if name.isdigit())
+def _numbered(output: Storage) -> list[tuple[int, StoredFile]]:
+    named = [(base_name(file.path).removesuffix(".json"), file) for file in output.list(".json", under=LEASES)]
+    return sorted(((int(name), file) for name, file in named if name.isdigit()), key=lambda each: each[0])
 
 
 def _latest(output: Storage) -> _Found | None:
     numbered = _numbered(output)
     if not numbered:
         return None
-    number, path = numbered[-1]
-    file = output.stat(path)
+    number, file = numbered[-1]
     holder = None
-    if file is not None:
-        with suppress(OSError, ValueError, TypeError):
-            holder = Holder(**cast("dict[str, Any]", json.loads(output.read_bytes(path))))
-    return _Found(number, 0.0 if file is None else file.modified, holder)
+    with suppress(OSError, ValueError, TypeError):
+        holder = Holder(**cast("dict[str, Any]", json.loads(output.read_bytes(file.path))))
+    return _Found(number, file.modified, holder)
 
 
 def _now(output: Storage) -> float:
