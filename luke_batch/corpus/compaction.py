@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from luke_batch.base.errors import OutputError
 from luke_batch.corpus.committed import CommittedFile, list_or_refuse, of_generation
 from luke_batch.corpus.dead_letters import merge_dead_letters
-from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.output_file import Key, for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.storage import Storage
@@ -85,7 +84,8 @@ def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[
 
 def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[CommittedFile], lease: Lease) -> int:
     """Commit the rows of `group` as one file; its size in bytes."""
-    tables = [_read(output, file) for file in group]
+    read = [_read(output, file) for file in group]
+    tables = [table for table, _ in read]
     first: pa.Schema = tables[0].schema
     for table, file in zip(tables, group, strict=True):
         if not table.schema.equals(first):
@@ -99,7 +99,7 @@ def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[Co
     metadata = for_rows(first.metadata, 0, end - start)  # the first file's index begins where ours does
     metadata = with_provenance(metadata, {"rows": f"{start}-{end}", "run": ",".join(sorted(runs))})
     whole = pa.concat_tables([each.replace_schema_metadata(metadata) for each in tables])
-    content = to_parquet(whole, _compression(output, group[0]))
+    content = to_parquet(whole, read[0][1])
     lease.check()
     keys = {file.key for file in group}
     merge_dead_letters(output, [each.path for each in letters if each.key in keys], key)
@@ -111,19 +111,16 @@ def _merged_key(group: Sequence[CommittedFile]) -> Key:
     return replace(group[0].key, rows=(group[0].rows[0], group[-1].rows[1]))
 
 
-def _read(output: Storage, file: CommittedFile) -> pa.Table:
+def _read(output: Storage, file: CommittedFile) -> tuple[pa.Table, str]:
+    """The rows of an output, and its codec as `to_parquet` names it."""
     try:
         with output.open(file.path) as source:
-            return pq.ParquetFile(source, page_checksum_verification=True).read()
+            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+            metadata = parquet.metadata
+            codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups else "ZSTD"
+            return parquet.read(), "none" if codec == "UNCOMPRESSED" else codec.lower()
     except (OSError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())
         raise OutputError(
             f"OUTPUT {output.url}: {file.path} cannot be read: {cause}; remove that file and run the job again"
         ) from error
-
-
-def _compression(output: Storage, file: CommittedFile) -> str:
-    """The codec of a file as `to_parquet` names it."""
-    metadata = inspect(output, file.file).metadata
-    codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups else "ZSTD"
-    return "none" if codec == "UNCOMPRESSED" else codec.lower()

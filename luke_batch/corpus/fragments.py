@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from luke_batch.corpus.committed import gaps
 from luke_batch.corpus.footers import Footer
-from luke_batch.corpus.output_file import Key, Range, without_length
+from luke_batch.corpus.output_file import Key, Range, for_rows
 from luke_batch.corpus.sources import partition_values
 from luke_batch.corpus.storage import StoredFile
 
@@ -188,7 +188,7 @@ def schema_key(schema: pa.Schema) -> str:
 
     The row count that pandas notes in its metadata does not matter.
     """
-    text = schema.with_metadata(without_length(schema.metadata)).serialize().to_pybytes()
+    text = schema.with_metadata(for_rows(schema.metadata, 0, None)).serialize().to_pybytes()
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 

@@ -6,13 +6,14 @@ letters of their rows, then the dead letter of a whole file:
     <hash of path>-<row start>-<row end>-<content id>-<fingerprint>.parquet
     <hash of path>-file-<content id>-<fingerprint>.parquet
 
-The metadata of an output file has the same in full, and the run: keys with the prefix `luke_batch.`.
+The metadata of an output file says the same in full, under keys with the prefix `luke_batch.`: schema,
+fingerprint, run (after a compaction several, with commas), source, source_rows, rows, content_id, models.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self, cast
@@ -113,23 +114,23 @@ def with_provenance(metadata: Mapping[bytes, bytes], said: Mapping[str, str]) ->
     return {**metadata, **{_PREFIX + name.encode(): value.encode() for name, value in said.items()}}
 
 
-def without_length(metadata: Mapping[bytes, bytes] | None) -> Metadata:
-    """Schema metadata that is equal for files which differ in their number of rows only."""
+def for_rows(metadata: Mapping[bytes, bytes] | None, start: int, rows: int | None) -> Metadata:
+    """Schema metadata of a file that holds `rows` rows from row `start` of the original on; None: equal for files
+    which differ in their number of rows only.
 
-    def shorten(index: dict[str, Any]) -> None:
-        index["stop"] = None
-
-    return _with_pandas_range(metadata, shorten)
-
-
-def for_rows(metadata: Mapping[bytes, bytes] | None, start: int, rows: int) -> Metadata:
-    """Schema metadata of a file that holds `rows` rows from row `start` of the original on."""
-
-    def move(index: dict[str, Any]) -> None:
-        index["start"] += start * index["step"]
-        index["stop"] = index["start"] + rows * index["step"]
-
-    return _with_pandas_range(metadata, move)
+    pandas keeps a range index there and not in a column, as {"kind": "range", "start", "stop", "step"} over the
+    rows of the whole file, so a file that holds a part of them needs another one.
+    """
+    unchanged = dict(metadata or {})
+    try:
+        content = cast("dict[str, Any]", json.loads(unchanged.get(_PANDAS, b"{}")))
+        ranges = [index for index in content.get("index_columns", []) if isinstance(index, dict)]
+        for index in cast("list[dict[str, Any]]", ranges):
+            index["start"] += start * index["step"]
+            index["stop"] = None if rows is None else index["start"] + rows * index["step"]
+    except (AttributeError, KeyError, TypeError, ValueError):  # not written by pandas
+        return unchanged
+    return {**unchanged, _PANDAS: json.dumps(content).encode()} if ranges else unchanged
 
 
 def to_parquet(table: pa.Table, compression: str) -> pa.Buffer:
@@ -175,20 +176,3 @@ def _is_float32(kind: pa.DataType) -> bool:
     while pa.types.is_nested(kind):
         kind = kind.field("vector").type if pa.types.is_struct(kind) else kind.value_type
     return bool(pa.types.is_float32(kind))
-
-
-def _with_pandas_range(metadata: Mapping[bytes, bytes] | None, change: Callable[[dict[str, Any]], None]) -> Metadata:
-    """Metadata with another range index. pandas keeps it there and not in a column, as {"kind": "range", "start",
-    "stop", "step"} over the rows of the whole file, so a file that holds a part of them needs another one.
-    """
-    changed = dict(metadata or {})
-    try:
-        content = cast("dict[str, Any]", json.loads(changed.get(_PANDAS, b"{}")))
-        ranges = [index for index in content.get("index_columns", []) if isinstance(index, dict)]
-        for index in cast("list[dict[str, Any]]", ranges):
-            change(index)
-    except (AttributeError, KeyError, TypeError, ValueError):  # not written by pandas: left as it is
-        return dict(metadata or {})
-    if ranges:
-        changed[_PANDAS] = json.dumps(content).encode()
-    return changed

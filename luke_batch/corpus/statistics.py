@@ -97,27 +97,15 @@ class Statistics:
         self.dropped.update(other.dropped)
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`; histograms without their empty ends."""
-        return {
-            "documents": self.documents,
-            "mentions": self.mentions,
-            "linked": self.linked,
-            "labels": self.labels,
-            "coverage": dict(self.coverage),
-            "dropped": dict(self.dropped),
-        }
+        """For `from_json`."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {**values, "coverage": dict(self.coverage), "dropped": dict(self.dropped)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """What `to_json` gave."""
-        return cls(
-            documents=value["documents"],
-            mentions=value["mentions"],
-            linked=value["linked"],
-            labels=cast("dict[str, Histograms]", value["labels"]),
-            coverage=Counter(value["coverage"]),
-            dropped=Counter(value["dropped"]),
-        )
+        values = {name: value[name] for name in cls.__slots__}
+        return cls(**{**values, "coverage": Counter(value["coverage"]), "dropped": Counter(value["dropped"])})
 
 
 def totals(histograms: Histograms) -> dict[str, int]:
