@@ -14,7 +14,7 @@ import pyarrow as pa
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.dead_letters import DeadLetter, remove_dead_letters, write_dead_letters, write_file_dead_letter
+from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters, write_file_dead_letter
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.lease import is_overtaken
 from luke_batch.corpus.output_file import for_rows, to_parquet, with_provenance
@@ -181,10 +181,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     key = ready.fragment.key(context.fingerprint)
     content = to_parquet(ready.table, context.compression)
-    if ready.dead:
-        write_dead_letters(output, key, ready.dead, context.run_id)
-    else:
-        remove_dead_letters(output, key)
+    write_dead_letters(output, key, ready.dead, context.run_id)
     path = ready.fragment.output_path(context.fingerprint)
     output.write_atomic(path, content)
     return Committed(

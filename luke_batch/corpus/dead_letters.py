@@ -31,7 +31,10 @@ class DeadLetter:
 
 
 def write_dead_letters(output: Storage, key: Key, letters: Sequence[DeadLetter], run_id: str) -> None:
-    """Create or replace the letters of one fragment or file; their metadata names the run."""
+    """Replace the letters of one fragment or file, with none where there are none; their metadata names the run."""
+    if not letters:
+        output.remove(key.dead_letter_path)
+        return
     own = {"fragment": str(key), "run": run_id}
     rows = [{**asdict(letter), "message": letter.message[:_MESSAGE_CHARACTERS], **own} for letter in letters]
     schema = load_contract("dead_letters").schema().with_metadata(with_provenance({}, {"run": run_id}))
@@ -55,11 +58,6 @@ def merge_dead_letters(output: Storage, paths: Sequence[str], key: Key) -> None:
     place = merged.schema.get_field_index("fragment")
     names = pa.repeat(pa.scalar(str(key)), merged.num_rows)
     _write(output, key, merged.set_column(place, merged.schema.field(place), names))
-
-
-def remove_dead_letters(output: Storage, key: Key) -> None:
-    """Remove the letters of one fragment or file, if there are any."""
-    output.remove(key.dead_letter_path)
 
 
 def _write(output: Storage, key: Key, table: pa.Table) -> None:

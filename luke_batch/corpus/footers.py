@@ -36,15 +36,9 @@ _MOST_IN_A_BATCH = 64
 _BATCHES_AT_ONCE = 128
 CONTENT_ID_CHARACTERS = 12
 _SETTLED_SECONDS = 2.0
+_TEXT, _NUMBER = pa.string(), pa.int64()
 _KNOWN = pa.schema(
-    [
-        ("path", pa.binary()),
-        ("size", pa.int64()),
-        ("version", pa.string()),
-        ("content_id", pa.string()),
-        ("rows", pa.int64()),
-        ("bytes", pa.int64()),
-    ],
+    {"path": pa.binary(), "size": _NUMBER, "version": _TEXT, "content_id": _TEXT, "rows": _NUMBER, "bytes": _NUMBER},
     metadata={"luke_batch.footers": "1"},
 )
 

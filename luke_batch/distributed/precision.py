@@ -51,11 +51,7 @@ class Resolved:
 
 
 def resolve_precision(
-    input: str,
-    output: Storage | None,
-    config: JobConfig,
-    facts: Mapping[str, str],
-    where: Restriction | None = None,
+    input: str, output: Storage | None, config: JobConfig, facts: Mapping[str, str], where: Restriction | None = None
 ) -> Resolved:
     """Decide every `precision: auto` of a job.
 

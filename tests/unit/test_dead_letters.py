@@ -5,12 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.corpus.dead_letters import (
-    DeadLetter,
-    remove_dead_letters,
-    write_dead_letters,
-    write_file_dead_letter,
-)
+from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters, write_file_dead_letter
 from luke_batch.corpus.fragments import Fragment
 from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.storage import Storage
@@ -33,8 +28,8 @@ def test_letters_follow_the_contract(tmp_path: Path) -> None:
     assert table["row"].to_pylist() == [5, 7]
     assert set(table["fragment"].to_pylist()) == {str(key)}
     assert set(table["run"].to_pylist()) == {"run1"}
-    remove_dead_letters(storage, key)
-    remove_dead_letters(storage, key)
+    write_dead_letters(storage, key, [], "run2")
+    write_dead_letters(storage, key, [], "run2")
     assert storage.list() == []
 
 
