@@ -47,8 +47,6 @@ class RunContext:
 class Committed:
     """One committed fragment."""
 
-    fragment: str
-    """Its key."""
     path: str
     """Output file, relative to OUTPUT."""
     source: str
@@ -179,15 +177,14 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
-    key = ready.fragment.key(context.fingerprint)
+    fragment = ready.fragment
     content = to_parquet(ready.table, context.compression)
-    write_dead_letters(output, key, ready.dead, context.run_id)
-    path = ready.fragment.output_path(context.fingerprint)
+    write_dead_letters(output, fragment.key(context.fingerprint), ready.dead, context.run_id)
+    path = fragment.output_path(context.fingerprint)
     output.write_atomic(path, content)
     return Committed(
-        fragment=str(key),
         path=path,
-        source=ready.fragment.source,
+        source=fragment.source,
         rows=ready.table.num_rows,
         dead=len(ready.dead),
         bytes=content.size,

@@ -83,8 +83,7 @@ class OutputListing:
 
 def list_output(output: Storage) -> OutputListing:
     """List OUTPUT."""
-    data = list_data(output)
-    return OutputListing(data.committed, data.torn, data.foreign, list_dead_letters(output))
+    return replace(list_data(output), letters=list_dead_letters(output))
 
 
 def list_or_refuse(output: Storage) -> OutputListing:
@@ -102,7 +101,7 @@ def list_data(output: Storage) -> OutputListing:
     foreign: list[StoredFile] = []
     for file in output.list(".parquet", under=DATA):
         key = Key.parse(file.path)
-        if key is None or key.rows is None or not _is_in_partition(file):
+        if key is None or key.rows is None or file.path != key.output_path(file.partition):
             foreign.append(file)
         elif (whole := is_whole(output, file)) is not None:
             if whole:
@@ -140,7 +139,7 @@ def shown(output: Storage, files: Sequence[CommittedFile]) -> list[CommittedFile
     """The outputs of one source file that a reader shows, in the order of their rows.
 
     Args:
-        output: OUTPUT. files: all outputs of the source file, at least one.
+        output: OUTPUT. files: all outputs of the source file.
 
     Raises:
         FragmentError: an output that must be asked for the number of its source's rows cannot be read.
@@ -151,7 +150,7 @@ def shown(output: Storage, files: Sequence[CommittedFile]) -> list[CommittedFile
         rows = int(provenance(inspect(output, members[0].file).schema).get("source_rows", "-1"))
         return is_complete(members, rows), max(member.file.modified for member in members)
 
-    return max(generations, key=rank) if len(generations) > 1 else generations[0]
+    return max(generations, key=rank) if len(generations) > 1 else next(iter(generations), [])
 
 
 def gaps(ranges: Iterable[Range], start: int, end: int) -> list[Range]:
@@ -203,9 +202,3 @@ def tiling(ranges: Iterable[Range]) -> list[Range]:
             chosen.append(known[number - 1])
             number = before[number - 1]
     return chosen[::-1]
-
-
-def _is_in_partition(file: StoredFile) -> bool:
-    """Whether all folders between OUTPUT/data and the file are partitions."""
-    folders = file.path.removeprefix(f"{DATA}/").rpartition("/")[0]
-    return folders == file.partition

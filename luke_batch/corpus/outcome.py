@@ -203,7 +203,7 @@ def _vanished(plan: Plan, gone: OutputListing) -> list[str]:
 def _shown(output: Storage, files: Sequence[CommittedFile]) -> Sequence[CommittedFile]:
     """What a reader shows; all of it where an output is damaged, so that nobody can tell."""
     try:
-        return shown(output, files) if files else files
+        return shown(output, files)
     except FragmentError:
         return files
 

@@ -77,7 +77,7 @@ def test_dead_rows_go_aside(tmp_path: Path) -> None:
     assert [(row["id"], row["row"], row["stage"]) for row in rows] == [
         ("d1", 1, "segment"), ("d3", 3, "segment"), ("d4", 4, "segment"),
     ]  # fmt: skip
-    assert {row["fragment"] for row in rows} == {each.fragment for each in done}
+    assert {f"data/{row['fragment']}.parquet" for row in rows} == {each.path for each in done}
     assert {(row["source"], row["run"], row["message"]) for row in rows} == {("a.parquet", "run1", "told to fail")}
 
 
