@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from luke_batch.base.errors import OutputError
 from luke_batch.corpus.footers import SMALLEST, inspect, is_whole
-from luke_batch.corpus.output_file import Generation, Key, Range, path_hash, provenance
+from luke_batch.corpus.output_file import Generation, Key, Range, generation_of, path_hash, provenance
 from luke_batch.corpus.storage import DATA, DEAD_LETTERS, Storage, StoredFile
 
 
@@ -66,6 +66,10 @@ class OutputListing:
     def outputs_of(self, source: str) -> list[CommittedFile]:
         """All outputs of a source file, by its path in INPUT."""
         return self.committed.get(path_hash(source), [])
+
+    def current(self, source: str, content_id: str, fingerprint: str) -> list[CommittedFile]:
+        """Outputs of this content of a source file under this fingerprint, which hold each row once."""
+        return of_generation(self.outputs_of(source), generation_of(content_id, fingerprint))
 
     def letters_of(self, source: str) -> list[CommittedFile]:
         """All dead-letter files of a source file, by its path in INPUT."""

@@ -21,7 +21,7 @@ from luke_batch.corpus.committed import (
 )
 from luke_batch.corpus.dead_letters import DeadLetter, write_file_dead_letter
 from luke_batch.corpus.footers import footers_of, inspect
-from luke_batch.corpus.output_file import Key, generation_of, provenance
+from luke_batch.corpus.output_file import Key, provenance
 from luke_batch.corpus.plan import Plan, PlannedFile
 from luke_batch.corpus.storage import DATA, FOREIGN, TEMPORARY, Storage, StoredFile, join
 
@@ -86,15 +86,15 @@ def reconcile(plan: Plan, run_id: str, listed: OutputListing | None = None) -> O
     fragments, dead_files, missing, unreadable = 0, 0, list[str](), list[str]()
     of_rows: list[CommittedFile] = []
     for file in plan.files:
-        generation = generation_of(file.content_id, plan.fingerprint)
-        present = of_generation(listed.outputs_of(file.path), generation)
+        present = listed.current(file.path, file.content_id, plan.fingerprint)
         names = {each.key for each in present}
         fragments += len(present)
-        letters = [letter for letter in listed.letters_of(file.path) if letter.key.generation == generation]
+        letters = listed.letters_of(file.path)
         of_rows.extend(letter for letter in letters if letter.key in names)
         if is_complete(present, file.rows):
             continue
-        if any(letter.is_of_file and _run_of(plan, letter) == run_id for letter in letters):
+        of_file = Key.of(file.path, file.content_id, plan.fingerprint)
+        if any(letter.key == of_file and _run_of(plan, letter) == run_id for letter in letters):
             dead_files += 1
             unreadable.append(file.path)
             continue
@@ -147,7 +147,7 @@ def find_superseded(plan: Plan, outcome: Outcome, listed: OutputListing) -> list
     for file in (*plan.files, *plan.bad):
         outputs = listed.outputs_of(file.path)
         is_planned = isinstance(file, PlannedFile)
-        kept = _kept(plan, file, outputs, outcome) if is_planned else _shown(plan.output, outputs)
+        kept = _kept(plan, file, listed, outcome) if is_planned else _shown(plan.output, outputs)
         if kept is not None:
             names = {each.key for each in kept}
             if not is_planned or file.path in outcome.unreadable:
@@ -171,11 +171,9 @@ def _run_of(plan: Plan, letter: CommittedFile) -> str | None:
         return None
 
 
-def _kept(
-    plan: Plan, file: PlannedFile, outputs: Sequence[CommittedFile], outcome: Outcome
-) -> Sequence[CommittedFile] | None:
+def _kept(plan: Plan, file: PlannedFile, listed: OutputListing, outcome: Outcome) -> Sequence[CommittedFile] | None:
     """The outputs of a planned file that stay; None where it is too early to tell."""
-    current = of_generation(outputs, generation_of(file.content_id, plan.fingerprint))
+    current, outputs = listed.current(file.path, file.content_id, plan.fingerprint), listed.outputs_of(file.path)
     if is_complete(current, file.rows):
         return current
     if file.path not in outcome.unreadable:

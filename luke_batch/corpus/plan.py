@@ -18,7 +18,7 @@ from typing import Literal
 from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse, of_generation
+from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse
 from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
     Footer,
@@ -181,8 +181,7 @@ class _Draft:
 
     def add_done(self, source: StoredFile, known: KnownFooter) -> bool:
         """Add a file of which all is committed; False where something is left to do."""
-        generation = generation_of(known.content_id, self.fingerprint)
-        current = of_generation(self.listed.outputs_of(source.path), generation)
+        current = self.listed.current(source.path, known.content_id, self.fingerprint)
         done = is_complete(current, known.rows)
         if done:
             self._add_usable(source, known, "done", len(current), known.rows, known.bytes)
@@ -197,13 +196,12 @@ class _Draft:
             return
         schema, limits = footer.schema, self.config.output
         check_source(schema, self.config, source.path, partition_values(source.partition))
-        committed = self.listed.outputs_of(source.path)
-        generation = generation_of(footer.content_id, self.fingerprint)
-        covered = [file.rows for file in of_generation(committed, generation)]
+        covered = [file.rows for file in self.listed.current(source.path, footer.content_id, self.fingerprint)]
         whole = cut(source, footer, limits.max_rows, limits.max_bytes)
         left = [part for fragment in whole for part in fragment.without(covered)]
         rows, size = sum(part.rows for part in left), sum(part.bytes for part in left)
-        self._add_usable(source, known, _state(committed, generation), len(left), rows, size)
+        state = _state(self.listed.outputs_of(source.path), generation_of(footer.content_id, self.fingerprint))
+        self._add_usable(source, known, state, len(left), rows, size)
         kind = schema_key(schema)
         self.todo.extend((part, kind) for part in left)
 

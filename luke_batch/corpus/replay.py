@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from luke_batch.base.errors import FragmentError
 from luke_batch.config import OutputConfig
-from luke_batch.corpus.committed import CommittedFile, OutputListing, of_generation
+from luke_batch.corpus.committed import CommittedFile, OutputListing
 from luke_batch.corpus.footers import Footer, footers_of
 from luke_batch.corpus.fragments import Fragment, schema_key, whole_range, work_items
 from luke_batch.corpus.outcome import Leftovers, Outcome, find_superseded, reconcile
-from luke_batch.corpus.output_file import Key, generation_of
+from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.plan import Plan, PlannedFile, StateCounts
 from luke_batch.corpus.storage import StoredFile
 
@@ -91,7 +91,7 @@ def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Ou
 def _with_letters(plan: Plan, file: PlannedFile, listed: OutputListing) -> list[CommittedFile]:
     """Committed fragments of a file that have dead letters."""
     names = {letter.key for letter in listed.letters_of(file.path)}
-    current = of_generation(listed.outputs_of(file.path), generation_of(file.content_id, plan.fingerprint))
+    current = listed.current(file.path, file.content_id, plan.fingerprint)
     return [each for each in current if each.key in names]
 
 
