@@ -104,8 +104,10 @@ class Statistics:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """What `to_json` gave."""
-        values = {name: value[name] for name in cls.__slots__}
-        return cls(**{**values, "coverage": Counter(value["coverage"]), "dropped": Counter(value["dropped"])})
+        found = cls(value["documents"], value["mentions"], value["linked"], value["labels"])
+        found.coverage.update(value["coverage"])
+        found.dropped.update(value["dropped"])
+        return found
 
 
 def totals(histograms: Histograms) -> dict[str, int]:

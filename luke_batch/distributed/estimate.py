@@ -32,8 +32,6 @@ from luke_batch.distributed.stage_names import TEXT_STAGE, named
 from luke_batch.document.columns import ERROR, drop_internal
 from luke_batch.model.engine.device import pick_device
 
-_SECONDS = 60.0
-"""After which a sample is cut short, unless told otherwise."""
 _TOGETHER = 16
 """Documents that the stages get at once: enough to fill batches, few enough to stop in time."""
 _WARM_UP = 4
@@ -106,9 +104,7 @@ class Estimate:
         return documents * self.measured.document_bytes + files * self.measured.file_bytes
 
 
-def estimate(
-    input: str, config: JobConfig, size: SampleSize, *, where: Sequence[str] = (), seconds: float = _SECONDS
-) -> Estimate:
+def estimate(input: str, config: JobConfig, size: SampleSize, where: Sequence[str], seconds: float) -> Estimate:
     """Annotate a sample of INPUT and extrapolate.
 
     Args:
