@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from luke_batch.corpus.footers import CONTENT_ID_CHARACTERS
 from luke_batch.corpus.storage import DATA, DEAD_LETTERS, join
 
-VECTORS = ("mention_embeddings", "entity_embeddings", "text_embedding", "word_embeddings")
+_VECTORS = ("mention_embeddings", "entity_embeddings", "text_embedding", "word_embeddings")
 """Columns of vectors, of lists of vectors, or of lists of structs with a `vector`, that a job may write."""
 
 _OFFSETS = (".start", ".end")
@@ -142,7 +142,7 @@ def to_parquet(table: pa.Table, compression: str) -> pa.Buffer:
     Args:
         table: what the file holds. compression: zstd, snappy or none.
     """
-    dense = {name for name in VECTORS if name in table.column_names}
+    dense = {name for name in _VECTORS if name in table.column_names}
     leaves = leaf_columns(table.schema.remove_metadata()) if dense else []
     plain = [leaf for leaf in leaves if leaf.partition(".")[0] in dense and not leaf.endswith(_OFFSETS)]
     # Byte streams of float16 are too new for some readers.
