@@ -6,11 +6,9 @@ run of OUTPUT had decided stays decided: a night tries nothing, and its fingerpr
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-
-import pyarrow as pa
 
 from luke_batch.annotate.agreement import ComparedEngine, Found, Tally
 from luke_batch.annotate.annotator import ModelStage, model_stages
@@ -62,28 +60,21 @@ def resolve_precision(
     Raises:
         UsageError: INPUT, or a checkpoint, cannot be used.
     """
-    models = {spec.model.path: spec.model for spec in model_stages(config)}
-    choices: dict[str, list[Precision]] = {}
-    for path, model in models.items():
-        if model.precision == "auto":
-            faster = faster_precision(model)
-            choices[path] = ["float32"] if faster is None else ["float32", faster]
-    if not any(len(choice) > 1 for choice in choices.values()):
-        return Resolved(_with(config, dict.fromkeys(choices, "float32")), {})
-    last = None if output is None else _last_like(output, config, choices, facts)
-    if last is not None:
-        return Resolved(last, {})
-    return _tried(input, config, {path: choice[-1] for path, choice in choices.items()}, where)
+    auto = [spec.model for spec in model_stages(config) if spec.model.precision == "auto"]
+    candidates: dict[str, Precision] = {model.path: faster_precision(model) or "float32" for model in auto}
+    if all(precision == "float32" for precision in candidates.values()):
+        return Resolved(_with(config, candidates), {})
+    last = None if output is None else _last_like(output, config, candidates, facts)
+    return _tried(input, config, candidates, where) if last is None else Resolved(last, {})
 
 
 def _last_like(
-    output: Storage, config: JobConfig, choices: Mapping[str, Sequence[Precision]], facts: Mapping[str, str]
+    output: Storage, config: JobConfig, candidates: Mapping[str, Precision], facts: Mapping[str, str]
 ) -> JobConfig | None:
     """The job as the last run of OUTPUT decided that had the same but for its choices."""
-    known: dict[str, JobConfig] = {}
-    for chosen in product(*choices.values()):
-        job = _with(config, dict(zip(choices, chosen, strict=True)))
-        known[fingerprint(job, facts)] = job
+    choices: list[list[Precision]] = [["float32", precision] for precision in candidates.values()]
+    jobs = [_with(config, dict(zip(candidates, chosen, strict=True))) for chosen in product(*choices)]
+    known = {fingerprint(job, facts): job for job in jobs}
     last = latest_manifest(output, lambda run: run.fingerprint in known)
     return None if last is None else known[last.fingerprint]
 
@@ -136,19 +127,16 @@ def _compared(
         device = pick_device(spec.model.device, gpu_assigned=spec.model.num_gpus > 0)
         stages.append(ModelStage(config, spec, device, load))
     begun = time.monotonic()
-    for table in (part for read in documents for part in _parts(read.table)):
-        texts = texts_of(source_column(table, config.input.text_column))
-        done = table.filter([text is None or len(text) <= _LONGEST for text in texts])
+    items = (read.table for read in documents)
+    for part in (item.slice(start, _TOGETHER) for item in items for start in range(0, len(item), _TOGETHER)):
+        texts = texts_of(source_column(part, config.input.text_column))
+        table = part.filter([text is None or len(text) <= _LONGEST for text in texts])
         for stage in stages:
-            done = stage(done)
+            table = stage(table)
         enough = all(tally.compared >= _LABELS for tallies in found.values() for tally in tallies.values())
         if enough or time.monotonic() - begun > _SECONDS:
             break
     return found
-
-
-def _parts(table: pa.Table) -> Iterator[pa.Table]:
-    return (table.slice(start, _TOGETHER) for start in range(0, table.num_rows, _TOGETHER))
 
 
 def _shown(tallies: Found) -> str:
