@@ -93,6 +93,10 @@ def _is_texts(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_text(kind.value_type)
 
 
+def _is_text_or_texts(kind: pa.DataType) -> bool:
+    return is_text(kind) or _is_texts(kind)
+
+
 def _lists_of(*members: str) -> _Kind:
     """Lists of structs with these integer members."""
 
@@ -112,5 +116,5 @@ _TEXT: _Kind = ("text", is_text)
 _KINDS: dict[bool | None, _Kind] = {
     True: ("a list of texts", _is_texts),
     False: _TEXT,
-    None: ("text or a list of texts", lambda kind: is_text(kind) or _is_texts(kind)),
+    None: ("text or a list of texts", _is_text_or_texts),
 }
