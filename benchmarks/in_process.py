@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.annotate.annotator import Annotator
 from luke_batch.config import JobConfig
-from luke_batch.corpus.output_file import VECTORS, to_parquet
+from luke_batch.corpus.output_file import to_parquet
 
 
 def annotate(input: Path, output: Path, config: JobConfig) -> None:
@@ -22,7 +22,7 @@ def annotate(input: Path, output: Path, config: JobConfig) -> None:
     batches = pq.ParquetFile(input).iter_batches(config.output.max_rows)
     for number, batch in enumerate(batches):
         done = annotator.annotate(pa.Table.from_batches([batch]))
-        content = to_parquet(done, VECTORS, config.output.compression)
+        content = to_parquet(done, config.output.compression)
         (output / f"{input.stem}-{number:05}.parquet").write_bytes(content)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luke_batch.corpus.keys import Key, path_hash
+from luke_batch.corpus.output_file import Key, path_hash
 
 MODELS = {"embedded": {"weights": "w1", "revision": None}}
 MENTION = pa.struct(

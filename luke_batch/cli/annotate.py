@@ -145,7 +145,7 @@ def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
         seconds=round(report.seconds, 3),
         nothing_to_do=report.nothing_to_do,
         command=command,
-        forecast=None if report.forecast is None else report.forecast.figures(),
+        forecast=report.forecast,
         labels={kind: totals(found) for kind, found in report.tally.statistics.labels.items()},
         drift=None if report.drift is None else report.drift.figures(),
     )

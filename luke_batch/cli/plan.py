@@ -10,8 +10,8 @@ from luke_batch.cli.annotate import settings_or_problems
 from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
 
 if TYPE_CHECKING:
-    from luke_batch.corpus.forecast import Forecast
     from luke_batch.corpus.lease import Holder
+    from luke_batch.corpus.manifest import Forecast
     from luke_batch.corpus.plan import Plan
 
 _BAD_SHOWN = 5
@@ -34,8 +34,8 @@ def plan(
     `annotate` would refuse as well; 1 unexpected error.
     """
     settings = settings_or_problems(input, output, config, assignments)
-    from luke_batch.corpus.forecast import forecast
     from luke_batch.corpus.lease import running
+    from luke_batch.corpus.manifest import forecast
     from luke_batch.distributed.planning import prepare
 
     made = prepare(input, output, settings, where or []).plan

@@ -3,12 +3,9 @@
 import os
 import shutil
 import tempfile
-import uuid
 from pathlib import Path
 
 from luke_batch.base.errors import OutputError, ResourceError
-from luke_batch.corpus.committed import list_output
-from luke_batch.corpus.layout import TEMPORARY, join
 from luke_batch.corpus.manifest import latest_manifest
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
@@ -22,7 +19,7 @@ _COMPRESSED = 0.1
 """Share of a text's bytes that no codec goes below."""
 
 
-def existing_folder(path: str) -> Path:
+def _existing_folder(path: str) -> Path:
     """The folder itself, or the nearest one above that exists."""
     folder = Path(path)
     while not folder.exists() and folder != folder.parent:
@@ -34,19 +31,11 @@ def check_writable(output: Storage) -> None:
     """Refuse a local OUTPUT that could not be created or written."""
     if not output.is_local:
         return
-    folder = existing_folder(output.root)
+    folder = _existing_folder(output.root)
     if not folder.is_dir():
         raise OutputError(f"OUTPUT {output.url} cannot be a folder: {folder} is a file; choose another folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"OUTPUT {output.url} is not writable: no permission for {folder}; choose another folder")
-
-
-def check_listable(output: Storage) -> None:
-    """Refuse an OUTPUT that cannot be listed; one that does not exist yet is fine."""
-    try:
-        list_output(output)
-    except OSError as error:
-        raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
 
 
 def probe_output(output: Storage) -> None:
@@ -57,12 +46,12 @@ def probe_output(output: Storage) -> None:
     check_writable(output)
     try:
         if output.is_local:
-            with tempfile.TemporaryFile(dir=existing_folder(output.root)) as probe:
+            with tempfile.TemporaryFile(dir=_existing_folder(output.root)) as probe:
                 probe.write(_PROBE)
                 probe.flush()
                 os.fsync(probe.fileno())
             return
-        path = join(TEMPORARY, f"{uuid.uuid4().hex}.part")  # the sweep removes that of a run that was killed
+        path = output.temporary_path()
         output.write_atomic(path, _PROBE)
         output.remove(path)
     except OSError as error:
@@ -93,7 +82,7 @@ def check_space(plan: Plan, vector_bytes: int) -> None:
         each = last.figures["bytes"] / max(last.figures["documents"], 1)
         source = f"at {each:,.0f} bytes each, as in run {last.run_id}"
     needed = documents * each + _RESERVE
-    free = shutil.disk_usage(existing_folder(plan.output.root)).free
+    free = shutil.disk_usage(_existing_folder(plan.output.root)).free
     if free < needed:
         raise ResourceError(
             f"OUTPUT {plan.output.url} has {free / 1e6:,.0f} MB of free disk, and {documents:,} documents"
@@ -103,7 +92,7 @@ def check_space(plan: Plan, vector_bytes: int) -> None:
 
 def check_folder_space(folder: str, what: str) -> None:
     """Refuse a local folder that has next to nothing left; `what` says whose it is."""
-    free = shutil.disk_usage(existing_folder(folder)).free
+    free = shutil.disk_usage(_existing_folder(folder)).free
     if free < _LOGS:
         raise ResourceError(
             f"{what} {folder} has {free / 1e6:,.0f} MB of free disk, and {_LOGS / 1e6:,.0f} MB are the least; free some"

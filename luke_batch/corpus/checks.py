@@ -12,6 +12,9 @@ from luke_batch.document.columns import INTERNAL
 _SHOWN = 20
 """Column names that a message lists."""
 
+_Kind = tuple[str, Callable[[pa.DataType], bool]]
+"""What a column should be, in words, and whether a type is that."""
+
 
 def check_source(
     schema: pa.Schema, config: JobConfig, path: str, partition_keys: Container[str] = (), *, ids: bool = True
@@ -20,7 +23,6 @@ def check_source(
 
     A partition key may stand in for the column with languages. `ids`: the column with ids is needed.
     """
-    columns = config.input
     counts = Counter(schema.names)
     doubled = [name for name, count in counts.items() if count > 1]
     if doubled:
@@ -28,21 +30,18 @@ def check_source(
     reserved = [name for name in schema.names if name.startswith(INTERNAL)]
     if reserved:
         raise FragmentError(f"{path} has a column {reserved[0]}; names that begin with {INTERNAL} are ours: rename it")
-    _check_kind(schema, path, "input.text_column", columns.text_column, "text", is_text)
+    columns, language = config.input, config.input.lang_column
+    wanted: dict[str, tuple[str | None, _Kind]] = {"input.text_column": (columns.text_column, _TEXT)}
     if ids:
-        _check_kind(schema, path, "input.id_column", columns.id_column, "strings or integers", _is_id)
-    language = columns.lang_column
+        wanted["input.id_column"] = (columns.id_column, ("strings or integers", _is_id))
     if language is not None and (language in schema.names or language not in partition_keys):
-        _check_kind(schema, path, "input.lang_column", language, "text", is_text)
-    lists = {
-        "input.mentions_column": (columns.mentions_column, "start", "end"),
-        "input.relations_column": (columns.relations_column, "head", "tail"),
-    }
-    for key, (name, *members) in lists.items():
-        _check_kind(schema, path, key, name, f"list<struct<{', '.join(members)}>>", _lists_of(*members))
-    for key, column in config.source_columns.items():
-        wanted, fits = _KINDS[column.is_list]
-        _check_kind(schema, path, key, column.name, wanted, fits)
+        wanted["input.lang_column"] = (language, _TEXT)
+    wanted["input.mentions_column"] = (columns.mentions_column, _lists_of("start", "end"))
+    wanted["input.relations_column"] = (columns.relations_column, _lists_of("head", "tail"))
+    wanted |= {key: (column.name, _KINDS[column.is_list]) for key, column in config.source_columns.items()}
+    for key, (name, kind) in wanted.items():
+        if name is not None:
+            _check_kind(schema, path, key, name, kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -52,16 +51,8 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _check_kind(
-    schema: pa.Schema,
-    path: str,
-    key: str,
-    column: str | None,
-    wanted: str,
-    fits: Callable[[pa.DataType], bool],
-) -> None:
-    if column is None:
-        return
+def _check_kind(schema: pa.Schema, path: str, key: str, column: str, wanted: _Kind) -> None:
+    name, fits = wanted
     index = schema.get_field_index(column)
     if index < 0:
         raise FragmentError(f"{path} has no column {column!r} ({_found(schema)}); {_cure(key)}")
@@ -70,7 +61,7 @@ def _check_kind(
         return
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     cure = "store it as a string column (in pyarrow: column.cast('string'))" if binary else _cure(key)
-    raise FragmentError(f"{path}: column {column!r} is {kind}, not {wanted}; {cure}")
+    raise FragmentError(f"{path}: column {column!r} is {kind}, not {name}; {cure}")
 
 
 def _has_no_value(kind: pa.DataType) -> bool:
@@ -105,14 +96,7 @@ def _is_text_or_texts(kind: pa.DataType) -> bool:
     return is_text(kind) or _is_texts(kind)
 
 
-_KINDS: dict[bool | None, tuple[str, Callable[[pa.DataType], bool]]] = {
-    True: ("a list of texts", _is_texts),
-    False: ("text", is_text),
-    None: ("text or a list of texts", _is_text_or_texts),
-}
-
-
-def _lists_of(*members: str) -> Callable[[pa.DataType], bool]:
+def _lists_of(*members: str) -> _Kind:
     """Lists of structs with these integer members."""
 
     def fits(kind: pa.DataType) -> bool:
@@ -124,4 +108,12 @@ def _lists_of(*members: str) -> Callable[[pa.DataType], bool]:
         places = [inner.get_field_index(member) for member in members]
         return all(place >= 0 and bool(pa.types.is_integer(inner.field(place).type)) for place in places)
 
-    return fits
+    return f"list<struct<{', '.join(members)}>>", fits
+
+
+_TEXT: _Kind = ("text", is_text)
+_KINDS: dict[bool | None, _Kind] = {
+    True: ("a list of texts", _is_texts),
+    False: _TEXT,
+    None: ("text or a list of texts", _is_text_or_texts),
+}

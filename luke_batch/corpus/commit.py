@@ -14,18 +14,11 @@ import pyarrow as pa
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.dead_letters import (
-    DeadLetter,
-    remove_dead_letters,
-    write_dead_letters,
-    write_file_dead_letter,
-)
+from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters, write_file_dead_letter
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.lease import is_overtaken
-from luke_batch.corpus.output_file import VECTORS, to_parquet
-from luke_batch.corpus.pandas_index import for_rows
-from luke_batch.corpus.partition_columns import is_from_partition
-from luke_batch.corpus.read import ReadFailure
+from luke_batch.corpus.output_file import for_rows, to_parquet, with_provenance
+from luke_batch.corpus.read import ReadFailure, is_from_partition
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
@@ -54,8 +47,6 @@ class RunContext:
 class Committed:
     """One committed fragment."""
 
-    fragment: str
-    """Its key."""
     path: str
     """Output file, relative to OUTPUT."""
     source: str
@@ -136,27 +127,16 @@ def _prepare(table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]]
     errors = rows[ERROR].to_pylist()
     good = _gather(rows, [index for index, error in enumerate(errors) if error is None])
     id_column = context.input.id_column
-    ids = None if id_column is None else source_column(rows, id_column)
+    ids = None if id_column is None else [readable(value) for value in source_column(rows, id_column)]
     dead = tuple(
-        DeadLetter(
-            id=f"{fragment.source}#{fragment.row_start + index}" if ids is None else readable(ids[index]),
-            source=fragment.source,
-            row=fragment.row_start + index,
-            stage=error["stage"],
-            error_class=error["error_class"],
-            message=error["message"],
-        )
-        for index, error in enumerate(errors)
+        DeadLetter(f"{fragment.source}#{row}" if ids is None else ids[index], fragment.source, row, **error)
+        for index, (error, row) in enumerate(zip(errors, range(fragment.row_start, fragment.row_end), strict=True))
         if error is not None
     )
     texts = texts_of(source_column(good, context.input.text_column)) if "mentions" in context.written else []
     verify(good, texts, context.written)
-    duplicates = 0 if ids is None else len(ids) - ids.null_count - _distinct(ids)
-    return _Prepared(fragment, _arranged(good, fragment, context), dead, duplicates)
-
-
-def _distinct(ids: pa.ChunkedArray) -> int:
-    return len({readable(value) for value in ids if value.is_valid})
+    known = [id for id in ids or [] if id is not None]
+    return _Prepared(fragment, _arranged(good, fragment, context), dead, len(known) - len(set(known)))
 
 
 def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
@@ -181,7 +161,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
         for field in table.schema
         if field.name not in context.written and not field.name.startswith(INTERNAL) and not is_from_partition(field)
     ]
-    provenance = {
+    said = {
         "schema": "annotations.v1",
         "fingerprint": context.fingerprint,
         "run": context.run_id,
@@ -193,23 +173,18 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
     }
     # Without the dead rows the index has gaps, and pandas ignores a range whose length is wrong.
     metadata = for_rows(table.schema.metadata, fragment.row_start, fragment.rows)
-    metadata.update({f"luke_batch.{name}".encode(): value.encode() for name, value in provenance.items()})
-    return table.select([*source, *ours]).replace_schema_metadata(metadata)
+    return table.select([*source, *ours]).replace_schema_metadata(with_provenance(metadata, said))
 
 
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
-    key = ready.fragment.key(context.fingerprint)
-    content = to_parquet(ready.table, VECTORS, context.compression)
-    if ready.dead:
-        write_dead_letters(output, key, ready.dead, context.run_id)
-    else:
-        remove_dead_letters(output, key)
-    path = ready.fragment.output_path(context.fingerprint)
+    fragment = ready.fragment
+    content = to_parquet(ready.table, context.compression)
+    write_dead_letters(output, fragment.key(context.fingerprint), ready.dead, context.run_id)
+    path = fragment.output_path(context.fingerprint)
     output.write_atomic(path, content)
     return Committed(
-        fragment=str(key),
         path=path,
-        source=ready.fragment.source,
+        source=fragment.source,
         rows=ready.table.num_rows,
         dead=len(ready.dead),
         bytes=content.size,

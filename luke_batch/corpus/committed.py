@@ -1,19 +1,21 @@
-"""What OUTPUT holds, by its names alone, and on a local disk by whether a file has its end."""
+"""What OUTPUT holds, by its names alone, and on a local disk by whether a file has its end.
 
+Outputs of one source file that share content and fingerprint are a generation. Of overlapping ones the tiling
+counts: disjoint ranges that hold the most rows. A reader shows one generation of a source file, and each of
+its rows once: the newest complete generation, or the newest where none is complete. So while a run replaces a
+file, its old outputs are shown until the last new one is committed.
+"""
+
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-from luke_batch.corpus.keys import Key
-from luke_batch.corpus.layout import DATA, DEAD_LETTERS
-from luke_batch.corpus.ranges import tiling
-from luke_batch.corpus.storage import Storage, StoredFile
-
-_MAGIC = b"PAR1"
-_TRAILER = 8
-"""Bytes at the end of a Parquet file: the footer's length and the magic."""
-_SMALLEST = len(_MAGIC) + _TRAILER
-"""Bytes that even an empty Parquet file has."""
+from luke_batch.base.errors import OutputError
+from luke_batch.corpus.footers import SMALLEST, inspect, is_whole
+from luke_batch.corpus.output_file import Generation, Key, Range, generation_of, path_hash, provenance
+from luke_batch.corpus.storage import DATA, DEAD_LETTERS, Storage, StoredFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,99 +26,183 @@ class CommittedFile:
     file: StoredFile
 
     @property
+    def path(self) -> str:
+        """Relative to OUTPUT."""
+        return self.file.path
+
+    @property
     def partition(self) -> str:
         """`key=value` folders of an output file."""
-        return partition_of(self.file.path)
+        return self.file.partition
+
+    @property
+    def rows(self) -> Range:
+        """Of the source file; (0, 0) for the dead letter of a whole file."""
+        return self.key.rows or (0, 0)
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it is the dead letter of a whole file."""
+        return self.key.rows is None
 
 
-@dataclass(frozen=True, slots=True)
-class DataListing:
-    """Everything that ends in .parquet below OUTPUT/data."""
-
-    committed: dict[str, list[CommittedFile]]
-    """Committed fragments by `path_hash` of their source, sorted by path."""
-    torn: tuple[StoredFile, ...]
-    """Files under names of ours that are no whole Parquet files: they commit nothing."""
-    foreign: tuple[StoredFile, ...]
-    """Files that no run has written: other names, or folders that are no partitions."""
-
-
-def list_data(output: Storage) -> DataListing:
-    """List OUTPUT/data."""
-    found: defaultdict[str, list[CommittedFile]] = defaultdict(list)
-    torn: list[StoredFile] = []
-    foreign: list[StoredFile] = []
-    for file in output.list(".parquet", under=DATA):
-        key = Key.parse(file.path)
-        folders = partition_of(file.path)
-        if key is None or key.rows is None or (folders and not all("=" in f for f in folders.split("/"))):
-            foreign.append(file)
-        elif (whole := _is_whole(output, file)) is not None:
-            if whole:
-                found[key.path].append(CommittedFile(key, file))
-            else:
-                torn.append(file)
-    return DataListing(dict(found), tuple(torn), tuple(foreign))
+BySource = dict[str, list[CommittedFile]]
+"""Files by `path_hash` of their source, sorted by path."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputListing:
     """What OUTPUT held at one moment."""
 
-    data: DataListing
-    letters: dict[str, list[CommittedFile]]
-    """Dead-letter files, see `list_dead_letters`."""
+    committed: BySource
+    """Committed fragments."""
+    torn: tuple[StoredFile, ...] = ()
+    """Files in OUTPUT/data under names of ours that are no whole Parquet files: they commit nothing."""
+    foreign: tuple[StoredFile, ...] = ()
+    """Files in OUTPUT/data that no run has written: other names, or folders that are no partitions."""
+    letters: BySource = field(default_factory=lambda: BySource())
+    """Dead-letter files, those of whole files included."""
+
+    def outputs_of(self, source: str) -> list[CommittedFile]:
+        """All outputs of a source file, by its path in INPUT."""
+        return self.committed.get(path_hash(source), [])
+
+    def current(self, source: str, content_id: str, fingerprint: str) -> list[CommittedFile]:
+        """Outputs of this content of a source file under this fingerprint, which hold each row once."""
+        return of_generation(self.outputs_of(source), generation_of(content_id, fingerprint))
+
+    def letters_of(self, source: str) -> list[CommittedFile]:
+        """All dead-letter files of a source file, by its path in INPUT."""
+        return self.letters.get(path_hash(source), [])
+
+    def beside(self, sources: Iterable[str]) -> "OutputListing":
+        """What it holds of other source files than these."""
+        known = {path_hash(source) for source in sources}
+        committed, letters = (
+            {source: files for source, files in each.items() if source not in known}
+            for each in (self.committed, self.letters)
+        )
+        return replace(self, committed=committed, letters=letters)
 
 
 def list_output(output: Storage) -> OutputListing:
     """List OUTPUT."""
-    return OutputListing(list_data(output), list_dead_letters(output))
+    return replace(list_data(output), letters=list_dead_letters(output))
 
 
-def list_committed(output: Storage) -> dict[str, list[CommittedFile]]:
-    """Committed fragments by `path_hash` of their source, sorted by path, without foreign and torn files."""
-    return list_data(output).committed
+def list_or_refuse(output: Storage) -> OutputListing:
+    """List OUTPUT; OutputError where that fails. One that does not exist yet is empty."""
+    try:
+        return list_output(output)
+    except OSError as error:
+        raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
 
 
-def list_dead_letters(output: Storage) -> dict[str, list[CommittedFile]]:
-    """Dead-letter files by `path_hash` of their source, those of whole files included."""
+def list_data(output: Storage) -> OutputListing:
+    """List OUTPUT/data, and no dead letters."""
+    found: defaultdict[str, list[CommittedFile]] = defaultdict(list)
+    torn: list[StoredFile] = []
+    foreign: list[StoredFile] = []
+    for file in output.list(".parquet", under=DATA):
+        key = Key.parse(file.path)
+        if key is None or key.rows is None or file.path != key.output_path(file.partition):
+            foreign.append(file)
+        elif (whole := is_whole(output, file)) is not None:
+            if whole:
+                found[key.path].append(CommittedFile(key, file))
+            else:
+                torn.append(file)
+    return OutputListing(dict(found), tuple(torn), tuple(foreign))
+
+
+def list_dead_letters(output: Storage) -> BySource:
+    """The dead-letter files of OUTPUT."""
     found: defaultdict[str, list[CommittedFile]] = defaultdict(list)
     for file in output.list(".parquet", under=DEAD_LETTERS):
         key = Key.parse(file.path)
-        if key is not None and file.size >= _SMALLEST:
+        if key is not None and file.size >= SMALLEST:
             found[key.path].append(CommittedFile(key, file))
     return dict(found)
 
 
-def of_generation(files: Iterable[CommittedFile], generation: tuple[str, str]) -> list[CommittedFile]:
-    """Of one generation (content id, short fingerprint), files that hold each row once: see `tiling`."""
-    by_rows: dict[tuple[int, int], CommittedFile] = {}
+def of_generation(files: Iterable[CommittedFile], generation: Generation) -> list[CommittedFile]:
+    """Outputs of one generation that hold each row once, in the order of their rows: see `tiling`."""
+    by_rows: dict[Range, CommittedFile] = {}
     for file in files:
         if file.key.generation == generation and file.key.rows is not None:
             by_rows.setdefault(file.key.rows, file)
     return [by_rows[rows] for rows in tiling(by_rows)]
 
 
-def ranges_of(files: Iterable[CommittedFile], generation: tuple[str, str]) -> list[tuple[int, int]]:
-    """Row ranges of `of_generation`."""
-    return [file.key.rows for file in of_generation(files, generation) if file.key.rows is not None]
+def is_complete(files: Iterable[CommittedFile], rows: int) -> bool:
+    """Whether `of_generation` has found every row of a source file."""
+    return covers((file.rows for file in files), rows)
 
 
-def partition_of(path: str) -> str:
-    """Folders of an output file between OUTPUT/data and its name."""
-    return path.removeprefix(f"{DATA}/").rpartition("/")[0]
+def shown(output: Storage, files: Sequence[CommittedFile]) -> list[CommittedFile]:
+    """The outputs of one source file that a reader shows, in the order of their rows.
 
+    Args:
+        output: OUTPUT. files: all outputs of the source file.
 
-def _is_whole(output: Storage, file: StoredFile) -> bool | None:
-    """Whether a file ends as Parquet does; None where it is gone by now. An object is put as a whole, so a
-    store need not be asked.
+    Raises:
+        FragmentError: an output that must be asked for the number of its source's rows cannot be read.
     """
-    if file.size < _SMALLEST:
-        return False
-    if not output.is_local:
-        return True
-    try:
-        tail = output.read_range(file.path, file.size - _TRAILER, file.size)
-    except FileNotFoundError:  # removed since
-        return None
-    return tail.endswith(_MAGIC) and int.from_bytes(tail[:4], "little") <= file.size - _SMALLEST
+    generations = [of_generation(files, each) for each in sorted({file.key.generation for file in files})]
+
+    def rank(members: Sequence[CommittedFile]) -> tuple[bool, float]:
+        rows = int(provenance(inspect(output, members[0].file).schema).get("source_rows", "-1"))
+        return is_complete(members, rows), max(member.file.modified for member in members)
+
+    return max(generations, key=rank) if len(generations) > 1 else next(iter(generations), [])
+
+
+def gaps(ranges: Iterable[Range], start: int, end: int) -> list[Range]:
+    """The parts of [start, end) that no range of `ranges` covers, ascending."""
+    left: list[Range] = []
+    for first, last in sorted(ranges):
+        if first >= end:
+            break
+        if first > start:
+            left.append((start, first))
+        start = max(start, last)
+    if start < end:
+        left.append((start, end))
+    return left
+
+
+def covers(ranges: Iterable[Range], rows: int) -> bool:
+    """Whether `ranges` hold every row of a file; one without rows needs its one empty range."""
+    known = list(ranges)
+    return bool(known) and not gaps(known, 0, rows)
+
+
+def tiling(ranges: Iterable[Range]) -> list[Range]:
+    """Disjoint ranges among `ranges` that hold the most rows, and of such sets one of the fewest; ascending.
+
+    Ranges overlap where a file was cut in two ways at once, or while adjacent outputs are being merged.
+    Weighted interval scheduling (Kleinberg and Tardos, Algorithm Design, 6.1), O(n log n).
+    """
+    by_start = sorted(set(ranges))
+    if all(before[1] <= after[0] for before, after in pairwise(by_start)):
+        return by_start
+    known = sorted(by_start, key=lambda each: (each[1], each[0]))
+    ends = [end for _, end in known]
+    best = [(0, 0)]
+    """(rows, -ranges) that the first n ranges allow."""
+    before: list[int] = []
+    """Number of ranges that end where the n-th begins, or earlier."""
+    for number, (start, end) in enumerate(known):
+        place = bisect_right(ends, start, hi=number)
+        before.append(place)
+        rows, count = best[place]
+        best.append(max(best[number], (rows + end - start, count - 1)))
+    chosen: list[Range] = []
+    number = len(known)
+    while number:
+        if best[number] == best[number - 1]:
+            number -= 1
+        else:
+            chosen.append(known[number - 1])
+            number = before[number - 1]
+    return chosen[::-1]

@@ -2,34 +2,22 @@
 
 A name tells rows of one source file, so files of different sources are never merged: a corpus of many tiny
 sources keeps one output for each. The merged file is committed first, with the dead letters of its parts;
-then the parts are removed. In between a reader takes the merged one (see `ranges.tiling`), and whatever a
+then the parts are removed. In between a reader takes the merged one (see `committed.tiling`), and whatever a
 crash leaves behind the next run or compaction removes.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import OutputError
-from luke_batch.corpus.committed import (
-    CommittedFile,
-    list_data,
-    list_dead_letters,
-    of_generation,
-)
+from luke_batch.corpus.committed import CommittedFile, list_or_refuse, of_generation
 from luke_batch.corpus.dead_letters import merge_dead_letters
-from luke_batch.corpus.footers import inspect
-from luke_batch.corpus.keys import Key
-from luke_batch.corpus.layout import DATA, join
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.output_file import VECTORS, to_parquet
-from luke_batch.corpus.pandas_index import for_rows
+from luke_batch.corpus.output_file import Key, for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.storage import Storage
-
-_ROWS, _RUN = b"luke_batch.rows", b"luke_batch.run"
 
 
 @dataclass(slots=True)
@@ -54,14 +42,12 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
         OutputError: OUTPUT cannot be listed, or an output cannot be read; nothing of it is removed.
         LeaseError: a run is at work on OUTPUT.
     """
-    try:
-        data, letters = list_data(output), list_dead_letters(output)
-    except OSError as error:
-        raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
-    if not data.committed:
+    listed = list_or_refuse(output)
+    if not listed.committed:
         raise OutputError(f"OUTPUT {output.url} holds no committed file")
     done = Compaction()
-    for source, files in data.committed.items():
+    for source, files in listed.committed.items():
+        letters = listed.letters.get(source, [])
         done.before += len(files)
         if len({file.key.generation for file in files}) > 1:
             done.skipped += 1
@@ -74,8 +60,11 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
             done.sources += 1
             for group in groups:
                 if len(group) > 1:
-                    done.bytes += _merge(output, group, letters.get(source, []), lease)
-            _remove_replaced(output, files, letters.get(source, []), {_merged_key(group) for group in groups})
+                    done.bytes += _merge(output, group, letters, lease)
+            kept = {_merged_key(group) for group in groups}
+            for file in (*files, *(letter for letter in letters if not letter.is_of_file)):  # outputs first
+                if file.key not in kept:
+                    output.remove(file.path)
         done.after += len(groups)
     return done
 
@@ -85,7 +74,7 @@ def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[
     group: list[CommittedFile] = []
     for file in files:
         size = sum(each.file.size for each in group) + file.file.size
-        if group and (size > target_bytes or _rows(group[-1])[1] != _rows(file)[0]):
+        if group and (size > target_bytes or group[-1].rows[1] != file.rows[0]):
             yield group
             group = []
         group.append(file)
@@ -95,61 +84,43 @@ def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[
 
 def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[CommittedFile], lease: Lease) -> int:
     """Commit the rows of `group` as one file; its size in bytes."""
-    tables = [_read(output, file) for file in group]
+    read = [_read(output, file) for file in group]
+    tables = [table for table, _ in read]
     first: pa.Schema = tables[0].schema
     for table, file in zip(tables, group, strict=True):
         if not table.schema.equals(first):
             raise OutputError(
-                f"OUTPUT {output.url}: {file.file.path} has other columns than {group[0].file.path}, though"
+                f"OUTPUT {output.url}: {file.path} has other columns than {group[0].path}, though"
                 " both have rows of one source; remove both and run the job again"
             )
     key = _merged_key(group)
     start, end = key.rows or (0, 0)
-    runs = {run for each in tables for run in (each.schema.metadata or {}).get(_RUN, b"").split(b",")}
+    runs = {run for each in tables for run in provenance(each.schema).get("run", "").split(",")}
     metadata = for_rows(first.metadata, 0, end - start)  # the first file's index begins where ours does
-    metadata |= {_ROWS: f"{start}-{end}".encode(), _RUN: b",".join(sorted(runs))}
+    metadata = with_provenance(metadata, {"rows": f"{start}-{end}", "run": ",".join(sorted(runs))})
     whole = pa.concat_tables([each.replace_schema_metadata(metadata) for each in tables])
-    content = to_parquet(whole, VECTORS, _compression(output, group[0]))
+    content = to_parquet(whole, read[0][1])
     lease.check()
     keys = {file.key for file in group}
-    merge_dead_letters(output, [each.file.path for each in letters if each.key in keys], key)
-    output.write_atomic(join(DATA, group[0].partition, key.name), content)
+    merge_dead_letters(output, [each.path for each in letters if each.key in keys], key)
+    output.write_atomic(key.output_path(group[0].partition), content)
     return content.size
 
 
-def _remove_replaced(
-    output: Storage, files: Sequence[CommittedFile], letters: Sequence[CommittedFile], kept: set[Key]
-) -> None:
-    """Remove outputs, then their dead letters; letters of whole files stay."""
-    for file in files:
-        if file.key not in kept:
-            output.remove(file.file.path)
-    for letter in letters:
-        if letter.key not in kept and letter.key.rows is not None:
-            output.remove(letter.file.path)
-
-
 def _merged_key(group: Sequence[CommittedFile]) -> Key:
-    return replace(group[0].key, rows=(_rows(group[0])[0], _rows(group[-1])[1]))
+    return replace(group[0].key, rows=(group[0].rows[0], group[-1].rows[1]))
 
 
-def _rows(file: CommittedFile) -> tuple[int, int]:
-    return cast("tuple[int, int]", file.key.rows)  # outputs have rows, dead letters of files have none
-
-
-def _read(output: Storage, file: CommittedFile) -> pa.Table:
+def _read(output: Storage, file: CommittedFile) -> tuple[pa.Table, str]:
+    """The rows of an output, and its codec as `to_parquet` names it."""
     try:
-        with output.open(file.file.path) as source:
-            return pq.ParquetFile(source, page_checksum_verification=True).read()
+        with output.open(file.path) as source:
+            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+            metadata = parquet.metadata
+            codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups else "ZSTD"
+            return parquet.read(), "none" if codec == "UNCOMPRESSED" else codec.lower()
     except (OSError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())
         raise OutputError(
-            f"OUTPUT {output.url}: {file.file.path} cannot be read: {cause}; remove that file and run the job again"
+            f"OUTPUT {output.url}: {file.path} cannot be read: {cause}; remove that file and run the job again"
         ) from error
-
-
-def _compression(output: Storage, file: CommittedFile) -> str:
-    """The codec of a file as `to_parquet` names it."""
-    metadata = inspect(output, file.file).metadata
-    codec = metadata.row_group(0).column(0).compression if metadata.num_row_groups else "ZSTD"
-    return "none" if codec == "UNCOMPRESSED" else codec.lower()

@@ -11,12 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.corpus.fragments import file_key
-from luke_batch.corpus.keys import Key
-from luke_batch.corpus.layout import DEAD_LETTERS, join
+from luke_batch.corpus.output_file import Key, with_provenance
 from luke_batch.corpus.storage import Storage
 
-RUN_KEY = b"luke_batch.run"
 _MESSAGE_CHARACTERS = 2000
 """A message may quote input; a longer one is cut."""
 
@@ -33,31 +30,20 @@ class DeadLetter:
     message: str
 
 
-def dead_letter_table(letters: Sequence[DeadLetter], key: Key, run_id: str) -> pa.Table:
-    """The letters as a table of dead_letters.v1; its metadata names the run."""
-    schema = load_contract("dead_letters").schema()
-    rows = [
-        {
-            **asdict(letter),
-            "message": letter.message[:_MESSAGE_CHARACTERS],
-            "fragment": str(key),
-            "run": run_id,
-        }
-        for letter in letters
-    ]
-    return pa.Table.from_pylist(rows, schema=schema.with_metadata({RUN_KEY: run_id.encode()}))
-
-
 def write_dead_letters(output: Storage, key: Key, letters: Sequence[DeadLetter], run_id: str) -> None:
-    """Create or replace the letters of one fragment or file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(dead_letter_table(letters, key, run_id), sink, compression="zstd")
-    output.write_atomic(dead_letter_path(key), sink.getvalue())
+    """Replace the letters of one fragment or file, with none where there are none; their metadata names the run."""
+    if not letters:
+        output.remove(key.dead_letter_path)
+        return
+    own = {"fragment": str(key), "run": run_id}
+    rows = [{**asdict(letter), "message": letter.message[:_MESSAGE_CHARACTERS], **own} for letter in letters]
+    schema = load_contract("dead_letters").schema().with_metadata(with_provenance({}, {"run": run_id}))
+    _write(output, key, pa.Table.from_pylist(rows, schema=schema))
 
 
 def write_file_dead_letter(output: Storage, letter: DeadLetter, content_id: str, fingerprint: str, run_id: str) -> Key:
     """The one letter of a whole file; returns its key."""
-    key = file_key(letter.source, content_id, fingerprint)
+    key = Key.of(letter.source, content_id, fingerprint)
     write_dead_letters(output, key, [letter], run_id)
     return key
 
@@ -68,21 +54,13 @@ def merge_dead_letters(output: Storage, paths: Sequence[str], key: Key) -> None:
     """
     if not paths:
         return
-    tables = [pq.ParquetFile(pa.BufferReader(output.read_bytes(path))).read() for path in paths]
-    merged = pa.concat_tables(tables)
+    merged = pa.concat_tables(pq.ParquetFile(pa.BufferReader(output.read_bytes(path))).read() for path in paths)
     place = merged.schema.get_field_index("fragment")
-    names = pa.array([str(key)] * merged.num_rows, pa.string())
-    merged = merged.set_column(place, merged.schema.field(place), names)
+    names = pa.repeat(pa.scalar(str(key)), merged.num_rows)
+    _write(output, key, merged.set_column(place, merged.schema.field(place), names))
+
+
+def _write(output: Storage, key: Key, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(merged, sink, compression="zstd")
-    output.write_atomic(dead_letter_path(key), sink.getvalue())
-
-
-def remove_dead_letters(output: Storage, key: Key) -> None:
-    """Remove the letters of one fragment or file, if there are any."""
-    output.remove(dead_letter_path(key))
-
-
-def dead_letter_path(key: Key) -> str:
-    """Relative to OUTPUT."""
-    return join(DEAD_LETTERS, key.name)
+    pq.write_table(table, sink, compression="zstd")
+    output.write_atomic(key.dead_letter_path, sink.getvalue())

@@ -1,44 +1,46 @@
 """Parquet footers: what a file holds, from the few kilobytes at its end.
 
-One ranged read a file as a rule, a second one where the footer is longer than the first guess.
+One ranged read a file as a rule, a second one where the footer is longer than the first guess. What they said
+of INPUT is noted for the next night, so that an unchanged file need not be opened to be found done:
+
+    OUTPUT/_luke_batch/footers.arrow     path, size, version -> content id, rows, bytes
+
+That is derived, and safe to delete: without it every footer is read. A file is taken for the one that was read
+only where path, size and version are the same. The version is the ETag of an object store, or modification
+time, inode and change time of a local file, of which the last cannot be set by a program. A file that was
+written within two seconds of the listing is never noted, since a second write might bear the same time.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import FragmentError
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import FOOTERS, Storage, StoredFile
 
 _MAGIC = b"PAR1"
 _TRAILER = 8
 """Bytes after the footer: its length (4, little endian) and the magic."""
+SMALLEST = len(_MAGIC) + _TRAILER
+"""Bytes that even an empty Parquet file has."""
 _FIRST_READ = 64 * 2**10
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 32
 _MOST_IN_A_BATCH = 64
 _BATCHES_AT_ONCE = 128
 CONTENT_ID_CHARACTERS = 12
-
-
-class Sized(Protocol):
-    """A file by path and size, such as StoredFile and SourceFile."""
-
-    @property
-    def path(self) -> str:
-        """Relative to the storage's root."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        ...
+_SETTLED_SECONDS = 2.0
+_TEXT, _NUMBER = pa.string(), pa.int64()
+_KNOWN = pa.schema(
+    {"path": pa.binary(), "size": _NUMBER, "version": _TEXT, "content_id": _TEXT, "rows": _NUMBER, "bytes": _NUMBER},
+    metadata={"luke_batch.footers": "1"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,23 @@ class Footer:
             raise FragmentError(f"{self.path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def inspect(storage: Storage, file: Sized) -> Footer:
+@dataclass(frozen=True, slots=True)
+class KnownFooter:
+    """One usable file of INPUT."""
+
+    size: int
+    version: str
+    content_id: str
+    rows: int
+    bytes: int
+    """Uncompressed bytes of its row groups."""
+
+    def is_of(self, file: StoredFile) -> bool:
+        """Whether the file is the one that was read."""
+        return self.size == file.size and self.version == file.version
+
+
+def inspect(storage: Storage, file: StoredFile) -> Footer:
     """Read the footer of `file`.
 
     Raises:
@@ -81,7 +99,7 @@ def inspect(storage: Storage, file: Sized) -> Footer:
         raise FragmentError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def inspect_all(storage: Storage, files: Sequence[Sized]) -> Iterator[Footer | FragmentError]:
+def inspect_all(storage: Storage, files: Sequence[StoredFile]) -> Iterator[Footer | FragmentError]:
     """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used."""
     threads = _LOCAL_THREADS if storage.is_local else _REMOTE_THREADS
     # A future costs as much as a local footer, so a thread gets several files at once where there are many.
@@ -95,15 +113,64 @@ def inspect_all(storage: Storage, files: Sequence[Sized]) -> Iterator[Footer | F
                 yield from found
 
 
-def content_hash(parts: Iterable[bytes]) -> str:
-    """Hexadecimal content id of `parts`."""
-    digest = hashlib.blake2b(digest_size=CONTENT_ID_CHARACTERS // 2)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+def footers_of(storage: Storage, files: Sequence[StoredFile]) -> Iterator[Footer]:
+    """As `inspect_all`; raises the FragmentError of the first file that cannot be used."""
+    for footer in inspect_all(storage, files):
+        if isinstance(footer, FragmentError):
+            raise footer
+        yield footer
 
 
-def _footers_or_errors(storage: Storage, files: Sequence[Sized]) -> list[Footer | FragmentError]:
+def is_whole(storage: Storage, file: StoredFile) -> bool | None:
+    """Whether a file ends as Parquet does; None where it is gone by now. An object is put as a whole, so a
+    store need not be asked.
+    """
+    if file.size < SMALLEST:
+        return False
+    if not storage.is_local:
+        return True
+    try:
+        tail = storage.read_range(file.path, file.size - _TRAILER, file.size)
+    except FileNotFoundError:  # removed since
+        return None
+    return tail.endswith(_MAGIC) and int.from_bytes(tail[:4], "little") <= file.size - SMALLEST
+
+
+def content_hash(*parts: bytes) -> str:
+    """Hexadecimal content id of `parts`, one after another."""
+    return hashlib.blake2b(b"".join(parts), digest_size=CONTENT_ID_CHARACTERS // 2).hexdigest()
+
+
+def is_settled(file: StoredFile, listed: float) -> bool:
+    """Whether the file was last written well before `listed` (seconds since the epoch)."""
+    return file.modified + _SETTLED_SECONDS < listed
+
+
+def read_known_footers(output: Storage) -> dict[str, KnownFooter]:
+    """Those of earlier runs by path; none where there are none, or where they cannot be read."""
+    try:
+        if output.stat(FOOTERS) is None:
+            return {}
+        with pa.ipc.open_file(pa.BufferReader(output.read_bytes(FOOTERS))) as reader:
+            table = reader.read_all()
+    except (OSError, pa.ArrowException):
+        return {}
+    if not table.schema.equals(_KNOWN, check_metadata=True):
+        return {}
+    rows = cast("list[dict[str, Any]]", table.to_pylist())
+    return {row.pop("path").decode("utf-8", "surrogateescape"): KnownFooter(**row) for row in rows}
+
+
+def write_known_footers(output: Storage, known: Mapping[str, KnownFooter]) -> None:
+    """Replace those of earlier runs."""
+    rows = [{"path": path.encode("utf-8", "surrogateescape"), **asdict(each)} for path, each in sorted(known.items())]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, _KNOWN) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=_KNOWN))
+    output.write_atomic(FOOTERS, sink.getvalue())
+
+
+def _footers_or_errors(storage: Storage, files: Sequence[StoredFile]) -> list[Footer | FragmentError]:
     found: list[Footer | FragmentError] = []
     for file in files:
         try:
@@ -113,9 +180,9 @@ def _footers_or_errors(storage: Storage, files: Sequence[Sized]) -> list[Footer 
     return found
 
 
-def _read_tail(storage: Storage, file: Sized) -> bytes:
+def _read_tail(storage: Storage, file: StoredFile) -> bytes:
     """Footer and trailer of the file, nothing before them."""
-    if file.size < len(_MAGIC) + _TRAILER:
+    if file.size < SMALLEST:
         what = "is empty (zero bytes)" if file.size == 0 else f"has {file.size} bytes"
         raise FragmentError(f"{file.path} {what}, which is no Parquet file")
     tail = storage.read_range(file.path, max(0, file.size - _FIRST_READ), file.size)
@@ -129,7 +196,7 @@ def _read_tail(storage: Storage, file: Sized) -> bytes:
     return tail[-length:]
 
 
-def _parse(tail: bytes, file: Sized) -> Footer:
+def _parse(tail: bytes, file: StoredFile) -> Footer:
     # Only the footer is handed over: nobody follows its offsets into the missing data.
     metadata = pq.ParquetFile(pa.BufferReader(_MAGIC + tail), pre_buffer=False).metadata
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
@@ -138,7 +205,7 @@ def _parse(tail: bytes, file: Sized) -> Footer:
         raise FragmentError(f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows")
     return Footer(
         path=file.path,
-        content_id=content_hash((str(file.size).encode(), tail)),
+        content_id=content_hash(str(file.size).encode(), tail),
         metadata=metadata,
         rows=metadata.num_rows,
         group_rows=rows,

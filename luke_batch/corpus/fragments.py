@@ -16,13 +16,11 @@ from typing import Any, Self, cast
 
 import pyarrow as pa
 
+from luke_batch.corpus.committed import gaps
 from luke_batch.corpus.footers import Footer
-from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
-from luke_batch.corpus.layout import DATA, join
-from luke_batch.corpus.pandas_index import without_length
-from luke_batch.corpus.ranges import Range, gaps
-from luke_batch.corpus.restriction import partition_values
-from luke_batch.corpus.sources import SourceFile
+from luke_batch.corpus.output_file import Key, Range, for_rows
+from luke_batch.corpus.sources import partition_values
+from luke_batch.corpus.storage import StoredFile
 
 MOST_FRAGMENTS = 256
 """Fragments of a work item: Ray's share of an item is nothing beside opening and writing so many files, and
@@ -53,7 +51,7 @@ class Fragment:
     bytes: int
     """Uncompressed, by the footer, averaged within a row group."""
     group_start: int
-    """First row of the row group in which the fragment starts: reading starts there."""
+    """First row of the row group in which the fragment starts, or of one before: reading starts there."""
 
     @property
     def rows(self) -> int:
@@ -62,26 +60,23 @@ class Fragment:
 
     def key(self, fingerprint: str) -> Key:
         """Names the output and the dead letters of this fragment."""
-        rows = (self.row_start, self.row_end)
-        return Key(path_hash(self.source), self.content_id, short_fingerprint(fingerprint), rows)
-
-    def file_key(self, fingerprint: str) -> Key:
-        """Names the dead letter of the whole file; the same for all its fragments."""
-        return file_key(self.source, self.content_id, fingerprint)
+        return Key.of(self.source, self.content_id, fingerprint, (self.row_start, self.row_end))
 
     def output_path(self, fingerprint: str) -> str:
         """The output file, relative to OUTPUT."""
-        return join(DATA, self.partition, self.key(fingerprint).name)
+        return self.key(fingerprint).output_path(self.partition)
+
+    def part(self, first: int, last: int) -> Self:
+        """Rows [first, last) of it; itself where these are all."""
+        if last - first == self.rows:
+            return self
+        return replace(self, row_start=first, row_end=last, bytes=self.bytes * (last - first) // self.rows)
 
     def without(self, covered: Sequence[Range]) -> list[Self]:
         """What is left of this fragment outside `covered`; itself where nothing of it is covered."""
         if self.rows == 0:
             return [] if (0, 0) in covered else [self]
-        return [
-            self if last - first == self.rows
-            else replace(self, row_start=first, row_end=last, bytes=self.bytes * (last - first) // self.rows)
-            for first, last in gaps(covered, self.row_start, self.row_end)
-        ]  # fmt: skip
+        return [self.part(first, last) for first, last in gaps(covered, self.row_start, self.row_end)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +100,7 @@ class WorkItem:
         return cls(tuple(Fragment(**entry) for entry in cast("list[dict[str, Any]]", json.loads(text))))
 
 
-def file_key(source: str, content_id: str, fingerprint: str) -> Key:
-    """Names the dead letter of a whole source file."""
-    return Key(path_hash(source), content_id, short_fingerprint(fingerprint), None)
-
-
-def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> list[Fragment]:
+def cut(source: StoredFile, footer: Footer, max_rows: int, max_bytes: int) -> list[Fragment]:
     """Fragments of one file in order; together they hold each row once. Without rows: one empty fragment."""
     fragments: list[Fragment] = []
 
@@ -137,7 +127,7 @@ def cut(source: SourceFile, footer: Footer, max_rows: int, max_bytes: int) -> li
     return fragments
 
 
-def whole_range(path: str, partition: str, footer: Footer, rows: Range) -> Fragment:
+def whole_range(source: StoredFile, footer: Footer, rows: Range) -> Fragment:
     """The fragment of exactly these rows of a file, whatever the limits: one that is committed already."""
     start, end = rows
     starts = list(accumulate(footer.group_rows, initial=0))
@@ -146,7 +136,7 @@ def whole_range(path: str, partition: str, footer: Footer, rows: Range) -> Fragm
         weight * max(0, min(end, first + count) - max(start, first)) // max(1, count) for first, count, weight in groups
     )
     group_start = starts[max(0, bisect_right(starts[:-1], start) - 1)]
-    return Fragment(path, partition, start, end, footer.content_id, footer.rows, size, group_start)
+    return Fragment(source.path, source.partition, start, end, footer.content_id, footer.rows, size, group_start)
 
 
 def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:
@@ -198,7 +188,7 @@ def schema_key(schema: pa.Schema) -> str:
 
     The row count that pandas notes in its metadata does not matter.
     """
-    text = schema.with_metadata(without_length(schema.metadata)).serialize().to_pybytes()
+    text = schema.with_metadata(for_rows(schema.metadata, 0, None)).serialize().to_pybytes()
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 

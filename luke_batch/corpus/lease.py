@@ -9,7 +9,7 @@ renewed for as long as it says. That age is measured between two files of the st
 machines do not matter.
 
 A run that was overtaken commits nothing more, and stops at its next renewal. Should both have written for a
-moment, nothing is mixed: names of outputs tell content and configuration (see `keys`).
+moment, nothing is mixed: names of outputs tell content and configuration (see `output_file`).
 """
 
 import json
@@ -17,23 +17,47 @@ import os
 import socket
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
-from luke_batch.corpus.layout import LEASES, TEMPORARY, base_name, join
-from luke_batch.corpus.process_identity import ProcessIdentity
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import LEASES, Storage, StoredFile, base_name, join
 
 _RENEWALS = 4
 """Renewals in the time after which a lease expires."""
 _ATTEMPTS = 5
 _SETTLE_SECONDS = 1.0
 """After which a PUT that was not conditional has had its effect."""
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process of a Linux system, never confused with a later one of the same number."""
+
+    machine: str
+    """Boot id and PID namespace: where the number means something."""
+    pid: int
+    started: str
+    """Clock ticks from boot to the start of the process."""
+
+    @classmethod
+    def mine(cls) -> Self | None:
+        """That of this process; None on systems without /proc."""
+        pid, machine = os.getpid(), _machine()
+        stat = _stat(pid)
+        return None if machine is None or stat is None else cls(machine, pid, stat[1])
+
+    def is_over(self) -> bool:
+        """Whether the process has certainly ended; False wherever that cannot be told from here."""
+        if self.machine != _machine():
+            return False
+        stat = _stat(self.pid)
+        return stat is None or stat[0] in ("Z", "X") or stat[1] != self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +106,10 @@ class Lease:
             seconds=seconds,
             process=None if process is None else asdict(process),
         )
-        self._number: int | None = None
+        self.number: int | None = None
+        """For `is_overtaken`; None before the lease is taken."""
         self._ended, self._lost = threading.Event(), threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True, name="luke-batch lease")
-
-    @property
-    def number(self) -> int | None:
-        """For `is_overtaken`; None before the lease is taken."""
-        return self._number
 
     @property
     def lost(self) -> bool:
@@ -106,7 +126,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._number is None:
+        if self.number is None:
             return
         self._ended.set()
         if self._renewing.ident is not None:  # it was started
@@ -121,18 +141,20 @@ class Lease:
             LeaseError: another run has it.
             OutputError: nothing can be written to OUTPUT.
         """
-        if self._number is not None:
+        if self.number is not None:
             return
         try:
-            self._number = self._create()
-            self._remove_older(self._number)
+            self.number = self._create()
+            for number, file in _numbered(self._output):
+                if number < self.number:
+                    self._output.remove(file.path)
         except OSError as error:
             raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
         self._renewing.start()
 
     def check(self) -> None:
         """Raise IncompleteError where another run has taken the lease since."""
-        if self._number is not None and (self.lost or is_overtaken(self._output, self._number)):
+        if self.number is not None and (self.lost or is_overtaken(self._output, self.number)):
             raise IncompleteError(
                 f"another run has taken over OUTPUT {self._output.url}, as this one gave no sign of life for"
                 f" {self._mine.seconds:g} s (output.lease_seconds); it stops, and the other goes on"
@@ -140,7 +162,6 @@ class Lease:
 
     def _create(self) -> int:
         """Create the next lease; its number."""
-        url = self._output.url
         for _ in range(_ATTEMPTS):
             latest = _latest(self._output)
             self._refuse(latest)
@@ -151,7 +172,7 @@ class Lease:
             latest = _latest(self._output)
             if latest is not None and latest.number == number and latest.holder == self._mine:
                 return number
-        raise LeaseError(f"OUTPUT {url}: several runs start at once; start one of them again")
+        raise LeaseError(f"OUTPUT {self._output.url}: several runs start at once; start one of them again")
 
     def _refuse(self, latest: _Found | None) -> None:
         """Raise LeaseError where `latest` is the lease of another run that may be alive."""
@@ -168,22 +189,17 @@ class Lease:
         )
 
     def _renew(self) -> None:
-        assert self._number is not None
+        assert self.number is not None
         while not self._ended.wait(self._mine.seconds / _RENEWALS):
             with suppress(OSError):  # a store that is away for a while: tried again
-                if is_overtaken(self._output, self._number):
+                if is_overtaken(self._output, self.number):
                     self._lost.set()
                     return
                 self._write(self._mine)
 
     def _write(self, holder: Holder) -> None:
-        assert self._number is not None
-        self._output.write_atomic(_path(self._number), _content(holder))
-
-    def _remove_older(self, than: int) -> None:
-        for number, file in _numbered(self._output):
-            if number < than:
-                self._output.remove(file)
+        assert self.number is not None
+        self._output.write_atomic(_path(self.number), _content(holder))
 
 
 def is_overtaken(output: Storage, number: int) -> bool:
@@ -199,27 +215,25 @@ def running(output: Storage) -> Holder | None:
     return latest.holder if time.time() - latest.modified < latest.holder.seconds else None
 
 
-def _numbered(output: Storage) -> list[tuple[int, str]]:
-    names = [(base_name(f.path).removesuffix(".json"), f.path) for f in output.list(".json", under=LEASES)]
-    return sorted((int(name), path) for name, path in names if name.isdigit())
+def _numbered(output: Storage) -> list[tuple[int, StoredFile]]:
+    named = [(base_name(file.path).removesuffix(".json"), file) for file in output.list(".json", under=LEASES)]
+    return sorted(((int(name), file) for name, file in named if name.isdigit()), key=lambda each: each[0])
 
 
 def _latest(output: Storage) -> _Found | None:
     numbered = _numbered(output)
     if not numbered:
         return None
-    number, path = numbered[-1]
-    file = output.stat(path)
+    number, file = numbered[-1]
     holder = None
-    if file is not None:
-        with suppress(OSError, ValueError, TypeError):
-            holder = Holder(**cast("dict[str, Any]", json.loads(output.read_bytes(path))))
-    return _Found(number, 0.0 if file is None else file.modified, holder)
+    with suppress(OSError, ValueError, TypeError):
+        holder = Holder(**cast("dict[str, Any]", json.loads(output.read_bytes(file.path))))
+    return _Found(number, file.modified, holder)
 
 
 def _now(output: Storage) -> float:
     """The store's own clock, in seconds since the epoch; this machine's where it does not tell."""
-    probe = join(TEMPORARY, f"{uuid.uuid4().hex}.part")  # the sweep removes that of a run that was killed
+    probe = output.temporary_path()
     output.write_atomic(probe, b"")
     found = output.stat(probe)
     output.remove(probe)
@@ -232,3 +246,21 @@ def _path(number: int) -> str:
 
 def _content(holder: Holder) -> bytes:
     return json.dumps(asdict(holder)).encode()
+
+
+def _machine() -> str | None:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> tuple[str, str] | None:
+    """State and start time (fields 3 and 22 of /proc/PID/stat); None for a process that is gone."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and parentheses
+    return fields[0], fields[19]

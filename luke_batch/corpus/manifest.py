@@ -1,17 +1,19 @@
-"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did. The data files are the only truth."""
+"""Run manifests, OUTPUT/_luke_batch/runs/<run id>.json: what a run did, and what that lets expect of the next.
+
+The data files are the only truth.
+"""
 
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
 
-from luke_batch.corpus.layout import RUNS, join
 from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import RUNS, Storage, join
 
 Command = Literal["annotate", "replay"]
 
@@ -65,6 +67,19 @@ class RunManifest:
             planned={state: asdict(tally) for state, tally in plan.tallies.items()},
         )
 
+    @property
+    def documents(self) -> int:
+        """Documents that the run committed."""
+        return int(self.figures.get("documents") or 0)
+
+    @property
+    def rate(self) -> float:
+        """Documents a second of a finished run of `annotate`; 0 where it has none, and for a replay, which is all
+        start-up.
+        """
+        seconds = self.durations.get("annotate") or 0.0
+        return self.documents / seconds if self.command == "annotate" and self.finished and seconds > 0 else 0.0
+
     def finish(self, outcome: Outcome, exit_code: int, now: datetime) -> Self:
         """The same run at its end."""
         return replace(
@@ -73,6 +88,28 @@ class RunManifest:
             outcome=cast("dict[str, Any]", json.loads(json.dumps(asdict(outcome)))) | {"complete": outcome.complete},
             exit_code=exit_code,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a plan will take, by what one finished run took; nothing is measured for it."""
+
+    seconds: float
+    documents_per_second: float
+    """Of that run, the start of Ray and of the models included."""
+    run_id: str
+    documents: int
+    """Documents that the run annotated: a rate from few of them is mostly start-up."""
+    same_fingerprint: bool
+    """Whether that run computed the same: another model may be many times slower or faster."""
+
+    def compared(self, seconds: float) -> dict[str, Any] | None:
+        """Its members, `actual_seconds` (what the work took, the start of Ray and of the models included) and
+        `ratio`, how many times as long as expected; None for a forecast of no documents.
+        """
+        if not self.seconds:
+            return None
+        return {**asdict(self), "actual_seconds": round(seconds, 3), "ratio": round(seconds / self.seconds, 3)}
 
 
 def new_run_id(now: datetime) -> str:
@@ -90,26 +127,25 @@ def write_manifest(output: Storage, manifest: RunManifest) -> None:
 
 def read_manifests(output: Storage) -> list[RunManifest]:
     """All runs of OUTPUT that can be read, oldest first; those of other versions are passed over."""
-    found = (_read(output, file.path) for file in output.list(".json", under=RUNS))
-    return [manifest for manifest in found if manifest is not None]
+    return list(_newest_first(output))[::-1]
 
 
 def latest_manifest(output: Storage, wanted: Callable[[RunManifest], bool]) -> RunManifest | None:
-    """The newest run of OUTPUT that is `wanted`; manifests are read until it is found. One that cannot be
-    read, such as that of another version, is passed over.
-    """
-    for file in reversed(output.list(".json", under=RUNS)):
-        manifest = _read(output, file.path)
-        if manifest is not None and wanted(manifest):
-            return manifest
-    return None
+    """The newest run of OUTPUT that can be read and is `wanted`; manifests are read until it is found."""
+    return next((manifest for manifest in _newest_first(output) if wanted(manifest)), None)
 
 
-def _read(output: Storage, path: str) -> RunManifest | None:
-    try:
-        return RunManifest(**json.loads(output.read_bytes(path)))
-    except (OSError, TypeError, ValueError):
+def forecast(plan: Plan) -> Forecast | None:
+    """From the last finished run that annotated anything, one of the same fingerprint first; None without."""
+
+    def same(run: RunManifest) -> bool:
+        return run.fingerprint == plan.fingerprint and run.rate > 0
+
+    run = latest_manifest(plan.output, same) or latest_manifest(plan.output, lambda run: run.rate > 0)
+    if run is None:
         return None
+    seconds = sum(item.rows for item in plan.items) / run.rate
+    return Forecast(seconds, run.rate, run.run_id, run.documents, run.fingerprint == plan.fingerprint)
 
 
 def recorded_input(input: str) -> str:
@@ -123,3 +159,12 @@ def recorded_input(input: str) -> str:
 def without_secrets(text: str) -> str:
     """`text` without the user and password of URLs."""
     return _USER_INFO.sub("", text)
+
+
+def _newest_first(output: Storage) -> Iterator[RunManifest]:
+    for file in reversed(output.list(".json", under=RUNS)):
+        try:
+            manifest = RunManifest(**json.loads(output.read_bytes(file.path)))
+        except (OSError, TypeError, ValueError):  # damaged, or of another version
+            continue
+        yield manifest

@@ -1,20 +1,32 @@
-"""What a run has reached, judged on a fresh listing of OUTPUT and not on what workers say."""
+"""What a run has reached, judged on a fresh listing of OUTPUT and not on what workers say; and what it has
+superseded, which is never removed before the replacement is committed.
 
-from dataclasses import dataclass
+After a complete run every source file has one generation of outputs and each of its rows once, so that a glob
+over OUTPUT/data gives what `luke_batch.read` gives.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from luke_batch.base.errors import FragmentError, IncompleteError
 from luke_batch.corpus.committed import (
     CommittedFile,
     OutputListing,
+    gaps,
+    is_complete,
     list_output,
     of_generation,
-    ranges_of,
+    shown,
 )
-from luke_batch.corpus.dead_letters import RUN_KEY, DeadLetter, write_file_dead_letter
-from luke_batch.corpus.footers import inspect_all
-from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
-from luke_batch.corpus.plan import Plan
-from luke_batch.corpus.ranges import covers, gaps
+from luke_batch.corpus.dead_letters import DeadLetter, write_file_dead_letter
+from luke_batch.corpus.footers import footers_of, inspect
+from luke_batch.corpus.output_file import Key, provenance
+from luke_batch.corpus.plan import Plan, PlannedFile
+from luke_batch.corpus.storage import DATA, FOREIGN, TEMPORARY, Storage, StoredFile, join
+
+_ABANDONED_SECONDS = 3600.0
+"""Age of a temporary file that no living writer still has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,19 @@ class Outcome:
         return self.dead_documents + self.dead_files
 
 
+@dataclass(slots=True)
+class Leftovers:
+    """What does not belong into OUTPUT any more; paths are relative to it."""
+
+    removable: list[str] = field(default_factory=lambda: list[str]())
+    """Superseded, pruned and torn outputs, dead letters that outlived theirs, abandoned temporary files."""
+    foreign: list[str] = field(default_factory=lambda: list[str]())
+    """Parquet files in OUTPUT/data that no run has written: moved out of it, never removed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.removable or self.foreign)
+
+
 def report_bad_files(plan: Plan, run_id: str) -> None:
     """Write the dead letters of the files that the plan found bad, unless they exist."""
     for bad in plan.bad:
@@ -51,36 +76,37 @@ def report_bad_files(plan: Plan, run_id: str) -> None:
             write_file_dead_letter(plan.output, letter, bad.content_id, plan.fingerprint, run_id)
 
 
-def reconcile(plan: Plan, run_id: str, found: OutputListing | None = None) -> Outcome:
-    """Compare the plan with OUTPUT as it is now; `found` is a listing from after the work.
+def reconcile(plan: Plan, run_id: str, listed: OutputListing | None = None) -> Outcome:
+    """Compare the plan with OUTPUT as it is now; `listed` is a listing from after the work.
 
     A file that could not be read while it was worked on counts as accounted for only by a letter of this very
     run; the letters of earlier runs may speak of a disturbance that is over.
     """
-    found = found or list_output(plan.output)
-    committed, letters = found.data.committed, found.letters
-    fingerprint = short_fingerprint(plan.fingerprint)
-    fragments, missing, unreadable = 0, list[str](), list[str]()
-    wanted: list[CommittedFile] = []
+    listed = listed or list_output(plan.output)
+    fragments, dead_files, missing, unreadable = 0, 0, list[str](), list[str]()
+    of_rows: list[CommittedFile] = []
     for file in plan.files:
-        source, generation = path_hash(file.path), (file.content_id, fingerprint)
-        present = of_generation(committed.get(source, []), generation)
-        names = {found.key for found in present}
+        present = listed.current(file.path, file.content_id, plan.fingerprint)
+        names = {each.key for each in present}
         fragments += len(present)
-        mine = [letter for letter in letters.get(source, []) if letter.key.generation == generation]
-        wanted.extend(letter for letter in mine if letter.key in names)
-        ranges = ranges_of(present, generation)
-        if covers(ranges, file.rows):
+        letters = listed.letters_of(file.path)
+        of_rows.extend(letter for letter in letters if letter.key in names)
+        if is_complete(present, file.rows):
             continue
-        of_file = [letter for letter in mine if letter.key.rows is None]
-        if of_file and _run_of(plan, of_file[0]) == run_id:
-            wanted.extend(of_file)
+        of_file = Key.of(file.path, file.content_id, plan.fingerprint)
+        if any(letter.key == of_file and _run_of(plan, letter) == run_id for letter in letters):
+            dead_files += 1
             unreadable.append(file.path)
             continue
-        left = gaps(ranges, 0, file.rows) or [(0, 0)]
+        left = gaps((each.rows for each in present), 0, file.rows) or [(0, 0)]
         missing.extend(f"{file.path} rows {start}-{end}" for start, end in left)
-    dead_documents = _count(plan, [letter for letter in wanted if letter.key.rows is not None])
-    dead_files = sum(letter.key.rows is None for letter in wanted) + _bad_letters(plan, letters, missing)
+    for bad in plan.bad:
+        key = Key.of(bad.path, bad.content_id, plan.fingerprint)
+        if any(letter.key == key for letter in listed.letters_of(bad.path)):
+            dead_files += 1
+        else:
+            missing.append(f"{bad.path} (its dead letter)")
+    dead_documents = sum(footer.rows for footer in footers_of(plan.output, [letter.file for letter in of_rows]))
     return Outcome(fragments, plan.rows, dead_documents, dead_files, tuple(missing), tuple(unreadable))
 
 
@@ -96,30 +122,93 @@ def exit_code(outcome: Outcome, error_budget: float) -> int:
     return 3 if outcome.dead_letters > allowed else 0
 
 
-def _bad_letters(plan: Plan, letters: dict[str, list[CommittedFile]], missing: list[str]) -> int:
-    """Letters of the files that planning found bad; one without a letter is missing."""
-    count = 0
-    for bad in plan.bad:
-        key = Key(path_hash(bad.path), bad.content_id, short_fingerprint(plan.fingerprint), None)
-        if any(letter.key == key for letter in letters.get(key.path, [])):
-            count += 1
-        else:
-            missing.append(f"{bad.path} (its dead letter)")
-    return count
+def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = None) -> Leftovers:
+    """Judge OUTPUT as it is now; `listed` is a listing from after the work.
+
+    A source file of which something is missing keeps everything. One with a fragment that cannot be read is
+    replaced by its readable ones, unless complete outputs of the same content are there from before: then
+    these stay, and the new ones go. Vanished and unusable files keep what a reader shows of them; vanished
+    ones lose it under `on_vanished: prune`, at the end of a complete run. Nothing outside of `plan.where` is
+    touched.
+    """
+    listed = listed or list_output(plan.output)
+    removable = find_superseded(plan, outcome, listed)
+    if outcome.complete:
+        removable += _vanished(plan, listed.beside(file.path for file in (*plan.files, *plan.bad)))
+    removable += _meant(plan, listed.torn)
+    oldest = time.time() - _ABANDONED_SECONDS
+    removable += [file.path for file in plan.output.list(".part", under=TEMPORARY) if file.modified < oldest]
+    return Leftovers(removable, _meant(plan, listed.foreign))
 
 
-def _count(plan: Plan, letters: list[CommittedFile]) -> int:
-    """Rows of the dead-letter files, from their footers."""
-    count = 0
-    for footer in inspect_all(plan.output, [letter.file for letter in letters]):
-        if isinstance(footer, FragmentError):
-            raise footer
-        count += footer.rows
-    return count
+def find_superseded(plan: Plan, outcome: Outcome, listed: OutputListing) -> list[str]:
+    """Outputs and dead letters of the plan's own files that others have taken the place of."""
+    removable: list[str] = []
+    for file in (*plan.files, *plan.bad):
+        outputs = listed.outputs_of(file.path)
+        is_planned = isinstance(file, PlannedFile)
+        kept = _kept(plan, file, listed, outcome) if is_planned else _shown(plan.output, outputs)
+        if kept is not None:
+            names = {each.key for each in kept}
+            if not is_planned or file.path in outcome.unreadable:
+                names.add(Key.of(file.path, file.content_id, plan.fingerprint))
+            removable += _others([*outputs, *listed.letters_of(file.path)], names)
+    return removable
+
+
+def remove(output: Storage, leftovers: Leftovers) -> None:
+    """Remove and move them."""
+    for path in leftovers.removable:
+        output.remove(path)
+    for path in leftovers.foreign:
+        output.move(path, join(FOREIGN, path.removeprefix(f"{DATA}/")))
 
 
 def _run_of(plan: Plan, letter: CommittedFile) -> str | None:
-    for footer in inspect_all(plan.output, [letter.file]):
-        if not isinstance(footer, FragmentError):
-            return (footer.schema.metadata or {}).get(RUN_KEY, b"").decode()
-    return None
+    try:
+        return provenance(inspect(plan.output, letter.file).schema).get("run")
+    except FragmentError:
+        return None
+
+
+def _kept(plan: Plan, file: PlannedFile, listed: OutputListing, outcome: Outcome) -> Sequence[CommittedFile] | None:
+    """The outputs of a planned file that stay; None where it is too early to tell."""
+    current, outputs = listed.current(file.path, file.content_id, plan.fingerprint), listed.outputs_of(file.path)
+    if is_complete(current, file.rows):
+        return current
+    if file.path not in outcome.unreadable:
+        return None
+    of_content = [each for each in outputs if each.key.content_id == file.content_id]
+    generations = {each.key.generation for each in of_content}
+    if any(is_complete(of_generation(of_content, generation), file.rows) for generation in generations):
+        return _shown(plan.output, of_content)
+    return current or _shown(plan.output, outputs)
+
+
+def _vanished(plan: Plan, gone: OutputListing) -> list[str]:
+    """What is removed of source files that are not in INPUT, as far as the plan is about their partition."""
+    prune, removable, letters = plan.on_vanished == "prune", list[str](), dict(gone.letters)
+    for source, outputs in gone.committed.items():
+        mine = letters.pop(source, [])
+        if plan.where.matches(outputs[0].partition):
+            kept = set[Key]() if prune else {each.key for each in _shown(plan.output, outputs)}
+            removable += _others([*outputs, *(each for each in mine if prune or not each.is_of_file)], kept)
+    if prune and not plan.where:  # letters of files that never had an output; they tell no partition
+        removable += [letter.path for mine in letters.values() for letter in mine]
+    return removable
+
+
+def _shown(output: Storage, files: Sequence[CommittedFile]) -> Sequence[CommittedFile]:
+    """What a reader shows; all of it where an output is damaged, so that nobody can tell."""
+    try:
+        return shown(output, files)
+    except FragmentError:
+        return files
+
+
+def _meant(plan: Plan, files: Iterable[StoredFile]) -> list[str]:
+    return [file.path for file in files if plan.where.matches(file.partition)]
+
+
+def _others(files: Iterable[CommittedFile], kept: set[Key]) -> list[str]:
+    return [file.path for file in files if file.key not in kept]

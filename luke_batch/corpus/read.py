@@ -3,6 +3,10 @@
 A file is read in one forward pass with bounded buffers: row groups that no fragment needs are skipped, a big
 row group is decoded in batches, and nothing behind the last needed row is touched. A fragment that cannot be
 read becomes a failure; the others still come.
+
+A partition key in the role of a column (`input.lang_column`) travels with the rows, and is not written into the
+output files: their folders say it already, and whoever reads these as hive partitions gets the column from
+there.
 """
 
 from bisect import bisect_right
@@ -15,9 +19,9 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import FragmentError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.footers import Footer, inspect
+from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
-from luke_batch.corpus.partition_columns import with_language
+from luke_batch.corpus.sources import NO_VALUE, partition_values
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.columns import FRAGMENT, ROW
 
@@ -26,6 +30,7 @@ _BATCH_BYTES = 16 * 2**20
 _LOCAL_BUFFER = 2**20
 _REMOTE_BUFFER = 8 * 2**20
 """Bytes that one column reads ahead: a request to an object store costs tens of milliseconds."""
+_FROM_PARTITION = b"luke_batch.from_partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,69 +64,58 @@ def read_item(source: Storage, item: WorkItem, config: InputConfig) -> ReadItem:
 
 def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) -> Iterator[ReadItem]:
     """Read items one after another, with one pass over neighbours in one file (see `reading_groups`)."""
-    reader = _Reader(source)
+    cursor: _Cursor | None = None
     for item in items:
         tables: list[pa.Table] = []
         failures: list[ReadFailure] = []
         for index, fragment in enumerate(item.fragments):
             try:
-                rows = with_language(reader.rows(fragment), config.lang_column, fragment.partition)
+                if cursor is not None and cursor.path != fragment.source:
+                    cursor.close()
+                    cursor = None
+                cursor = cursor or _Cursor(source, fragment)
+                rows = cursor.take(fragment.row_start, fragment.row_end)
+                rows = _with_language(rows, config.lang_column, fragment.partition)
                 tables.append(_numbered(rows, index, fragment.row_start))
             except Exception as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
-                reader.close()
+                if cursor is not None:
+                    cursor.close()
+                cursor = None
                 message = " ".join(str(error).split()) or "no message"
                 if fragment.source not in message:
                     message = f"{fragment.source}: {message}"
                 failures.append(ReadFailure(index, type(error).__name__, message))
         yield ReadItem(item, _whole(tables, config), tuple(failures))
-    reader.close()
+    if cursor is not None:
+        cursor.close()
 
 
-class _Reader:
-    """Reads fragments; the last file stays open, where its last fragment ended."""
-
-    def __init__(self, source: Storage) -> None:
-        self._source = source
-        self._path = ""
-        self._cursor: _Cursor | None = None
-
-    def rows(self, fragment: Fragment) -> pa.Table:
-        if self._cursor is None or self._path != fragment.source:
-            self.close()
-            self._cursor = self._open(fragment)
-            self._path = fragment.source
-        return self._cursor.take(fragment.row_start, fragment.row_end)
-
-    def close(self) -> None:
-        if self._cursor is not None:
-            self._cursor.close()
-        self._cursor = None
-
-    def _open(self, fragment: Fragment) -> "_Cursor":
-        file = self._source.stat(fragment.source)
-        if file is None:
-            raise FragmentError(f"{fragment.source} has vanished since the plan was made")
-        footer = inspect(self._source, file)
-        if footer.content_id != fragment.content_id:
-            raise FragmentError(f"{fragment.source} has changed since the plan was made; the next run takes it up")
-        buffer = _LOCAL_BUFFER if self._source.is_local else _REMOTE_BUFFER
-        return _Cursor(self._source.open(fragment.source), footer, fragment.source, buffer)
+def is_from_partition(field: pa.Field) -> bool:
+    """Whether a column of a `ReadItem` comes from a partition key, and not from the file."""
+    return _FROM_PARTITION in (field.metadata or {})
 
 
 class _Cursor:
     """Row ranges of one open file; ascending ranges cost one pass."""
 
-    def __init__(self, file: pa.NativeFile, footer: Footer, path: str, buffer: int) -> None:
-        self._file, self._footer, self._path = file, footer, path
+    def __init__(self, source: Storage, fragment: Fragment) -> None:
+        self.path = fragment.source
+        file = source.stat(self.path)
+        if file is None:
+            raise FragmentError(f"{self.path} has vanished since the plan was made")
+        self._footer = inspect(source, file)
+        if self._footer.content_id != fragment.content_id:
+            raise FragmentError(f"{self.path} has changed since the plan was made; the next run takes it up")
+        self._file = source.open(self.path)
         self._parquet = pq.ParquetFile(
-            file,
-            metadata=footer.metadata,
-            buffer_size=buffer,
+            self._file,
+            metadata=self._footer.metadata,
+            buffer_size=_LOCAL_BUFFER if source.is_local else _REMOTE_BUFFER,
             pre_buffer=False,
             page_checksum_verification=True,
         )
         self._schema: pa.Schema = self._parquet.schema_arrow
-        self._starts = list(accumulate(footer.group_rows, initial=0))[:-1]
+        self._starts = list(accumulate(self._footer.group_rows, initial=0))[:-1]
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._batch: pa.RecordBatch | None = None
         self._first = 0
@@ -143,7 +137,7 @@ class _Cursor:
 
     def _batch_at(self, row: int) -> pa.RecordBatch:
         """The batch that holds `row`: reached from the present one, or by a fresh start at its group."""
-        group = self._group(row)
+        group = bisect_right(self._starts, row) - 1
         batch = self._batch
         if batch is None or row < self._first or self._starts[group] > self._first + len(batch):
             self._first = self._starts[group]
@@ -157,21 +151,28 @@ class _Cursor:
 
     def _batches_from(self, group: int) -> Iterator[pa.RecordBatch]:
         """Group by group: a batch over two groups would fail a good one for damage in its neighbour."""
+        row_bytes = sum(self._footer.group_bytes) // max(1, self._footer.rows)
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, row_bytes)))
         for index in range(group, len(self._starts)):
-            yield from self._parquet.iter_batches(self._batch_rows(), [index], use_threads=False)
+            yield from self._parquet.iter_batches(rows, [index], use_threads=False)
 
     def _next(self) -> pa.RecordBatch:
         batch = next(self._batches, None)
         if batch is None:
-            raise FragmentError(f"{self._path} ends at row {self._first}, its footer promises {self._footer.rows}")
+            raise FragmentError(f"{self.path} ends at row {self._first}, its footer promises {self._footer.rows}")
         return batch
 
-    def _group(self, row: int) -> int:
-        return bisect_right(self._starts, row) - 1
 
-    def _batch_rows(self) -> int:
-        row_bytes = sum(self._footer.group_bytes) // max(1, self._footer.rows)
-        return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, row_bytes)))
+def _with_language(table: pa.Table, column: str | None, partition: str) -> pa.Table:
+    """Rows of one file with the column of languages: from the partition, unless the file has one of that name."""
+    if column is None or column in table.column_names:
+        return table
+    value = partition_values(partition).get(column)
+    if value is None:
+        return table
+    language = pa.scalar(None if value == NO_VALUE else value, pa.string())
+    field = pa.field(column, pa.string(), metadata={_FROM_PARTITION: b""})
+    return table.append_column(field, pa.repeat(language, table.num_rows))
 
 
 def _numbered(table: pa.Table, index: int, first: int) -> pa.Table:

@@ -7,19 +7,18 @@ A fragment's output is replaced when the new one is committed, and not before. E
 left alone: files that are new or have changed are the business of `annotate`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from luke_batch.base.errors import FragmentError
 from luke_batch.config import OutputConfig
-from luke_batch.corpus.committed import CommittedFile, OutputListing, of_generation
-from luke_batch.corpus.footers import Footer, inspect_all
+from luke_batch.corpus.committed import CommittedFile, OutputListing
+from luke_batch.corpus.footers import Footer, footers_of
 from luke_batch.corpus.fragments import Fragment, schema_key, whole_range, work_items
-from luke_batch.corpus.keys import Key, path_hash, short_fingerprint
-from luke_batch.corpus.outcome import Outcome, reconcile
-from luke_batch.corpus.plan import BadFile, Plan, PlannedFile, Tally
+from luke_batch.corpus.outcome import Leftovers, Outcome, find_superseded, reconcile
+from luke_batch.corpus.output_file import Key
+from luke_batch.corpus.plan import Plan, PlannedFile, StateCounts
 from luke_batch.corpus.storage import StoredFile
-from luke_batch.corpus.sweep import Leftovers, find_superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +35,11 @@ class Replay:
     """Dead letters that are not replayed, and why."""
 
 
-def plan_replay(plan: Plan, listed: OutputListing, output: OutputConfig) -> Replay:
+def plan_replay(plan: Plan, listed: OutputListing, limits: OutputConfig) -> Replay:
     """The part of a plan that has dead letters.
 
     Args:
-        plan: of the whole INPUT, under the fingerprint of the letters. listed: OUTPUT. output: limits of a
-        work item.
+        plan: of the whole INPUT, under the fingerprint of the letters. listed: OUTPUT. limits: of a work item.
 
     Raises:
         FragmentError: a file has changed since the plan was made.
@@ -50,24 +48,26 @@ def plan_replay(plan: Plan, listed: OutputListing, output: OutputConfig) -> Repl
     failed: set[str] = set()
     mute = 0
     for file in plan.files:
-        letters = listed.letters.get(path_hash(file.path), [])
-        found = _with_letters(plan, file, listed, letters)
-        whole = file.state != "done" and any(letter.key.rows is None for letter in letters)
+        letters = listed.letters_of(file.path)
+        found = _with_letters(plan, file, listed)
         if found:
             again[file.path] = found
-        if whole:
+        if file.state != "done" and any(letter.is_of_file for letter in letters):
             failed.add(file.path)
-        mute += bool(letters) and not found and not whole and file.state != "done"
-    bad = tuple(file for file in plan.bad if path_hash(file.path) in listed.letters)
-    touched = frozenset({*again, *failed})
+        mute += bool(letters) and not found and file.path not in failed and file.state != "done"
     fragments = _fragments(plan, again, failed)
-    tallies = {"replayed": _tally(fragments)}
-    items = tuple(work_items(fragments, output.max_rows, output.max_bytes))
-    files = tuple(file for file in plan.files if file.state == "done" or file.path in failed)
+    parts = [part for part, _ in fragments]
+    rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+    narrowed = replace(
+        plan,
+        items=tuple(work_items(fragments, limits.max_rows, limits.max_bytes)),
+        files=tuple(file for file in plan.files if file.state == "done" or file.path in failed),
+        bad=tuple(bad for bad in plan.bad if listed.letters_of(bad.path)),
+        tallies={"replayed": StateCounts(len({part.source for part in parts}), len(parts), rows, size)},
+    )
     before = {each.key: each.file.version for found in again.values() for each in found}
-    notes = _notes(mute, _vanished(plan.files, plan.bad, listed))
-    narrowed = replace(plan, items=items, files=files, bad=bad, tallies=tallies)
-    return Replay(narrowed, touched, before, notes)
+    vanished = len(listed.beside(file.path for file in (*plan.files, *plan.bad)).letters)
+    return Replay(narrowed, frozenset({*again, *failed}), before, _notes(mute, vanished))
 
 
 def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Outcome, Leftovers]:
@@ -76,7 +76,7 @@ def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Ou
     A fragment whose output is still that of before counts as missing: it was not done again. Its file keeps
     everything, with the letter that says why.
     """
-    now = {each.key: each.file.version for files in listed.data.committed.values() for each in files}
+    now = {each.key: each.file.version for files in listed.committed.values() for each in files}
     same = {key for key, version in replay.before.items() if now.get(key) == version}
     fragments = [part for item in replay.plan.items for part in item.fragments]
     left = [part for part in fragments if part.key(replay.plan.fingerprint) in same]
@@ -85,19 +85,13 @@ def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Ou
     outcome = replace(outcome, missing=(*outcome.missing, *missing))
     settled = replay.touched - {part.source for part in left}
     files = tuple(file for file in replay.plan.files if file.path in settled)
-    superseded = find_superseded(replace(replay.plan, files=files), outcome, listed)
-    return outcome, Leftovers(superseded)
+    return outcome, Leftovers(find_superseded(replace(replay.plan, files=files), outcome, listed))
 
 
-def _with_letters(
-    plan: Plan, file: PlannedFile, listed: OutputListing, letters: Sequence[CommittedFile]
-) -> list[CommittedFile]:
+def _with_letters(plan: Plan, file: PlannedFile, listed: OutputListing) -> list[CommittedFile]:
     """Committed fragments of a file that have dead letters."""
-    names = {letter.key for letter in letters if letter.key.rows is not None}
-    if not names:
-        return []
-    generation = (file.content_id, short_fingerprint(plan.fingerprint))
-    current = of_generation(listed.data.committed.get(path_hash(file.path), []), generation)
+    names = {letter.key for letter in listed.letters_of(file.path)}
+    current = listed.current(file.path, file.content_id, plan.fingerprint)
     return [each for each in current if each.key in names]
 
 
@@ -105,23 +99,21 @@ def _fragments(
     plan: Plan, again: Mapping[str, Sequence[CommittedFile]], failed: set[str]
 ) -> list[tuple[Fragment, str]]:
     """What is done again, with the key of its schema, in the order of files and rows."""
-    paths = sorted({*again, *failed})
     left: dict[str, list[Fragment]] = {path: [] for path in failed}
     for item in plan.items:
         for fragment in item.fragments:
             if fragment.source in left:
                 left[fragment.source].append(fragment)
     fragments: list[tuple[Fragment, str]] = []
-    for path, footer in zip(paths, _footers(plan, paths), strict=True):
-        committed = again.get(path, ())
-        parts = [whole_range(path, each.partition, footer, each.key.rows or (0, 0)) for each in committed]
-        parts += left.get(path, ())
+    for file, footer in _footers(plan, sorted({*again, *failed})):
+        parts = [whole_range(file, footer, each.rows) for each in again.get(file.path, ())]
+        parts += left.get(file.path, ())
         kind = schema_key(footer.schema)
         fragments += [(part, kind) for part in sorted(parts, key=lambda part: part.row_start)]
     return fragments
 
 
-def _footers(plan: Plan, paths: Sequence[str]) -> Iterable[Footer]:
+def _footers(plan: Plan, paths: Sequence[str]) -> Iterator[tuple[StoredFile, Footer]]:
     content = {file.path: file.content_id for file in plan.files}
     files: list[StoredFile] = []
     for path in paths:
@@ -129,24 +121,10 @@ def _footers(plan: Plan, paths: Sequence[str]) -> Iterable[Footer]:
         if file is None:
             raise FragmentError(f"{path} has vanished since the plan was made; run the same command again")
         files.append(file)
-    for footer in inspect_all(plan.source, files):
-        if isinstance(footer, FragmentError):
-            raise footer
-        if footer.content_id != content[footer.path]:
-            raise FragmentError(f"{footer.path} has changed since the plan was made; run `luke-batch annotate`")
-        yield footer
-
-
-def _tally(fragments: Sequence[tuple[Fragment, str]]) -> Tally:
-    parts = [part for part, _ in fragments]
-    rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
-    return Tally(len({part.source for part in parts}), len(parts), rows, size)
-
-
-def _vanished(files: Iterable[PlannedFile], bad: Iterable[BadFile], listed: OutputListing) -> int:
-    """Source files that have letters and are not in INPUT."""
-    known = {path_hash(file.path) for file in (*files, *bad)}
-    return sum(source not in known for source in listed.letters)
+    for file, footer in zip(files, footers_of(plan.source, files), strict=True):
+        if footer.content_id != content[file.path]:
+            raise FragmentError(f"{file.path} has changed since the plan was made; run `luke-batch annotate`")
+        yield file, footer
 
 
 def _notes(mute: int, vanished: int) -> tuple[str, ...]:

@@ -6,26 +6,30 @@ as any other, and each partition has its share. The blocks come in random order:
 a sample still.
 """
 
+import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Self
 
 import numpy as np
 
-from luke_batch.base.errors import ConfigError, FragmentError, InputError
+from luke_batch.base.errors import ConfigError, FragmentError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.footers import Footer, inspect_all
-from luke_batch.corpus.fragments import Fragment, cut, schema_key
-from luke_batch.corpus.restriction import Restriction, partition_values
-from luke_batch.corpus.sources import SourceFile, list_sources
+from luke_batch.corpus.footers import inspect_all
+from luke_batch.corpus.fragments import Fragment, cut, pack, schema_key
+from luke_batch.corpus.plan import refuse_unusable
+from luke_batch.corpus.read import ReadItem, read_item
+from luke_batch.corpus.sources import Restriction, list_sources, partition_values
 from luke_batch.corpus.storage import Storage
+from luke_batch.document.source import rename_collisions
 
 _BLOCK_ROWS = 16
 _LEAST, _MOST = 64, 2000
 """Documents of a sample that is a share: fewer say little, and more only cost time."""
+_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +61,26 @@ class SampleSize:
 
 
 @dataclass(frozen=True, slots=True)
-class CountedFile:
-    """A source file that can be used."""
-
-    source: SourceFile
-    content_id: str
-    schema: str
-    """Key of its schema."""
-    group_rows: tuple[int, ...]
-    rows: int
-    bytes: int
-    """Uncompressed, by the footer."""
-    fragments: int
-    """Output files that it will have."""
-
-
-@dataclass(frozen=True, slots=True)
 class Census:
     """All of INPUT, or of the partitions that were asked for."""
 
     storage: Storage
-    files: tuple[CountedFile, ...]
+    files: tuple[tuple[Fragment, str], ...]
+    """Those that can be used, each as a whole, with the keys of their schemas."""
+    fragments: int
+    """Output files that a run would write."""
     bad: tuple[str, ...]
     """Why files cannot be used."""
 
     @property
     def documents(self) -> int:
         """In usable files."""
-        return sum(file.rows for file in self.files)
+        return sum(file.rows for file, _ in self.files)
 
     @property
     def bytes(self) -> int:
         """Uncompressed bytes of usable files."""
-        return sum(file.bytes for file in self.files)
-
-    @property
-    def fragments(self) -> int:
-        """Output files that a run would write."""
-        return sum(file.fragments for file in self.files)
+        return sum(file.bytes for file, _ in self.files)
 
 
 def count(input: str, config: JobConfig, where: Restriction | None = None) -> Census:
@@ -105,67 +91,50 @@ def count(input: str, config: JobConfig, where: Restriction | None = None) -> Ce
     """
     sources = list_sources(input)
     chosen = (where or Restriction()).select(sources.files)
-    files: list[CountedFile] = []
+    files: list[tuple[Fragment, str]] = []
     bad: list[str] = []
+    fragments = 0
     for source, footer in zip(chosen, inspect_all(sources.storage, chosen), strict=True):
         try:
             if isinstance(footer, FragmentError):
                 raise footer
-            files.append(_counted(source, footer, config))
+            check_source(footer.schema, config, source.path, partition_values(source.partition))
         except FragmentError as error:
             bad.append(str(error))
-    if not files:
-        others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
-        raise InputError(f"no file of INPUT can be used: {bad[0]}{others}")
-    return Census(sources.storage, tuple(files), tuple(bad))
+        else:
+            (whole,) = cut(source, footer, sys.maxsize, sys.maxsize)
+            files.append((whole, schema_key(footer.schema)))
+            fragments += len(cut(source, footer, config.output.max_rows, config.output.max_bytes))
+    refuse_unusable(bad, len(chosen))
+    return Census(sources.storage, tuple(files), fragments, tuple(bad))
+
+
+def sample(census: Census, rows: int, together: int, config: JobConfig) -> Iterator[ReadItem]:
+    """Some documents of INPUT, about `together` of them at a time, as the first stage gets them: columns whose
+    names we write are renamed. Always the same ones for the same corpus.
+    """
+    for item in pack(draw(census, rows, _SEED), together, config.output.max_bytes):
+        read = read_item(census.storage, item, config.input)
+        yield replace(read, table=rename_collisions(read.table, config.columns))
 
 
 def draw(census: Census, rows: int, seed: int) -> list[tuple[Fragment, str]]:
     """Blocks of `rows` documents in all, up to a block more, as fragments with the keys of their schemas."""
     random = np.random.default_rng(seed)
-    blocks = -(-min(rows, census.documents) // _BLOCK_ROWS)
-    starts = list(accumulate((file.rows for file in census.files), initial=0))
-    distance = -(-census.documents // _BLOCK_ROWS) / max(blocks, 1)
+    starts = list(accumulate((file.rows for file, _ in census.files), initial=0))
+    documents = starts[-1]
+    blocks = -(-min(rows, documents) // _BLOCK_ROWS)
+    distance = -(-documents // _BLOCK_ROWS) / max(blocks, 1)
     offset = random.uniform(0, distance)
     drawn: list[tuple[Fragment, str]] = []
     for block in random.permutation(blocks):
         first = int(offset + block * distance) * _BLOCK_ROWS
-        drawn.extend(_block(census.files, starts, first, min(first + _BLOCK_ROWS, census.documents)))
+        last = min(first + _BLOCK_ROWS, documents)
+        while first < last:
+            # Of files that start at the same row, all but the last have no rows.
+            number = bisect_right(starts, first, hi=len(census.files)) - 1
+            file, schema = census.files[number]
+            end = min(last, starts[number + 1])
+            drawn.append((file.part(first - starts[number], end - starts[number]), schema))
+            first = end
     return drawn
-
-
-def _counted(source: SourceFile, footer: Footer, config: JobConfig) -> CountedFile:
-    check_source(footer.schema, config, source.path, partition_values(source.partition))
-    return CountedFile(
-        source=source,
-        content_id=footer.content_id,
-        schema=schema_key(footer.schema),
-        group_rows=footer.group_rows,
-        rows=footer.rows,
-        bytes=sum(footer.group_bytes),
-        fragments=len(cut(source, footer, config.output.max_rows, config.output.max_bytes)),
-    )
-
-
-def _block(
-    files: Sequence[CountedFile], starts: Sequence[int], first: int, last: int
-) -> Iterator[tuple[Fragment, str]]:
-    """Rows [first, last) of the files laid end to end, the n-th of which starts at `starts[n]`."""
-    while first < last:
-        # Of files that start at the same row, all but the last have no rows.
-        number = bisect_right(starts, first, hi=len(files)) - 1
-        file, begin = files[number], first - starts[number]
-        end = min(last - starts[number], file.rows)
-        groups = list(accumulate(file.group_rows, initial=0))
-        fragment = Fragment(
-            source=file.source.path,
-            partition=file.source.partition,
-            row_start=begin,
-            row_end=end,
-            content_id=file.content_id,
-            file_rows=file.rows,
-            bytes=file.bytes * (end - begin) // file.rows,
-            group_start=groups[bisect_right(groups, begin) - 1],
-        )
-        yield fragment, file.schema
-        first = starts[number] + end

@@ -97,27 +97,17 @@ class Statistics:
         self.dropped.update(other.dropped)
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`; histograms without their empty ends."""
-        return {
-            "documents": self.documents,
-            "mentions": self.mentions,
-            "linked": self.linked,
-            "labels": self.labels,
-            "coverage": dict(self.coverage),
-            "dropped": dict(self.dropped),
-        }
+        """For `from_json`."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {**values, "coverage": dict(self.coverage), "dropped": dict(self.dropped)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """What `to_json` gave."""
-        return cls(
-            documents=value["documents"],
-            mentions=value["mentions"],
-            linked=value["linked"],
-            labels=cast("dict[str, Histograms]", value["labels"]),
-            coverage=Counter(value["coverage"]),
-            dropped=Counter(value["dropped"]),
-        )
+        found = cls(value["documents"], value["mentions"], value["linked"], value["labels"])
+        found.coverage.update(value["coverage"])
+        found.dropped.update(value["dropped"])
+        return found
 
 
 def totals(histograms: Histograms) -> dict[str, int]:

@@ -7,8 +7,8 @@ written with plain system calls: a plan over 10,000 files spends its time there.
 
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +17,16 @@ from typing import Any, Self, cast
 import pyarrow as pa
 
 from luke_batch.base.errors import MissingDependencyError, UsageError
-from luke_batch.corpus.layout import TEMPORARY, join
+
+# Where things lie under OUTPUT.
+DATA = "data"
+DEAD_LETTERS = "_dead_letters"
+FOREIGN = "_foreign"
+STATE = "_luke_batch"
+RUNS = f"{STATE}/runs"
+TEMPORARY = f"{STATE}/part"
+LEASES = f"{STATE}/lease"
+FOOTERS = f"{STATE}/footers.arrow"
 
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
 
@@ -34,6 +43,21 @@ class StoredFile:
     """Changes when the file is rewritten: its times and inode, or an object store's ETag."""
     modified: float
     """Seconds since the epoch; 0 where the store does not say."""
+
+    @property
+    def partition(self) -> str:
+        """`key=value` folders of the path, such as `date=2026-11-20/lang=de`; empty without partitions."""
+        return join(*(part for part in self.path.split("/")[:-1] if "=" in part))
+
+
+def join(*parts: str) -> str:
+    """Path of the parts that are not empty."""
+    return "/".join(part for part in parts if part)
+
+
+def base_name(path: str) -> str:
+    """What follows the last slash."""
+    return path.rpartition("/")[2]
 
 
 class Storage:
@@ -78,6 +102,10 @@ class Storage:
         """`path` as the filesystem names it."""
         return join(self.root, path) if self.root != "/" else "/" + path
 
+    def temporary_path(self) -> str:
+        """A name for a file that is removed again; the sweep does so for a run that was killed."""
+        return join(TEMPORARY, f"{uuid.uuid4().hex}.part")
+
     def list(self, suffix: str = "", under: str = "") -> list[StoredFile]:
         """Every file below `under` whose name ends in `suffix`, by path; none without such a folder."""
         found = self._list_local(under) if self.is_local else self._list_remote(under)
@@ -91,45 +119,40 @@ class Storage:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return None if os.path.isdir(self.absolute(path)) else _local_file(path, found)
-        with _store_errors(self.url):
-            self._filesystem.invalidate_cache()
-            try:
-                info = cast("dict[str, Any]", self._filesystem.info(self.absolute(path)))
-            except FileNotFoundError:
-                return None
+        self._filesystem.invalidate_cache()
+        try:
+            info = cast("dict[str, Any]", self._remote("info", path))
+        except FileNotFoundError:
+            return None
         return _remote_file(path, info) if info["type"] == "file" else None
 
     def has_folder(self, path: str = "") -> bool:
         """Whether `path` is a folder (in an object store: a prefix of something)."""
         if self.is_local:
             return os.path.isdir(self.absolute(path))
-        with _store_errors(self.url):
-            return bool(self._filesystem.isdir(self.absolute(path)))
+        return bool(self._remote("isdir", path))
 
     def open(self, path: str) -> pa.NativeFile:
         """Open for reading, with random access."""
         if self.is_local:
             return pa.OSFile(self.absolute(path), "rb")
-        with _store_errors(self.url):
-            # Parquet has its own buffers: read-ahead would fetch the same megabytes once for each column.
-            return pa.PythonFile(self._filesystem.open(self.absolute(path), "rb", cache_type="none"), mode="r")
+        # Parquet has its own buffers: read-ahead would fetch the same megabytes once for each column.
+        return pa.PythonFile(self._remote("open", path, "rb", cache_type="none"), mode="r")
 
     def read_bytes(self, path: str) -> bytes:
         """The whole file."""
         if self.is_local:
             with open(self.absolute(path), "rb") as file:
                 return file.read()
-        with _store_errors(self.url):
-            # In one request: of several at once, s3fs does not read one again whose body was cut.
-            return cast(bytes, self._filesystem.cat_file(self.absolute(path), max_concurrency=1))
+        # In one request: of several at once, s3fs does not read one again whose body was cut.
+        return cast(bytes, self._remote("cat_file", path, max_concurrency=1))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) in one request; fewer where the file is shorter."""
         if self.is_local:
             with open(self.absolute(path), "rb", buffering=0) as file:
                 return os.pread(file.fileno(), end - start, start)
-        with _store_errors(self.url):
-            return cast(bytes, self._filesystem.cat_file(self.absolute(path), start=start, end=end))
+        return cast(bytes, self._remote("cat_file", path, start=start, end=end))
 
     def write_atomic(self, path: str, data: "bytes | pa.Buffer") -> None:
         """Create or replace `path` as a whole: a reader never sees a part.
@@ -137,13 +160,9 @@ class Storage:
         Local: a temporary file below OUTPUT, synced, then renamed. Object store: one PUT.
         """
         if not self.is_local:
-            with _store_errors(self.url):
-                self._filesystem.pipe_file(self.absolute(path), bytes(memoryview(data)))
+            self._remote("pipe_file", path, bytes(memoryview(data)))
             return
-        temporary = self.absolute(join(TEMPORARY, f"{uuid.uuid4().hex}.part"))
-        target = self.absolute(path)
-        os.makedirs(os.path.dirname(temporary), exist_ok=True)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary, target = self._with_folder(self.temporary_path()), self._with_folder(path)
         try:
             with open(temporary, "wb") as file:
                 file.write(memoryview(data))
@@ -159,17 +178,15 @@ class Storage:
         if self.is_local:
             _unlink(self.absolute(path))
             return
-        with _store_errors(self.url), suppress(FileNotFoundError):
-            self._filesystem.rm_file(self.absolute(path))
+        with suppress(FileNotFoundError):
+            self._remote("rm_file", path)
 
     def move(self, path: str, target: str) -> None:
         """Rename a file, replacing `target`; in an object store by copying it."""
         if self.is_local:
-            os.makedirs(os.path.dirname(self.absolute(target)), exist_ok=True)
-            os.replace(self.absolute(path), self.absolute(target))
-            return
-        with _store_errors(self.url):
-            self._filesystem.mv(self.absolute(path), self.absolute(target))
+            os.replace(self.absolute(path), self._with_folder(target))
+        else:
+            self._remote("mv", path, self.absolute(target))
 
     def create(self, path: str, data: bytes) -> bool:
         """Create `path` as a whole; False, and nothing is changed, where it exists.
@@ -180,16 +197,14 @@ class Storage:
         relies on this reads the file again.
         """
         if self.is_local:
-            os.makedirs(os.path.dirname(self.absolute(path)), exist_ok=True)
             try:
-                with open(self.absolute(path), "xb") as file:
+                with open(self._with_folder(path), "xb") as file:
                     file.write(data)
             except FileExistsError:
                 return False
             return True
         try:
-            with _store_errors(self.url):
-                self._filesystem.pipe_file(self.absolute(path), data, mode="create")
+            self._remote("pipe_file", path, data, mode="create")
         except (FileExistsError, OSError):
             if self.stat(path) is not None:
                 return self.read_bytes(path) == data
@@ -227,13 +242,29 @@ class Storage:
                     continue
 
     def _list_remote(self, under: str) -> Iterator[StoredFile]:
-        top = self.absolute(under)
-        with _store_errors(self.url):
-            self._filesystem.invalidate_cache()
-            found = cast("dict[str, dict[str, Any]]", self._filesystem.find(top, detail=True))
+        self._filesystem.invalidate_cache()
+        found = cast("dict[str, dict[str, Any]]", self._remote("find", under, detail=True))
         for path, info in found.items():
-            if path.startswith(top + "/") and info["type"] == "file":
+            if path.startswith(self.absolute(under) + "/") and info["type"] == "file":
                 yield _remote_file(path[len(self.root) + 1 :], info)
+
+    def _with_folder(self, path: str) -> str:
+        """A local file by its absolute path; the folder is created."""
+        absolute = self.absolute(path)
+        os.makedirs(os.path.dirname(absolute), exist_ok=True)
+        return absolute
+
+    def _remote(self, method: str, path: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of the fsspec filesystem says of `path`.
+
+        Errors of an object store's client libraries come as OSError: callers need not know these libraries.
+        """
+        try:
+            return getattr(self._filesystem, method)(self.absolute(path), *arguments, **options)
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in _STORE_LIBRARIES:
+                raise
+            raise OSError(f"{self.url}: {' '.join(str(error).split())}") from error
 
 
 def _local_file(path: str, found: os.stat_result) -> StoredFile:
@@ -250,14 +281,3 @@ def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
-
-
-@contextmanager
-def _store_errors(url: str) -> Generator[None]:
-    """Errors of an object store's client libraries as OSError: callers need not know these libraries."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _STORE_LIBRARIES:
-            raise
-        raise OSError(f"{url}: {' '.join(str(error).split())}") from error

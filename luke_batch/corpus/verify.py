@@ -45,12 +45,15 @@ def verify(table: pa.Table, texts: list[str | None], written: Collection[str]) -
 
 def _verify_beside(table: pa.Table, written: Collection[str]) -> None:
     """What points at mentions, or stands beside them."""
-    lengths = _lengths(table["mentions"])
+    lengths = pc.call_function("list_value_length", [table["mentions"]])
     for name in ("mention_embeddings", "entity_embeddings"):
-        if name in written and not lengths.equals(_lengths(table[name])):
+        if name in written and not lengths.equals(pc.call_function("list_value_length", [table[name]])):
             _fail(f"{name} does not have one vector for each mention")
     if "relations" in written:
-        _verify_relations(table["relations"], cast("list[int]", lengths.to_pylist()))
+        mentions = cast("list[int]", lengths.to_pylist())
+        for parent, head, tail in _flat(table["relations"], "head", "tail"):
+            if not (0 <= head < mentions[parent] and 0 <= tail < mentions[parent]):
+                _fail(f"relation ({head}, {tail}) points outside the {mentions[parent]} mentions", parent)
 
 
 def _verify_sentences(column: pa.ChunkedArray, texts: list[str | None]) -> None:
@@ -82,16 +85,6 @@ def _verify_quotes(name: str, column: pa.ChunkedArray, texts: list[str | None]) 
         nothing = (start, end, quoted) == (None, None, None)
         if not nothing and not (0 <= start < end <= len(text) and text[start:end] == quoted):
             _fail(f"{name} has [{start}, {end}) {quoted!r}, which its text does not say there", parent)
-
-
-def _verify_relations(column: pa.ChunkedArray, mentions: list[int]) -> None:
-    for parent, head, tail in _flat(column, "head", "tail"):
-        if not (0 <= head < mentions[parent] and 0 <= tail < mentions[parent]):
-            _fail(f"relation ({head}, {tail}) points outside the {mentions[parent]} mentions", parent)
-
-
-def _lengths(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.call_function("list_value_length", [column])
 
 
 def _flat(column: pa.ChunkedArray, *members: str) -> list[tuple[Any, ...]]:

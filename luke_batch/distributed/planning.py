@@ -13,12 +13,12 @@ from luke_batch.base.errors import ConfigError, OutputError
 from luke_batch.base.problems import Problems
 from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig
 from luke_batch.config.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
-from luke_batch.corpus.access import check_listable, check_writable
+from luke_batch.corpus.access import check_writable
+from luke_batch.corpus.committed import list_or_refuse
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan
-from luke_batch.corpus.restriction import Restriction
 from luke_batch.corpus.sample import count as count_documents
-from luke_batch.corpus.sources import list_sources
+from luke_batch.corpus.sources import Restriction, list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.precision import resolve_precision
 from luke_batch.distributed.preflight import check_absolute, is_relative
@@ -99,7 +99,7 @@ def examine(
         count_documents(input, config, restriction)
     if storage is not None:
         with problems.noted():
-            check_listable(storage)
+            list_or_refuse(storage)
     return None
 
 
@@ -110,7 +110,7 @@ def examine_places(input: str, output: str, problems: Problems) -> None:
     with problems.noted():
         storage = Storage.at(output)
         check_writable(storage)
-        check_listable(storage)
+        list_or_refuse(storage)
 
 
 def _check_same_fingerprint(computed: str, same_as: RunManifest | None) -> None:

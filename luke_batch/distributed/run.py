@@ -7,7 +7,7 @@ imports Ray.
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,16 +24,13 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
-from luke_batch.corpus.forecast import Comparison, forecast
-from luke_batch.corpus.known_footers import write_known_footers
-from luke_batch.corpus.layout import FOREIGN
+from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import Command, RunManifest, latest_manifest, new_run_id, write_manifest
-from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
+from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
+from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
-from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import Leftovers, find_leftovers, remove
+from luke_batch.corpus.storage import FOREIGN, Storage
 from luke_batch.distributed.planning import Prepared, examine, prepare, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.results import RunTally
@@ -63,8 +60,8 @@ class RunReport:
     seconds: float
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
-    forecast: Comparison | None = None
-    """What the last run let expect of this one, and what it took."""
+    forecast: Mapping[str, Any] | None = None
+    """What the last run let expect of this one, and what it took: see `Forecast.compared`."""
     drift: Drift | None = None
     """How far the label shares are from those of the run before, where there is one."""
     notes: Sequence[str] = ()
@@ -235,7 +232,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
         code = exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
-        compared = Comparison.of(expected, worked - planned) if outcome.complete else None
+        compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
         if not plan.nothing_to_do:
             durations = {
                 "plan": planned - begun.clock,
@@ -247,7 +244,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
             figures = {**tally.figures(), "drift": measured, "agreements": dict(prepared.agreements)}
             manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
-                manifest = replace(manifest, forecast=compared.figures())
+                manifest = replace(manifest, forecast=compared)
             write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
     seconds = time.monotonic() - begun.clock
     return RunReport(begun.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)

@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.committed import list_committed
-from luke_batch.corpus.layout import STATE
+from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import STATE, Storage
 from luke_batch.document.texts import readable
 
 ID = "id"
@@ -97,7 +96,7 @@ def batches(
     """
     with named(location):
         storage = Storage.at(location)
-        if storage.has_folder(STATE) or list_committed(storage):
+        if storage.has_folder(STATE) or list_data(storage).committed:
             dataset = read(location)
             columns = sorted(wanted.intersection(dataset.schema.names))
             for batch in dataset.to_batches(columns=columns, batch_size=_ROWS):

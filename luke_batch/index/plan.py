@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from luke_batch.base.errors import ConfigError, OutputError
-from luke_batch.corpus.keys import Key
+from luke_batch.corpus.output_file import Key
 from luke_batch.index.keys import ID_BITS
 from luke_batch.index.merge import PackUse
 from luke_batch.index.packs import held_in, open_pack

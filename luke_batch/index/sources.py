@@ -15,12 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import FragmentError, InputError
-from luke_batch.corpus.committed import list_data
+from luke_batch.corpus.committed import list_data, shown
 from luke_batch.corpus.footers import Footer, inspect_all
-from luke_batch.corpus.generations import shown
-from luke_batch.corpus.layout import RUNS, base_name, join
 from luke_batch.corpus.manifest import without_secrets
-from luke_batch.corpus.storage import Storage, StoredFile
+from luke_batch.corpus.storage import RUNS, Storage, StoredFile, base_name, join
 from luke_batch.index.partials import columns_of, vector_type
 from luke_batch.index.settings import Policy
 

@@ -69,7 +69,7 @@ def explain(output: Storage, wanted: str) -> list[Explanation]:
         manifests = {run.run_id: run for run in read_manifests(output)}
     except OSError as error:
         raise OutputError(f"OUTPUT {output.url} cannot be listed: {error}") from error
-    if not listed.data.committed and not listed.letters:
+    if not listed.committed and not listed.letters:
         raise OutputError(f"OUTPUT {output.url} holds nothing; run `luke-batch annotate INPUT OUTPUT` first")
     columns = [run.config.get("input", {}).get("id_column") for run in reversed(manifests.values())]
     names = list(dict.fromkeys([*(name for name in columns if name), "id"]))

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from luke_batch.base.errors import FragmentError, InputError, OutputError
-from luke_batch.corpus.committed import list_data, list_dead_letters
+from luke_batch.corpus.committed import list_data, list_dead_letters, shown
 from luke_batch.corpus.drift import Drift
-from luke_batch.corpus.generations import shown
-from luke_batch.corpus.layout import RUNS
 from luke_batch.corpus.manifest import RunManifest, read_manifests, without_secrets
 from luke_batch.corpus.statistics import Statistics
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import RUNS, Storage
 from luke_batch.report.lookup import each_letters
 from luke_batch.report.samples import MOST, Sample, read_samples
 from luke_batch.report.wording import phases

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import FragmentError, OutputError
-from luke_batch.corpus.committed import CommittedFile, OutputListing
+from luke_batch.corpus.committed import CommittedFile, OutputListing, shown
 from luke_batch.corpus.footers import inspect
-from luke_batch.corpus.generations import shown
-from luke_batch.corpus.keys import path_hash
+from luke_batch.corpus.output_file import path_hash
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import renamed_columns
 from luke_batch.document.texts import readable
@@ -62,7 +61,7 @@ def find_rows(output: Storage, listed: OutputListing, wanted: str, id_columns: S
     """
     try:
         by_place = _by_place(output, listed, wanted)
-        files = [file for found in listed.data.committed.values() for file in shown(output, found)]
+        files = [file for found in listed.committed.values() for file in shown(output, found)]
         return by_place or [
             FoundRow(file, row, _good_rows(output, listed, file)[row])
             for file, rows in _each(files, partial(_rows_with_id, output, wanted=wanted, id_columns=id_columns))
@@ -112,7 +111,7 @@ def _read_letters(output: Storage, file: CommittedFile) -> list[dict[str, Any]]:
 def _by_place(output: Storage, listed: OutputListing, wanted: str) -> list[FoundRow]:
     """The row that `<path>#<row>` names."""
     path, _, number = wanted.rpartition("#")
-    files = listed.data.committed.get(path_hash(path), []) if number.isdecimal() else []
+    files = listed.committed.get(path_hash(path), []) if number.isdecimal() else []
     for file in shown(output, files) if files else []:
         start, end = file.key.rows or (0, 0)
         if start <= int(number) < end:

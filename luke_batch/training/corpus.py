@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luke_batch.base.errors import InputError
-from luke_batch.corpus.layout import base_name
 from luke_batch.corpus.sources import Sources, list_sources
+from luke_batch.corpus.storage import base_name
 
 NONE_LABELS = {"ner": "NIL", "relations": "no_relation"}
 """What a head calls "nothing", as published checkpoints do."""

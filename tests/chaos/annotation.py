@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 
-from luke_batch.corpus.layout import DATA, RUNS
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import DATA, RUNS, Storage
 from tests.chaos.cluster import Cluster
 from tests.chaos.processes import command_of, descendants, kill_all
 from tests.corpora import put

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from luke_batch.corpus.layout import DATA
+from luke_batch.corpus.storage import DATA
 from tests.chaos.annotation import Run
 from tests.chaos.processes import command_of
 from tests.corpora import documents, put

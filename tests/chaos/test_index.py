@@ -97,7 +97,7 @@ def forget(output: Path, file: int) -> None:
 
 def hashed(file: int) -> str:
     """As the names of its outputs begin."""
-    from luke_batch.corpus.keys import path_hash
+    from luke_batch.corpus.output_file import path_hash
 
     return path_hash(f"s{file}")
 

@@ -8,9 +8,8 @@ import pyarrow.dataset as ds
 
 import luke_batch
 from luke_batch.corpus.committed import list_data
-from luke_batch.corpus.layout import DATA, DEAD_LETTERS, LEASES, TEMPORARY
 from luke_batch.corpus.lease import running
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import DATA, DEAD_LETTERS, LEASES, TEMPORARY, Storage
 from tests.chaos.annotation import Job
 from tests.integration.conftest import assert_same_rows
 

@@ -28,7 +28,7 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import make_plan
 from luke_batch.corpus.read import read_item
-from luke_batch.corpus.restriction import Restriction
+from luke_batch.corpus.sources import Restriction
 from luke_batch.corpus.storage import Storage
 from tests.checkpoints import make_multi_head
 from tests.corpora import FINGERPRINT, WRITTEN, commit

@@ -9,7 +9,7 @@ import pytest
 import luke_batch
 from luke_batch import JobConfig
 from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters
-from luke_batch.corpus.keys import Key
+from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import pipeline
 from luke_batch.distributed.run import annotate, replay

@@ -16,7 +16,7 @@ import pytest
 from luke_batch import cli
 from luke_batch.base.errors import InputError, LeaseError
 from luke_batch.corpus.access import probe_output
-from luke_batch.corpus.known_footers import write_known_footers
+from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import RunManifest, new_run_id, read_manifests, write_manifest
 from luke_batch.corpus.outcome import reconcile, report_bad_files
@@ -177,7 +177,7 @@ def test_foreign_objects_are_moved(bucket: str) -> None:
     storage = Storage.at(f"s3://{bucket}/out")
     assert storage.stat("_foreign/theirs.parquet") is not None
     (ours,) = storage.list(".parquet", under="data")
-    assert ours.path == f"data/{plan_of(bucket).done[0].name}"
+    assert ours.path == f"data/{plan.items[0].fragments[0].key(plan.fingerprint).name}"
 
 
 def test_known_footers(bucket: str) -> None:

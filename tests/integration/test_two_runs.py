@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
-from luke_batch.corpus.keys import Key
+from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.reader import read
 from tests.corpora import documents, put
 

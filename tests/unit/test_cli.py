@@ -19,7 +19,7 @@ from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError
 from luke_batch.config import JobConfig
 from luke_batch.corpus import reader
 from luke_batch.corpus.drift import Drift, KindDrift
-from luke_batch.corpus.forecast import Comparison, Forecast
+from luke_batch.corpus.manifest import Forecast
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed import run as runner
 
@@ -58,7 +58,7 @@ def _report(
     dead: int = 0,
     warnings: tuple[str, ...] = (),
     nothing: bool = False,
-    forecast: Comparison | None = None,
+    forecast: dict[str, Any] | None = None,
     drift: Drift | None = None,
 ) -> SimpleNamespace:
     states = {"new": SimpleNamespace(rows=10), "done": SimpleNamespace(rows=0)}
@@ -147,11 +147,11 @@ def test_a_run_ends_with_a_summary(fake_run: _FakeRun, command: Captured) -> Non
 
 def test_a_run_says_how_good_its_forecast_was(fake_run: _FakeRun, command: Captured) -> None:
     """Forecast, actual time and their ratio, and which run it came from; without a forecast, nothing."""
-    fake_run.report = {"forecast": Comparison(Forecast(4.0, 2.5, "run-0", 50, True), 5.0)}
+    fake_run.report = {"forecast": Forecast(4.0, 2.5, "run-0", 50, True).compared(5.0)}
     assert "4.0 s, took 5.0 s: 1.25 times as long (by run run-0, 50 documents)" in command("annotate", "IN", "OUT")[1]
     found = json.loads(command("annotate", "IN", "OUT", "--json")[1])["forecast"]
     assert (found["seconds"], found["actual_seconds"], found["ratio"]) == (4.0, 5.0, 1.25)
-    fake_run.report = {"forecast": Comparison(Forecast(4.0, 2.5, "run-0", 50, False), 5.0)}
+    fake_run.report = {"forecast": Forecast(4.0, 2.5, "run-0", 50, False).compared(5.0)}
     assert "50 documents, which had another model or settings)" in command("annotate", "IN", "OUT")[1]
     fake_run.report = {}
     assert "forecast" not in command("annotate", "IN", "OUT")[1]

@@ -77,7 +77,7 @@ def test_dead_rows_go_aside(tmp_path: Path) -> None:
     assert [(row["id"], row["row"], row["stage"]) for row in rows] == [
         ("d1", 1, "segment"), ("d3", 3, "segment"), ("d4", 4, "segment"),
     ]  # fmt: skip
-    assert {row["fragment"] for row in rows} == {each.fragment for each in done}
+    assert {f"data/{row['fragment']}.parquet" for row in rows} == {each.path for each in done}
     assert {(row["source"], row["run"], row["message"]) for row in rows} == {("a.parquet", "run1", "told to fail")}
 
 
@@ -343,7 +343,7 @@ def test_encoding_of_vectors(kind: pa.DataType) -> None:
             "text_embedding": pa.array([[1, 2], None], vector),
         }
     )
-    content = to_parquet(table, ("mention_embeddings", "text_embedding", "not there"), "zstd")
+    content = to_parquet(table, "zstd")
     file = pq.ParquetFile(pa.BufferReader(content))
     group = file.metadata.row_group(0)
     encodings = {group.column(n).path_in_schema: set(group.column(n).encodings) for n in range(3)}

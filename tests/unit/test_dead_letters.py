@@ -5,14 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from luke_batch.base.contracts import load_contract
-from luke_batch.corpus.dead_letters import (
-    DeadLetter,
-    dead_letter_path,
-    remove_dead_letters,
-    write_dead_letters,
-    write_file_dead_letter,
-)
+from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters, write_file_dead_letter
 from luke_batch.corpus.fragments import Fragment
+from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.storage import Storage
 from tests.corpora import FINGERPRINT
 
@@ -28,13 +23,13 @@ def test_letters_follow_the_contract(tmp_path: Path) -> None:
     """A file of dead letters has the columns of dead_letters.v1 and names fragment and run."""
     storage, key = Storage.at(str(tmp_path)), FRAGMENT.key(FINGERPRINT)
     write_dead_letters(storage, key, [letter(5), letter(7)], "run1")
-    table = pq.ParquetFile(tmp_path / dead_letter_path(key)).read()
+    table = pq.ParquetFile(tmp_path / key.dead_letter_path).read()
     assert table.schema.equals(load_contract("dead_letters").schema())
     assert table["row"].to_pylist() == [5, 7]
     assert set(table["fragment"].to_pylist()) == {str(key)}
     assert set(table["run"].to_pylist()) == {"run1"}
-    remove_dead_letters(storage, key)
-    remove_dead_letters(storage, key)
+    write_dead_letters(storage, key, [], "run2")
+    write_dead_letters(storage, key, [], "run2")
     assert storage.list() == []
 
 
@@ -44,9 +39,9 @@ def test_a_file_has_one_letter(tmp_path: Path) -> None:
     write_dead_letters(storage, FRAGMENT.key(FINGERPRINT), [letter(5)], "run1")
     for run in ("run1", "run2"):
         key = write_file_dead_letter(storage, letter(None), FRAGMENT.content_id, FINGERPRINT, run)
-    assert key == FRAGMENT.file_key(FINGERPRINT)
+    assert key == Key.of(FRAGMENT.source, FRAGMENT.content_id, FINGERPRINT)
     assert len(storage.list()) == 2
-    (row,) = pq.ParquetFile(tmp_path / dead_letter_path(key)).read().to_pylist()
+    (row,) = pq.ParquetFile(tmp_path / key.dead_letter_path).read().to_pylist()
     assert (row["id"], row["row"], row["run"]) == (None, None, "run2")
 
 
@@ -54,5 +49,5 @@ def test_long_messages_are_cut(tmp_path: Path) -> None:
     """A message that quotes a whole document does not fill the disk."""
     storage, key = Storage.at(str(tmp_path)), FRAGMENT.key(FINGERPRINT)
     write_dead_letters(storage, key, [letter(5, "x" * 10**6)], "run1")
-    (message,) = pq.ParquetFile(tmp_path / dead_letter_path(key)).read()["message"].to_pylist()
+    (message,) = pq.ParquetFile(tmp_path / key.dead_letter_path).read()["message"].to_pylist()
     assert len(message) == 2000

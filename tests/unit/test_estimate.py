@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from luke_batch import cli
-from luke_batch.corpus.sample import Census, CountedFile
-from luke_batch.corpus.sources import SourceFile
+from luke_batch.corpus.fragments import Fragment
+from luke_batch.corpus.sample import Census
 from luke_batch.corpus.storage import Storage
-from luke_batch.distributed.estimate import Estimate
-from luke_batch.distributed.measurement import Measurement
+from luke_batch.distributed.estimate import Estimate, Measurement
 from luke_batch.distributed.resources import Node
 from tests.corpora import documents, put
 
@@ -18,8 +17,8 @@ from tests.corpora import documents, put
 def known(stages: dict[str, float], actors: dict[str, int], on_cpu: tuple[str, ...], cpus: float) -> Estimate:
     """An estimate from ten documents for a thousand in twenty files."""
     measured = Measurement(stages, 5.0, documents=10, document_bytes=200.0, file_bytes=1000.0)
-    file = CountedFile(SourceFile("a", "", 1, "v", 0.0), "c", "s", (1000,), 1000, 5000, 20)
-    return Estimate(Census(Storage.at("."), (file,), ()), measured, Node(cpus, 1), actors, on_cpu, 1)
+    file = Fragment("a", "", 0, 1000, "c", 1000, 5000, 0)
+    return Estimate(Census(Storage.at("."), ((file, "s"),), 20, ()), measured, Node(cpus, 1), actors, on_cpu, 1)
 
 
 def test_time_goes_by_the_slowest_stage_or_by_the_cores() -> None:

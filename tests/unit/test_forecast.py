@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from luke_batch import cli
-from luke_batch.corpus.forecast import Comparison, Forecast
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import RunManifest, read_manifests
+from luke_batch.corpus.manifest import Forecast, RunManifest, read_manifests
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import run as runner
 from tests import run_without_ray
@@ -48,9 +47,8 @@ def test_forecast_against_actual(tmp_path: Path, noted: list[dict[str, Any] | No
 
 
 def test_nothing_to_compare() -> None:
-    """Without a forecast, or with one of no documents, there is no ratio."""
-    assert Comparison.of(None, 3.0) is None
-    assert Comparison.of(Forecast(0.0, 5.0, "a", 9, True), 3.0) is None
-    found = Comparison.of(Forecast(2.0, 5.0, "a", 9, True), 3.0)
+    """With a forecast of no documents there is no ratio."""
+    assert Forecast(0.0, 5.0, "a", 9, True).compared(3.0) is None
+    found = Forecast(2.0, 5.0, "a", 9, True).compared(3.0)
     assert found is not None
-    assert found.ratio == 1.5
+    assert found["ratio"] == 1.5

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luke_batch.corpus.committed import covers, gaps, tiling
 from luke_batch.corpus.footers import Footer
 from luke_batch.corpus.fragments import (
     MOST_FRAGMENTS,
@@ -19,12 +20,11 @@ from luke_batch.corpus.fragments import (
     schema_key,
     work_items,
 )
-from luke_batch.corpus.keys import Key
-from luke_batch.corpus.ranges import covers, gaps, tiling
-from luke_batch.corpus.sources import SourceFile
+from luke_batch.corpus.output_file import Key
+from luke_batch.corpus.storage import StoredFile
 from tests.corpora import documents
 
-SOURCE = SourceFile("date=2026-11-20/a.parquet", "date=2026-11-20", 1000, "v", 0.0)
+SOURCE = StoredFile("date=2026-11-20/a.parquet", 1000, "v", 0.0)
 GROUPS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5000)), max_size=12)
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=6)
 
@@ -93,8 +93,9 @@ def test_names_parse_back(start: int, end: int, path: str, fingerprint: str) -> 
     fragment = Fragment(path, "", start, end, "0123456789ab", 5, 1, 0)
     key = fragment.key(fingerprint)
     assert Key.parse(f"some/where/{key.name}") == key
-    assert Key.parse(str(fragment.file_key(fingerprint))) == fragment.file_key(fingerprint)
-    assert fragment.file_key(fingerprint) != key
+    of_file = Key.of(path, "0123456789ab", fingerprint)
+    assert Key.parse(str(of_file)) == of_file
+    assert of_file != key
 
 
 @pytest.mark.parametrize("name", ["part-0000.parquet", "x", "", "0" * 60 + ".parquet"])

@@ -85,7 +85,7 @@ def apply(output: Path, night: dict[int, Any], number: int) -> None:
 
 def hashed(source: int) -> str:
     """As the names of outputs begin."""
-    from luke_batch.corpus.keys import path_hash
+    from luke_batch.corpus.output_file import path_hash
 
     return path_hash(f"s{source}")
 
@@ -199,7 +199,7 @@ def files(index: Path) -> set[tuple[str, int]]:
 
 def remove(output: Path, source: str, content: str) -> None:
     """Remove the output of one content of a source."""
-    from luke_batch.corpus.keys import path_hash
+    from luke_batch.corpus.output_file import path_hash
 
     for path in (output / "data").glob(f"{path_hash(source)}-*-{content}-*"):
         path.unlink()

@@ -15,10 +15,8 @@ import pytest
 
 from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
 from luke_batch.corpus import lease as module
-from luke_batch.corpus.layout import TEMPORARY
-from luke_batch.corpus.lease import Lease, is_overtaken, running
-from luke_batch.corpus.process_identity import ProcessIdentity
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.lease import Lease, ProcessIdentity, is_overtaken, running
+from luke_batch.corpus.storage import TEMPORARY, Storage
 
 LEASES = "_luke_batch/lease"
 

@@ -8,11 +8,10 @@ import pytest
 
 from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.outcome import reconcile, report_bad_files
+from luke_batch.corpus.outcome import find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import find_leftovers, remove
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 
@@ -86,7 +85,7 @@ def test_second_plan_has_nothing_to_do(corpus: Path) -> None:
     plan = plan_of(corpus)
     assert plan.nothing_to_do
     assert rows(plan) == {"done": 18}
-    assert len(plan.done) == len(outputs(corpus)) == 6
+    assert plan.tallies["done"].fragments == len(outputs(corpus)) == 6
     assert [path.rpartition("/")[0] for path in outputs(corpus)][-3:] == ["date=1", "date=2", "date=2"]
 
 

@@ -12,9 +12,8 @@ import pytest
 from luke_batch import cli
 from luke_batch.base.errors import OutputError
 from luke_batch.config import JobConfig, OutputConfig
-from luke_batch.corpus.forecast import forecast
 from luke_batch.corpus.lease import Lease
-from luke_batch.corpus.manifest import RunManifest, write_manifest
+from luke_batch.corpus.manifest import RunManifest, forecast, write_manifest
 from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.storage import Storage

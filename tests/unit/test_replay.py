@@ -15,13 +15,12 @@ from luke_batch.corpus.compaction import compact
 from luke_batch.corpus.fragments import Fragment
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import latest_manifest, write_manifest
-from luke_batch.corpus.outcome import Outcome
+from luke_batch.corpus.outcome import Outcome, remove
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.replay import Replay, judge_replay, plan_replay
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import remove
 from luke_batch.distributed import run as runner
 from tests import run_without_ray
 from tests.corpora import WRITTEN, annotate, commit, context, documents, job, put

@@ -6,7 +6,7 @@ import pytest
 
 from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.corpus.plan import Plan, make_plan
-from luke_batch.corpus.restriction import Restriction
+from luke_batch.corpus.sources import Restriction
 from luke_batch.corpus.storage import Storage
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 from tests.unit.test_plan import outputs, rows, sweep

@@ -9,22 +9,18 @@ from hypothesis import strategies as st
 
 from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.config import InputConfig, JobConfig
-from luke_batch.corpus.fragments import pack
+from luke_batch.corpus.fragments import Fragment, pack
 from luke_batch.corpus.read import read_item
-from luke_batch.corpus.restriction import Restriction
-from luke_batch.corpus.sample import Census, CountedFile, SampleSize, count, draw
-from luke_batch.corpus.sources import SourceFile
+from luke_batch.corpus.sample import Census, SampleSize, count, draw
+from luke_batch.corpus.sources import Restriction
 from luke_batch.corpus.storage import Storage
 from tests.corpora import documents, job, put
 
 
 def census(rows: list[int]) -> Census:
-    """Files with so many rows, in two row groups each."""
-    files = [
-        CountedFile(SourceFile(f"{n}", "", 1, "v", 0.0), "c", "s", (size // 2, size - size // 2), size, size, 1)
-        for n, size in enumerate(rows)
-    ]
-    return Census(Storage.at("."), tuple(files), ())
+    """Files with so many rows."""
+    files = [(Fragment(f"{n}", "", 0, size, "c", size, size, 0), "s") for n, size in enumerate(rows)]
+    return Census(Storage.at("."), tuple(files), len(files), ())
 
 
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=9), st.integers(1, 300), st.integers(0, 99))

@@ -7,11 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
 
-from luke_batch.corpus.outcome import Outcome, reconcile, report_bad_files
+from luke_batch.corpus.outcome import Outcome, find_leftovers, reconcile, remove, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
-from luke_batch.corpus.sweep import find_leftovers, remove
 from tests.corpora import FINGERPRINT, context, documents, job, put, run
 
 ANOTHER = "another"
