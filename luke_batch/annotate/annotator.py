@@ -25,12 +25,9 @@ from luke_batch.heads.run import run_head
 from luke_batch.model.engine.device import pick_device
 from luke_batch.model.engine.engine import LoadEngine, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint, resolve, resolve_model
-from luke_batch.model.files.fit import check_fit
+from luke_batch.model.files.fit import check_fit, longest_window
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-
-_LUKE_WINDOW = 512
-"""Most tokens of a window, `<s>` and `</s>` included; a checkpoint with fewer positions has less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,8 @@ def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
     tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
     predicted = {name for head in heads if isinstance(head, ClozeConfig) for name in head.of}
     titles = any(head.needs_titles for head in heads)
-    check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
+    tasks = {task for head in heads for task in tasks_of(head, checkpoint)}
+    check_fit(checkpoint, tokenizer, tasks, predicted, titles=titles, engine=spec.model.engine)
     return checkpoint
 
 
@@ -115,9 +113,7 @@ class ModelStage:
     def __init__(self, config: JobConfig, spec: StageSpec, device: str, load: LoadEngine = load_engine) -> None:
         checkpoint = resolve_model(spec.model)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-        # Word positions count from pad + 1.
-        positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
-        builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
+        builder = InputBuilder(tokenizer, longest_window(checkpoint, tokenizer))
         tasks = {task for number in spec.heads for task in tasks_of(config.heads[number], checkpoint)}
         self._heads = [build_head(config, number, checkpoint, builder) for number in spec.heads]
         self._engine = load(spec.model, checkpoint, tasks, device)

@@ -11,7 +11,7 @@ from luke_batch.cli.add_entities import add_entities
 from luke_batch.cli.options import Json
 
 if TYPE_CHECKING:
-    from luke_batch.model.files.describe import Description
+    from luke_batch.model.files.listing import Description
 
 app = typer.Typer(help="Known checkpoints, and those on disk.")
 app.command("add-entities")(add_entities)
@@ -35,9 +35,7 @@ def list_models(
     Exit codes: 0 done; 2 a MODEL cannot be used; 1 unexpected error.
     """
     from luke_batch.cli import models_text
-    from luke_batch.model.files.catalogue import catalogue
-    from luke_batch.model.files.describe import describe
-    from luke_batch.model.files.snippet import snippet
+    from luke_batch.model.files.listing import catalogue, describe, snippet
 
     known = catalogue()
     found = [describe(path) for path in models or ["embedded"]]

@@ -1,8 +1,7 @@
 """What `luke-batch models list` prints for people."""
 
-from luke_batch.model.files.catalogue import FOLDER, Catalogue, Published
-from luke_batch.model.files.describe import Description
 from luke_batch.model.files.facts import HeadFacts
+from luke_batch.model.files.listing import FOLDER, Catalogue, Description, Published
 
 _LABELS_SHOWN = 12
 

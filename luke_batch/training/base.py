@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.files.tensors import encoder_files
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import encoder_files, read_object
 
 State = dict[str, Tensor]
 

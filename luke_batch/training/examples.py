@@ -10,7 +10,7 @@ import numpy as np
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import InputError
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.text.spans import auto_spans

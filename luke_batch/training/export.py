@@ -28,8 +28,8 @@ from torch import Tensor
 
 from luke_batch.model.engine.span_scorer import SpanScorerNet
 from luke_batch.model.files.checkpoint import SCORER_FILE
-from luke_batch.model.files.int8 import dequantise, quantise
-from luke_batch.model.writing.vocabulary_files import write_vocabulary
+from luke_batch.model.files.weights import dequantise, quantise
+from luke_batch.model.writing.new_folder import write_vocabulary
 from luke_batch.training.base import ENTITY_VOCABULARY
 from luke_batch.training.model import MultiTaskModel
 

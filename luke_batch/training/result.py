@@ -18,7 +18,7 @@ from torch import Tensor
 
 from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
 from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
-from luke_batch.model.files.tensors import SINGLE
+from luke_batch.model.files.reading import SINGLE
 from luke_batch.model.writing.single_head import write_single_head
 from luke_batch.training.card import readme
 from luke_batch.training.curves import draw

@@ -20,12 +20,10 @@ from torch import Tensor
 
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import MODEL_TYPES, TOKENIZER_FILES, resolve
-from luke_batch.model.files.content_hash import content_hash
 from luke_batch.model.files.fetch import fetch
 from luke_batch.model.files.fit import check_fit
-from luke_batch.model.files.tensors import SINGLE, encoder_files
+from luke_batch.model.files.reading import SINGLE, content_hash, encoder_files, read_object
 from luke_batch.model.files.weights import encoder_state
-from luke_batch.model.inputs.pieces import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.training.base import ENTITY_VOCABULARY, load_base, to_luke
 

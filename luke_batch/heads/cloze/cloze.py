@@ -21,8 +21,7 @@ from luke_batch.heads.cloze.objects import ObjectReader, Objects
 from luke_batch.heads.cloze.prompts import prompt_of
 from luke_batch.heads.titles import Titles
 from luke_batch.model.engine.engine import Task
-from luke_batch.model.inputs.prompts import around_gap
-from luke_batch.model.inputs.windows import Gaps, Window, context_sizes
+from luke_batch.model.inputs.windows import Gaps, Window, around_gap, context_sizes
 
 
 class ClozeHead:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
-from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.tokenizer import SPECIAL_ENTRIES, Tokenizer
 
 
 class Fillers:

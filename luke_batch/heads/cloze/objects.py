@@ -10,8 +10,7 @@ from luke_batch.config import ClozeConfig
 from luke_batch.document.state import Document
 from luke_batch.heads.cloze.prompts import candidates_of
 from luke_batch.heads.titles import Titles
-from luke_batch.model.inputs.prompts import gap_lead, in_gap
-from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.model.inputs.windows import InputBuilder, gap_lead, in_gap
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from torch.nn import functional
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.model.engine.linear import LayerNorm, Linear
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.parameters import norm_epsilon
 from luke_batch.model.files.weights import Table, entity_head_state
 from luke_batch.model.inputs.windows import Window
 
@@ -32,7 +31,7 @@ class EntityHead:
         self.bias = state["bias"]
         """(entities,) float32, on the CPU."""
         self._dense = Linear.read(state, "transform.dense").to(device, torch.float32)
-        self._norm = LayerNorm.read(state, "transform.LayerNorm", norm_epsilon(checkpoint), device)
+        self._norm = LayerNorm.read(state, "transform.LayerNorm", checkpoint.norm_epsilon, device)
         self._activation = _activation(str(checkpoint.config.get("hidden_act", "gelu")))
 
     def transform(self, states: Tensor) -> Tensor:

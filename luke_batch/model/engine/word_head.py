@@ -6,7 +6,6 @@ from torch.nn import functional
 from luke_batch.model.engine.linear import LayerNorm, Linear
 from luke_batch.model.engine.vocabulary import Vocabulary
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.parameters import norm_epsilon
 from luke_batch.model.files.weights import Table, word_decoder, word_head_state
 
 
@@ -20,7 +19,7 @@ class WordHead:
         """
         state = word_head_state(checkpoint)
         self._dense = Linear.read(state, "dense").to(device, state["dense.weight"].dtype)
-        self._norm = LayerNorm.read(state, "layer_norm", norm_epsilon(checkpoint), device)
+        self._norm = LayerNorm.read(state, "layer_norm", checkpoint.norm_epsilon, device)
         self.vocabulary = Vocabulary(word_decoder(checkpoint, words), state["bias"], device)
 
     def transform(self, states: Tensor) -> Tensor:
