@@ -139,7 +139,11 @@ REFUSALS: dict[str, tuple[Recipe, Change, str]] = {
     "longest span of true": (NER, section(max_words=True), r"luke_batch\.max_words: .* in config\.json"),
     "an unknown context": (NER, section(context="page"), r"luke_batch\.context: .* in config\.json"),
     "no attention heads": (NER, told(num_attention_heads=0), r"config\.json has no usable num_attention_heads \(0\)"),
-    "7 attention heads": (NER, told(num_attention_heads=7), "num_attention_heads 7, which do not divide hidden_size 32"),
+    "7 attention heads": (
+        NER,
+        told(num_attention_heads=7),
+        "num_attention_heads 7, which do not divide hidden_size 32",
+    ),
     "layers of true": (NER, told(num_hidden_layers=True), r"no usable num_hidden_layers \(True\)"),
     "no layers": (NER, told(num_hidden_layers=0), r"no usable num_hidden_layers \(0\)"),
     "an epsilon in words": (
