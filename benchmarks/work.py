@@ -1,7 +1,6 @@
 """The floating point operations that a window needs, without rows that no head reads."""
 
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.parameters import entity_aware
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Task
 
@@ -20,7 +19,7 @@ def useful_flops(checkpoint: Checkpoint, task: Task, window: Window) -> float:
 
 def _layer(checkpoint: Checkpoint, read: int, rows: int, entities: int) -> float:
     hidden, inner = checkpoint.hidden_size, checkpoint.setting("intermediate_size")
-    kinds = 2 if entities and entity_aware(checkpoint) else 1
+    kinds = 2 if entities and checkpoint.entity_aware else 1
     keys_and_values = rows * 2 * hidden * hidden
     queries = read * kinds * hidden * hidden
     attention = read * rows * 2 * hidden

@@ -29,10 +29,8 @@ from luke_batch.model.engine.span_scorer import SpanScorerNet
 from luke_batch.model.files.checkpoint import HEADS_FILE, SCORER_FILE, resolve
 from luke_batch.model.files.facts import FORMAT, MANIFEST
 from luke_batch.model.files.fit import SCALE
-from luke_batch.model.files.int8 import dequantise, quantise
-from luke_batch.model.files.new_folder import new_folder
-from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
-from luke_batch.model.writing.vocabulary_files import write_vocabulary
+from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, dequantise, encoder_state, quantise
+from luke_batch.model.writing.new_folder import new_folder, write_vocabulary
 from luke_batch.training.model import MultiTaskModel
 from luke_batch.training.start import ENTITY_VOCABULARY, save_weights, write_json
 

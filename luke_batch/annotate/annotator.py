@@ -22,12 +22,9 @@ from luke_batch.heads.run import run_head
 from luke_batch.model.engine.device import pick_device
 from luke_batch.model.engine.engine import LoadEngine, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint, resolve, resolve_model
-from luke_batch.model.files.fit import check_fit
+from luke_batch.model.files.fit import check_fit, longest_window
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
-
-_LUKE_WINDOW = 512
-"""Most tokens of a window, `<s>` and `</s>` included; a checkpoint with fewer positions has less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,8 @@ def _check_model(config: JobConfig, spec: StageSpec) -> Checkpoint:
     tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
     predicted = {name for head in heads for name in head.predicts}
     titles = any(head.needs_titles for head in heads)
-    check_fit(checkpoint, tokenizer, {head.head for head in heads}, predicted, titles=titles)
+    tasks = {task for head in heads for task in head_class(head).tasks(head, checkpoint)}
+    check_fit(checkpoint, tokenizer, tasks, predicted, titles=titles, engine=spec.model.engine)
     return checkpoint
 
 
@@ -112,9 +110,7 @@ class ModelStage:
     def __init__(self, config: JobConfig, spec: StageSpec, device: str, load: LoadEngine = load_engine) -> None:
         checkpoint = resolve_model(spec.model)
         tokenizer = Tokenizer.load(checkpoint.folder, spec.model.add_prefix_space)
-        # Word positions count from pad + 1.
-        positions = checkpoint.setting("max_position_embeddings") - tokenizer.pad_id - 1
-        builder = InputBuilder(tokenizer, min(_LUKE_WINDOW, positions))
+        builder = InputBuilder(tokenizer, longest_window(checkpoint, tokenizer))
         heads = [config.heads[number] for number in spec.heads]
         tasks = {task for head in heads for task in head_class(head).tasks(head, checkpoint)}
         self._heads = [build_head(head, config.proposers, checkpoint, builder) for head in heads]

@@ -11,9 +11,8 @@ from luke_batch.cli.add_entities import add_entities
 from luke_batch.cli.options import Json
 
 if TYPE_CHECKING:
-    from luke_batch.model.files.catalogue import Catalogue, Published
-    from luke_batch.model.files.describe import Description
     from luke_batch.model.files.facts import HeadFacts
+    from luke_batch.model.files.listing import Catalogue, Description, Published
 
 _LABELS_SHOWN = 12
 
@@ -33,9 +32,7 @@ def list_models(
 
     Exit codes: 0 done; 2 a MODEL cannot be used; 1 unexpected error.
     """
-    from luke_batch.model.files.catalogue import catalogue
-    from luke_batch.model.files.describe import describe
-    from luke_batch.model.files.snippet import snippet
+    from luke_batch.model.files.listing import catalogue, describe, snippet
 
     known = catalogue()
     found = [describe(path) for path in models or ["embedded"]]
@@ -93,7 +90,7 @@ def convert(
 
 def _listing(catalogue: "Catalogue", embedded: "Description") -> str:
     """The embedded model and every published checkpoint."""
-    from luke_batch.model.files.catalogue import FOLDER
+    from luke_batch.model.files.listing import FOLDER
 
     heads = ", ".join(
         f"{name} ({len(facts.labels)} labels)" if facts.labels else name

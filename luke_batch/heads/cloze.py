@@ -21,10 +21,8 @@ from luke_batch.document.state import Document, Row, Source
 from luke_batch.heads.head import Annotation, Answer, Ask, Head, HeadConfig, Setup, SourceColumn, ask
 from luke_batch.heads.titles import Titles
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
-from luke_batch.model.inputs.prompts import around_gap, gap_lead, in_gap
-from luke_batch.model.inputs.tokenizer import Tokenizer
-from luke_batch.model.inputs.windows import Gaps, InputBuilder, Window, context_sizes
+from luke_batch.model.inputs.tokenizer import SPECIAL_ENTRIES, Tokenizer
+from luke_batch.model.inputs.windows import Gaps, InputBuilder, Window, around_gap, context_sizes, gap_lead, in_gap
 from luke_batch.model.task import Reads, Task
 
 

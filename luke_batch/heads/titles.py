@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Self
 
-from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
-from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.tokenizer import SPECIAL_ENTRIES, Tokenizer
 
 
 class Titles:

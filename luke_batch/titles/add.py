@@ -13,10 +13,10 @@ from luke_batch.base.errors import InputError
 from luke_batch.heads.titles import Titles
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.fit import check_fit
-from luke_batch.model.files.new_folder import check_destination
-from luke_batch.model.inputs.entities import SPECIAL_ENTRIES
-from luke_batch.model.inputs.tokenizer import Tokenizer
+from luke_batch.model.inputs.tokenizer import SPECIAL_ENTRIES, Tokenizer
+from luke_batch.model.task import Task
 from luke_batch.model.writing.added_entities import EntitySpace, NewEntities, write_with
+from luke_batch.model.writing.new_folder import check_destination
 from luke_batch.titles.links import TEXT
 from luke_batch.titles.mentions import of_names, read_mentions
 from luke_batch.titles.placement import Placement
@@ -66,7 +66,7 @@ def add_entities(
     checkpoint = resolve(path)
     checkpoint.require("links")
     tokenizer = Tokenizer.load(checkpoint.folder)
-    check_fit(checkpoint, tokenizer, {"links"}, titles=True)
+    check_fit(checkpoint, tokenizer, {Task.LINKS}, titles=True)
     known = Titles.of(tokenizer, title_language)
     skipped: Counter[str] = Counter()
     new, existing = _new_titles(

@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 
 from luke_batch.base.errors import CheckpointError, InputError, OutputError
 from luke_batch.evaluation.calibration import check_libraries
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.batches import NumberedExamples, cut_into_batches

@@ -16,9 +16,8 @@ from typing import Any
 
 from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
 from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
-from luke_batch.model.files.new_folder import new_folder
-from luke_batch.model.files.tensors import SINGLE
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import SINGLE, read_object
+from luke_batch.model.writing.new_folder import new_folder
 from luke_batch.model.writing.single_head import write_single_head
 from luke_batch.training.corpus import DataFile
 from luke_batch.training.curve import Point, draw

@@ -27,12 +27,10 @@ from torch import Tensor
 
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import MODEL_TYPES, TOKENIZER_FILES, resolve
-from luke_batch.model.files.content_hash import content_hash
 from luke_batch.model.files.fetch import fetch
 from luke_batch.model.files.fit import check_fit
-from luke_batch.model.files.tensors import SINGLE, encoder_files
+from luke_batch.model.files.reading import SINGLE, content_hash, encoder_files, read_object
 from luke_batch.model.files.weights import ENTITY_TABLE, WORD_TABLE, encoder_state
-from luke_batch.model.inputs.pieces import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
 
 ENTITY_VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "[MASK2]": 3}

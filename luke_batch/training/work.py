@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luke_batch.model.engine.device import multiplies_bfloat16
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import read_object
 from luke_batch.training.batches import Batches, PooledBatches
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.curve import append, read_curve

@@ -36,7 +36,11 @@ def window(builder: InputBuilder, task: str | None, tokens: Tokens, titles: list
     if task == "entity_pair_classification":
         return builder.pair_window(tokens, NO_CONTEXT, NO_CONTEXT)
     made = builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, None)
-    return made if titles is None else replace(made, entity_ids=builder.tokenizer.entity_ids(titles))
+    if titles is None:
+        return made
+    vocabulary = builder.tokenizer.entity_vocab
+    ids = [vocabulary.get(title, builder.tokenizer.entity_unk_id) for title in titles]
+    return replace(made, entity_ids=np.array(ids, np.int32))
 
 
 def difference(builder: InputBuilder, case: Case, tokens: Tokens, kind: str) -> str | None:

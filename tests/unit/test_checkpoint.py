@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,13 +12,18 @@ from threading import Lock
 from typing import Any, Literal
 
 import fsspec
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from luke_batch.annotate.annotator import Annotator
 from luke_batch.base.errors import CheckpointError
+from luke_batch.config import JobConfig
+from luke_batch.model.files import checkpoint as checkpoint_module
 from luke_batch.model.files import fetch
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
+from luke_batch.model.files.reading import TensorFacts
 from tests.checkpoints import LABELS, Recipe, with_head
 
 Folders = Callable[[Recipe], Path]
@@ -261,6 +267,68 @@ def test_a_hub_id_gives_the_commit(hub: str, suffix: str) -> None:
     assert (checkpoint.revision, checkpoint.path) == (COMMIT, hub + suffix)
     assert checkpoint.pinned == f"{hub}@{COMMIT}"
     assert checkpoint.require("ner").labels == LABELS["ner"]
+
+
+def test_a_branch_that_moves_is_resolved_once(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit found first holds for the process, for other files of the repository too, and is what workers get."""
+    asked: list[tuple[str | None, list[str]]] = []
+    download = huggingface_hub.snapshot_download
+
+    def counted(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((revision, allow_patterns))
+        return download(repository, revision=revision, allow_patterns=allow_patterns)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", counted)
+    folder = fetch.fetch(hub, ("*.json",)).folder
+    moved = "f" * 40
+    shutil.copytree(folder, folder.parent / moved)
+    (folder.parents[1] / "refs" / "main").write_text(moved)
+    found = [resolve(hub).pinned for _ in range(3)]
+    assert found == [f"{hub}@{COMMIT}"] * 3
+    assert asked == [(None, ["*.json"]), (COMMIT, list(fetch.PATTERNS))]
+
+
+def test_a_hub_that_could_not_be_reached_is_asked_again(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is not remembered."""
+    with monkeypatch.context() as context:
+        context.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
+        refused(hub, "the hub did not deliver it")
+    assert resolve(hub).revision == COMMIT
+
+
+def test_a_job_reads_each_checkpoint_once(
+    multi_head_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a job, each of its stages and the columns of vectors ask for the same facts and tokenizer."""
+    folder = shutil.copytree(multi_head_folder, tmp_path / "model")
+    opened: Counter[str] = Counter()
+    read_bytes, headers = Path.read_bytes, checkpoint_module.read_headers
+
+    def counted(path: Path) -> bytes:
+        if path.parent == folder:
+            opened[path.name] += 1
+        return read_bytes(path)
+
+    def read_headers(files: list[Path]) -> dict[str, TensorFacts]:
+        opened["headers"] += 1
+        return headers(files)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(checkpoint_module, "read_headers", read_headers)
+    config = JobConfig.model_validate(
+        {
+            "models": {"main": {"path": str(folder)}},
+            "heads": [{"head": "ner", "spans": "auto"}, {"head": "types"}, {"head": "embeddings"}],
+        }
+    )
+    Annotator.from_config(config)
+    Annotator.from_config(config)
+    # tokenizer_config.json tells the checkpoint and the tokenizer something.
+    assert max(count for name, count in opened.items() if name != "tokenizer_config.json") == 1
+    assert opened["headers"] == opened["config.json"] == opened["luke_batch.json"] == opened["vocab.json"] == 1
+    before = resolve(str(folder))
+    edit("config.json", extra=1)(folder)
+    assert (resolve(str(folder)).config["extra"], before.config.get("extra")) == (1, None)
 
 
 @pytest.mark.parametrize("path", ["org/other", "org/name@v9"])

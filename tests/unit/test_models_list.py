@@ -16,10 +16,8 @@ from luke_batch import Annotator, JobConfig
 from luke_batch.base.yaml_text import parse_yaml
 from luke_batch.cli import run
 from luke_batch.config.loading import load_config
-from luke_batch.model.files.catalogue import FOLDER, Published, catalogue
 from luke_batch.model.files.checkpoint import resolve
-from luke_batch.model.files.describe import describe
-from luke_batch.model.files.snippet import snippet
+from luke_batch.model.files.listing import FOLDER, Published, catalogue, describe, snippet
 from tests.checkpoints import HEADS, HIDDEN, Recipe, with_head
 
 Folders = Callable[[Recipe], Path]

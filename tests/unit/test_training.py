@@ -25,6 +25,7 @@ from luke_batch.model.files.fit import check_fit
 from luke_batch.model.files.weights import ENTITY_TABLE, encoder_state, head_state
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
+from luke_batch.model.task import Task
 from luke_batch.training.batches import NumberedExamples, PooledBatches, cut_into_batches
 from luke_batch.training.corpus import Row
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
@@ -355,8 +356,8 @@ def test_titles_are_added_to_an_export(setting: Setting, tmp_path: Path) -> None
         head, _ = train_entities(rows, torch.arange(len(titles)), len(titles), EntityHeadConfig(steps=2))
         add_entities(folder, titles, rows, head.state_dict())
     checkpoint, tokenizer = resolve(str(folder)), Tokenizer.load(folder)
-    check_fit(checkpoint, tokenizer, ["ner", "types", "relations"])
-    assert tokenizer.entity_ids(["Łódź", "Rome", "Oslo"]).tolist() == [4, 5, tokenizer.entity_unk_id]
+    check_fit(checkpoint, tokenizer, [Task.SPANS, Task.ENTITY, Task.PAIR])
+    assert [tokenizer.entity_vocab.get(title) for title in ("Łódź", "Rome", "Oslo")] == [4, 5, None]
     assert torch.allclose(encoder_state(checkpoint)[ENTITY_TABLE][4:], rows, atol=1e-3)
     after = encoder_state(resolve(str(folder)))
     assert after.keys() == before.keys()

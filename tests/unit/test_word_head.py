@@ -21,9 +21,8 @@ from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.fit import word_head_names
 from luke_batch.model.files.weights import Table
-from luke_batch.model.inputs.prompts import around_gap
 from luke_batch.model.inputs.tokenizer import Tokenizer
-from luke_batch.model.inputs.windows import InputBuilder, Window
+from luke_batch.model.inputs.windows import InputBuilder, Window, around_gap
 from luke_batch.model.task import Task
 from tests.checkpoints import GOLDEN, Recipe, with_head
 from tests.references import assert_close

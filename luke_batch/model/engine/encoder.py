@@ -35,7 +35,6 @@ from luke_batch.base.errors import CheckpointError
 from luke_batch.model.engine.linear import LayerNorm, Linear, PackedLinear
 from luke_batch.model.engine.packing import Indices, PackedWindows, ShapeGroup
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.parameters import entity_aware, norm_epsilon
 from luke_batch.model.files.weights import Table, encoder_tables, layer_state
 
 State = Mapping[str, Tensor]
@@ -110,7 +109,7 @@ class _Embeddings:
         self._dense = state.get("entity_embeddings.entity_embedding_dense.weight")
         self._type = state["entity_embeddings.token_type_embeddings.weight"][0]
         self._token_norm, self._entity_norm = (
-            LayerNorm.read(state, f"{part}.LayerNorm", norm_epsilon(checkpoint), device)
+            LayerNorm.read(state, f"{part}.LayerNorm", checkpoint.norm_epsilon, device)
             for part in ("embeddings", "entity_embeddings")
         )
 
@@ -144,13 +143,13 @@ class _Layer:
 
     def __init__(self, checkpoint: Checkpoint, state: State, name: str, device: str, dtype: torch.dtype) -> None:
         heads = checkpoint.setting("num_attention_heads")
-        self._attention = _Attention(state, f"{name}.attention.self", heads, entity_aware(checkpoint), device, dtype)
+        self._attention = _Attention(state, f"{name}.attention.self", heads, checkpoint.entity_aware, device, dtype)
         self._context, self._inner, self._outer = (
             PackedLinear(Linear.read(state, f"{name}.{part}.dense"), device, dtype, gelu)
             for part, gelu in (("attention.output", False), ("intermediate", True), ("output", False))
         )
         self._context_norm, self._outer_norm = (
-            LayerNorm.read(state, f"{name}.{part}.LayerNorm", norm_epsilon(checkpoint), device)
+            LayerNorm.read(state, f"{name}.{part}.LayerNorm", checkpoint.norm_epsilon, device)
             for part in ("attention.output", "output")
         )
 

@@ -21,7 +21,6 @@ from torch.nn import functional
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.model.engine.linear import LayerNorm, Linear
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.parameters import norm_epsilon
 from luke_batch.model.files.weights import Table, entity_head_state, word_decoder, word_head_state
 from luke_batch.model.inputs.windows import Gaps, Window
 
@@ -50,7 +49,7 @@ class PredictionHead:
         """`table`: the entity embeddings. Raises CheckpointError where the weights do not fit."""
         state = entity_head_state(checkpoint)
         dense = Linear.read(state, "transform.dense").to(device, torch.float32)
-        norm = LayerNorm.read(state, "transform.LayerNorm", norm_epsilon(checkpoint), device)
+        norm = LayerNorm.read(state, "transform.LayerNorm", checkpoint.norm_epsilon, device)
         activation = _activation(str(checkpoint.config.get("hidden_act", "gelu")))
         return cls(dense, activation, norm, table, state["bias"])
 
@@ -63,7 +62,7 @@ class PredictionHead:
         """
         state = word_head_state(checkpoint)
         dense = Linear.read(state, "dense").to(device, torch.float32)
-        norm = LayerNorm.read(state, "layer_norm", norm_epsilon(checkpoint), device)
+        norm = LayerNorm.read(state, "layer_norm", checkpoint.norm_epsilon, device)
         return cls(dense, functional.gelu, norm, word_decoder(checkpoint, words), state["bias"])
 
     def transform(self, states: Tensor) -> Tensor:

@@ -15,16 +15,25 @@ shards) of LukeModel or one of its heads. luke-batch's own format 1, several hea
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.files.content_hash import content_hash
-from luke_batch.model.files.facts import MANIFEST, HeadFacts, check_shapes, read_manifest, transformers_heads
+from luke_batch.model.files.facts import LAYERS, MANIFEST, HeadFacts, read_manifest, transformers_heads
 from luke_batch.model.files.fetch import Location, fetch
-from luke_batch.model.files.tensors import TensorFacts, encoder_files, read_headers
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import (
+    State,
+    TensorFacts,
+    content_hash,
+    encoder_files,
+    read_headers,
+    read_object,
+    state_of,
+    whole_number,
+)
 from luke_batch.model.settings import ModelConfig
+from luke_batch.model.task import Task
 
 HEADS_FILE = "heads.safetensors"
 SCORER_FILE = "span_scorer.safetensors"
@@ -90,10 +99,39 @@ class Checkpoint:
 
     def setting(self, name: str) -> int:
         """A whole number of config.json; CheckpointError where it is missing."""
-        value = self.config.get(name)
-        if not isinstance(value, int) or value < 0:
-            raise CheckpointError(f"{self.path}: config.json has no usable {name} ({value!r}); download it again")
-        return value
+        return whole_number(self.config, name, f"{self.path}: config.json")
+
+    @property
+    def entity_aware(self) -> bool:
+        """Whether queries depend on the kinds of both sides; on unless config.json says otherwise."""
+        return bool(self.config.get("use_entity_aware_attention", True))
+
+    @property
+    def norm_epsilon(self) -> float:
+        """What every layer norm adds to the variance."""
+        value = self.config.get("layer_norm_eps", 1e-12)
+        if type(value) not in (int, float) or not 0 < cast("float", value) < 1:
+            raise CheckpointError(f"{self.path}: config.json has no usable layer_norm_eps ({value!r}); mend it")
+        return float(cast("float", value))
+
+    def layer(self, task: Task) -> str:
+        """The name in the files of the linear layer that the task's head has there, without `.weight`.
+
+        CheckpointError where the checkpoint has no such head, or its weight is missing or has another shape than
+        the labels ask for.
+        """
+        labels = len(self.require(task.head).labels)
+        name = task.head if self.multi_head else "qa_outputs" if task.head == "qa" else "classifier"
+        wanted = (labels, task.reads.states * self.hidden_size)
+        weight = self.tensors.get(f"{name}.weight")
+        if weight is None:
+            raise CheckpointError(f"{self.path}: no {name}.weight among the weights; download or convert it again")
+        if weight.shape != wanted:
+            raise CheckpointError(
+                f"{self.path}: {name}.weight has the shape {weight.shape}, but {labels} labels and "
+                f"hidden size {self.hidden_size} ask for {wanted}; config and weights do not belong together"
+            )
+        return name
 
     def require(self, head: str) -> HeadFacts:
         """The facts of a head; CheckpointError where the checkpoint has no such head."""
@@ -129,7 +167,15 @@ def resolve_model(model: ModelConfig) -> Checkpoint:
 
 
 def read_checkpoint(location: Location, path: str) -> Checkpoint:
-    """The facts of a local folder, named `path` in messages. Raises CheckpointError as `resolve` does."""
+    """The facts of a local folder, named `path` in messages; read once a process while its files stay as they are.
+
+    Raises CheckpointError as `resolve` does.
+    """
+    return _read(location, path, state_of(location.folder))
+
+
+@lru_cache(maxsize=16)
+def _read(location: Location, path: str, state: State) -> Checkpoint:  # noqa: ARG001 - it keys the cache
     folder = location.folder
     config = read_config(folder, path)
     files = encoder_files(folder, path)
@@ -144,7 +190,7 @@ def read_checkpoint(location: Location, path: str) -> Checkpoint:
     else:
         tensors = read_headers(files)
         heads, context = transformers_heads(config, tensors, path)
-    tokenizer = _tokenizer_config(folder, path)
+    tokenizer_config = _tokenizer_config(folder, path)
     checkpoint = Checkpoint(
         path=path,
         folder=folder,
@@ -155,9 +201,13 @@ def read_checkpoint(location: Location, path: str) -> Checkpoint:
         heads={**heads, "embeddings": heads.get("embeddings", HeadFacts())},
         multi_head=multi_head,
         context=context,
-        max_mention_length=cast("int", tokenizer.get("max_mention_length", 30)),
+        max_mention_length=whole_number(
+            {"max_mention_length": 30} | tokenizer_config, "max_mention_length", f"{path}: tokenizer_config.json", 1
+        ),
     )
-    check_shapes(checkpoint.heads, tensors, checkpoint.hidden_size, multi_head, path)
+    for head in checkpoint.heads:
+        if head in LAYERS:
+            checkpoint.layer(LAYERS[head])
     return checkpoint
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.files.tensors import TensorFacts
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import TensorFacts, read_object
+from luke_batch.model.task import Task
 
 MANIFEST = "luke_batch.json"
 FORMAT = 1
@@ -16,10 +16,11 @@ SECTION = "luke_batch"
 """Of config.json: what a fine-tuned head knows beyond the settings of transformers."""
 SECTION_FORMAT = 1
 
-# Hidden states that a head's linear layer reads.
-FEATURES = {"ner": 3, "types": 1, "relations": 2, "sequence": 1, "tokens": 1, "qa": 1, "choice": 1}
-POOLED = frozenset({"sequence", "choice"})
-"""Heads that read the first word through the pooler."""
+LAYERS = {
+    task.head: task
+    for task in (Task.SPANS, Task.ENTITY, Task.PAIR, Task.SEQUENCE, Task.TOKENS, Task.ANSWERS, Task.CHOICE)
+}
+"""Head -> what its linear layer reads, of the heads that transformers' classes have."""
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "LukeForEntitySpanClassification": ("ner",),
     "LukeForEntityClassification": ("types",),
@@ -38,9 +39,11 @@ _OWN_LABELS = {"links": (), "cloze": (), "qa": ("start", "end"), "choice": ("cho
 class HeadFacts(BaseModel):
     """One head. None: the checkpoint does not tell, the job's settings decide."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = Field(default=(), strict=False)
     """In the order of the logits; empty for embeddings."""
     none_label: str | None = None
     """The label that means "nothing"."""
@@ -48,7 +51,7 @@ class HeadFacts(BaseModel):
     """Labels do not exclude one another."""
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it before they become probabilities (calibration; decoding uses raw logits)."""
-    offsets: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = Field(default=(), strict=False)
     """Multi-label: added to the logits of each label before the division; empty, or one for each label."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Multi-label: the least probability to write."""
@@ -61,11 +64,13 @@ class HeadFacts(BaseModel):
     nil_score: float | None = None
     """links: what "none of the candidates" scores, against their logits and weighted priors."""
 
-    @model_validator(mode="after")
-    def _one_offset_a_label(self) -> Self:
-        if self.offsets and len(self.offsets) != len(self.labels):
-            raise ValueError(f"{len(self.offsets)} offsets for {len(self.labels)} labels")
-        return self
+    @field_validator("offsets")
+    @classmethod
+    def _one_offset_a_label(cls, offsets: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        labels = info.data.get("labels", ())
+        if offsets and len(offsets) != len(labels):
+            raise ValueError(f"{len(offsets)} offsets for {len(labels)} labels")
+        return offsets
 
 
 class _Manifest(BaseModel):
@@ -87,9 +92,7 @@ def read_manifest(folder: Path) -> Heads:
     try:
         manifest = _Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: {where}: {first['msg']}; write the model again") from error
+        raise CheckpointError(f"{path}: {_complaint(error)}; write the model again") from error
     for name, facts in manifest.heads.items():
         if facts.none_label is not None and facts.none_label not in facts.labels:
             raise CheckpointError(
@@ -122,61 +125,31 @@ def transformers_heads(config: Mapping[str, object], tensors: Mapping[str, Tenso
     return heads, "document" if "ner" in heads else None
 
 
-class _Section(BaseModel):
-    none_label: str | None = None
-    temperature: float = Field(default=1.0, gt=0)
-    offsets: tuple[float, ...] = ()
-    threshold: float | None = Field(default=None, gt=0, lt=1)
-    max_words: int | None = Field(default=None, ge=1)
-    prior_weight: float | None = Field(default=None, ge=0)
-    nil_score: float | None = None
-    context: Literal["none", "document"] | None = None
+_IN_SECTION = ("none_label", "temperature", "offsets", "threshold", "max_words", "prior_weight", "nil_score")
 
 
 def _with_section(heads: dict[str, HeadFacts], content: object, path: str) -> Heads:
-    found = cast("dict[str, object]", content if isinstance(content, dict) else {})
-    if found.get("format") != SECTION_FORMAT:
+    section = cast("dict[str, object]", content if isinstance(content, dict) else {})
+    if section.get("format") != SECTION_FORMAT:
         raise CheckpointError(
-            f"{path}: config.json has a section {SECTION} of format {found.get('format')!r}, but this"
+            f"{path}: config.json has a section {SECTION} of format {section.get('format')!r}, but this"
             f" luke-batch reads {SECTION_FORMAT}; update luke-batch"
         )
+    told = {name: section[name] for name in _IN_SECTION if name in section}
+    described = {name: {**facts.model_dump(), **told} for name, facts in heads.items()}
     try:
-        section = _Section.model_validate(found)
+        found = _Manifest.model_validate({"heads": described, "context": section.get("context")})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: {SECTION}.{where} in config.json: {first['msg']}; mend it") from error
-    update = section.model_dump(exclude={"context"})
-    return {name: facts.model_copy(update=update) for name, facts in heads.items()}, section.context
+        key = _complaint(error, leave_out=2)
+        raise CheckpointError(f"{path}: {SECTION}.{key} in config.json; mend it") from error
+    return found.heads, found.context
 
 
-def check_shapes(
-    heads: Mapping[str, HeadFacts],
-    tensors: Mapping[str, TensorFacts],
-    hidden_size: int,
-    multi_head: bool,
-    path: str,
-) -> None:
-    """CheckpointError where a head's weight is missing or has another shape than its labels ask for."""
-    for head, facts in heads.items():
-        if head not in FEATURES:
-            continue
-        name = f"{layer_of(head, multi_head)}.weight"
-        wanted = (len(facts.labels), FEATURES[head] * hidden_size)
-        if name not in tensors:
-            raise CheckpointError(f"{path}: no {name} among the weights; download or convert it again")
-        if tensors[name].shape != wanted:
-            raise CheckpointError(
-                f"{path}: {name} has the shape {tensors[name].shape}, but {len(facts.labels)} labels and "
-                f"hidden size {hidden_size} ask for {wanted}; config and weights do not belong together"
-            )
-
-
-def layer_of(head: str, multi_head: bool) -> str:
-    """The name of a head's linear layer."""
-    if multi_head:
-        return head
-    return "qa_outputs" if head == "qa" else "classifier"
+def _complaint(error: ValidationError, leave_out: int = 0) -> str:
+    """The first of a validation's errors: its key, without the first parts of one inside a head, and what is wrong."""
+    first = error.errors()[0]
+    place = first["loc"][leave_out:] if first["loc"][0] == "heads" else first["loc"]
+    return f"{'.'.join(str(part) for part in place)}: {first['msg']}"
 
 
 def _labels(config: Mapping[str, object], tensors: Mapping[str, TensorFacts], path: str) -> tuple[str, ...]:

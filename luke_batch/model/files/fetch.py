@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 from fsspec import AbstractFileSystem
@@ -56,7 +57,7 @@ def fetch(path: str, patterns: tuple[str, ...] = PATTERNS) -> Location:
     match = HUB_ID.fullmatch(path)
     if match is None or path.startswith((".", "~")):
         raise _no_folder(path)
-    return _from_hub(match["id"], match["revision"], patterns)
+    return _of_hub(match["id"], match["revision"], patterns)
 
 
 def is_relative(path: str) -> bool:
@@ -73,8 +74,29 @@ def _no_folder(named: str) -> CheckpointError:
     )
 
 
+_found: dict[tuple[str, str, str | None, tuple[str, ...]], Location] = {}
+_commits: dict[tuple[str, str, str | None], str] = {}
+_asking = Lock()
+
+
+def _of_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Location:
+    """The hub is asked once a process for the same files: a branch that moves in between would give the parts of
+    one run two models. The commit found first holds for further files of the same revision too.
+    """
+    from huggingface_hub import constants  # a fifth of a second that local checkpoints need not pay
+
+    asked = (constants.HF_HUB_CACHE, repository, revision)
+    with _asking:
+        found = _found.get((*asked, patterns))
+        if found is None or not found.folder.is_dir():
+            found = _found[*asked, patterns] = _from_hub(repository, _commits.get(asked, revision), patterns)
+            if found.revision is not None:
+                _commits.setdefault(asked, found.revision)
+        return found
+
+
 def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Location:
-    from huggingface_hub import snapshot_download  # a fifth of a second that local checkpoints need not pay
+    from huggingface_hub import snapshot_download
 
     named = repository if revision is None else f"{repository}@{revision}"
     try:

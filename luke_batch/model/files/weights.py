@@ -145,3 +145,14 @@ def _table(checkpoint: Checkpoint, files: _Files, name: str) -> Table:
     if stored.dtype != torch.int8:
         return Table(stored, None)
     return Table(stored, files.tensor(checkpoint, name + SCALE).to(torch.float32))
+
+
+def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, width) int8 and (n,) float32 scales: row = integers * scale."""
+    scale = rows.float().abs().amax(1).clamp_min(1e-8) / 127
+    return torch.round(rows.float() / scale[:, None]).to(torch.int8), scale
+
+
+def dequantise(integers: Tensor, scale: Tensor) -> Tensor:
+    """The rows that `quantise` stored."""
+    return integers.float() * scale[:, None]

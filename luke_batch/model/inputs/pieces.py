@@ -7,7 +7,6 @@ any others. Ids come from `encode` as plain lists without special tokens.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self, cast
 
@@ -21,6 +20,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.reading import read_object
 
 # The word tokens with a role in LUKE's inputs.
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<ent>", "<ent2>")
@@ -163,15 +163,8 @@ def from_json(path: Path) -> tuple[BackendPieces, str, bool]:
     """A tokenizer.json: its pieces, its model's type ("BPE" or "Unigram") and its add_prefix_space.
 
     The file's own matching of added tokens in text, its truncation, padding and templates are all left out.
-    Parsed once a process, since the check of a job and each of its stages ask for the same file. Raises
-    CheckpointError where the file is malformed or holds another type of model.
+    Raises CheckpointError where the file is malformed or holds another type of model.
     """
-    status = path.stat()
-    return _parsed(path, (status.st_size, status.st_mtime_ns))
-
-
-@lru_cache(maxsize=4)
-def _parsed(path: Path, state: tuple[int, int]) -> tuple[BackendPieces, str, bool]:  # noqa: ARG001 - it keys the cache
     content = read_object(path)
     try:
         model = cast("dict[str, object]", content["model"])
@@ -202,19 +195,6 @@ def _parsed(path: Path, state: tuple[int, int]) -> tuple[BackendPieces, str, boo
     special_ids = {token: special_ids[token] for token in SPECIAL_TOKENS if token in special_ids}
     decoder = decoders.ByteLevel() if model_type == "BPE" else decoders.Metaspace()
     return BackendPieces(backend, decoder, special_ids, size), model_type, prefix
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """The JSON object in a file; CheckpointError where it is missing or something else."""
-    try:
-        content: object = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; copy the whole folder of the checkpoint") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object; download it again")
-    return cast("dict[str, object]", content)
 
 
 def plain_text(text: str) -> str | None:

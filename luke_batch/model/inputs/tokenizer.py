@@ -4,8 +4,11 @@ The ids are those of transformers 4.57.6, token for token, save that text which 
 plain text. transformers itself is not used: release 5 shifts mLUKE's ids and crashes on the text "[MASK]".
 """
 
+import mmap
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,11 +16,66 @@ import numpy as np
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.inputs.entities import SPECIAL_ENTRIES, EntityVocab
-from luke_batch.model.inputs.pieces import Pieces, PlacedPieces, byte_pairs, from_json, read_object
+from luke_batch.model.files.reading import State, read_object, state_of, whole_number
+from luke_batch.model.inputs.pieces import Pieces, PlacedPieces, byte_pairs, from_json
 from luke_batch.model.inputs.sentence_pieces import SentencePieces
 
 Kind = Literal["luke", "mluke"]
+
+
+# All values are numbers. A quote inside a title is written \" in JSON, so the byte before is looked at too;
+# a look-behind would say it in the pattern, and make the search ten times slower.
+SPECIAL_ENTRY = re.compile(rb'"(\[(?:MASK2?|PAD|UNK)\])"\s*:\s*(\d+)')
+SPECIAL_ENTRIES = frozenset({"[MASK]", "[MASK2]", "[PAD]", "[UNK]"})
+
+
+class EntityVocab:
+    """Entity titles and their ids, from entity_vocab.json or transformers 5's tokenizer_config.json.
+
+    Raises CheckpointError where a file is malformed, or lacks [MASK], [PAD] or [UNK].
+    """
+
+    def __init__(self, path: Path, inline: object = None) -> None:
+        """`path` is named in messages, and read unless `inline` holds the vocabulary already."""
+        self._path = path
+        self._titles = None if inline is None else self._checked(inline)
+        ids = self._scan() if self._titles is None else self._titles
+        for token in ("[MASK]", "[PAD]", "[UNK]"):
+            if token not in ids:
+                raise CheckpointError(f"{path}: the entity vocabulary has no {token}; download it again")
+        self.mask_id = ids["[MASK]"]
+        self.mask2_id = ids.get("[MASK2]")
+        self.pad_id = ids["[PAD]"]
+        self.unk_id = ids["[UNK]"]
+
+    @property
+    def titles(self) -> dict[str, int]:
+        """Title -> id, special entries included; multilingual titles read "en:Beyoncé". Parsed once."""
+        if self._titles is None:
+            self._titles = self._checked(read_object(self._path))
+        return self._titles
+
+    def _scan(self) -> dict[str, int]:
+        try:
+            with (
+                self._path.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                return {
+                    match[1].decode(): int(match[2])
+                    for match in SPECIAL_ENTRY.finditer(content)
+                    if content[match.start() - 1] != ord("\\")
+                }
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{self._path}: no such file; copy the whole folder of the checkpoint") from error
+        except (OSError, ValueError) as error:  # mmap refuses an empty file with ValueError
+            raise CheckpointError(f"{self._path}: not readable ({error}); download it again") from error
+
+    def _checked(self, content: object) -> dict[str, int]:
+        entries = cast("dict[str, object]", content if isinstance(content, dict) else {})
+        if not entries or any(type(value) is not int for value in entries.values()):
+            raise CheckpointError(f"{self._path}: the entity vocabulary is not {{title: id}}; download it again")
+        return cast("dict[str, int]", entries)
 
 
 class Tokenizer:
@@ -58,39 +116,12 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path, add_prefix_space: bool | None = None) -> "Tokenizer":
         """Read a folder: transformers 4's files (sentencepiece.bpe.model, or vocab.json and merges.txt) where
-        they are there, otherwise a tokenizer.json.
+        they are there, otherwise a tokenizer.json. Read once a process while its files stay as they are.
 
         add_prefix_space: put a space before every piece of text (byte-level BPE only); None takes the
         folder's own setting. Raises CheckpointError where a file is missing or malformed.
         """
-        config_file = folder / "tokenizer_config.json"
-        config = read_object(config_file) if config_file.exists() else {}
-        kind: Kind = "luke"
-        prefix = False
-        if (folder / "sentencepiece.bpe.model").exists():
-            kind, pieces = "mluke", SentencePieces(folder / "sentencepiece.bpe.model")
-        elif (folder / "vocab.json").exists():
-            pieces = byte_pairs(folder / "vocab.json", folder / "merges.txt")
-        elif (folder / "tokenizer.json").exists():
-            pieces, model_type, prefix = from_json(folder / "tokenizer.json")
-            kind = "luke" if model_type == "BPE" else "mluke"
-        else:
-            raise CheckpointError(
-                f"{folder}: no tokenizer (neither vocab.json, sentencepiece.bpe.model nor tokenizer.json); "
-                "copy the whole folder of the checkpoint"
-            )
-        special_ids = _special_ids(folder, pieces, config)
-        if add_prefix_space is None:
-            add_prefix_space = bool(config.get("add_prefix_space", prefix))
-        return cls(
-            kind,
-            pieces,
-            special_ids,
-            _entity_vocab(folder, config),
-            max_mention_length=_max_mention_length(config, config_file),
-            add_prefix_space=add_prefix_space and kind == "luke",
-            first_prefix_space=config.get("prefix_space") == "first",
-        )
+        return _load(folder, add_prefix_space, state_of(folder))
 
     @property
     def entity_vocab(self) -> dict[str, int]:
@@ -101,11 +132,6 @@ class Tokenizer:
     def has_titles(self) -> bool:
         """Whether entities have names at all: lite checkpoints have the special entries alone."""
         return any(title not in SPECIAL_ENTRIES for title in self.entity_vocab)
-
-    def entity_ids(self, titles: Sequence[str]) -> IntArray:
-        """(n,) the ids of Wikipedia titles ("en:Title" for mLUKE) or special entries, [UNK] where unknown."""
-        vocab = self.entity_vocab
-        return np.fromiter((vocab.get(title, self.entity_unk_id) for title in titles), np.int32, len(titles))
 
     def word_texts(self) -> list[str | None]:
         """What each word id spells, without space around it; None for special tokens and for what is no text
@@ -133,6 +159,38 @@ class Tokenizer:
         ids, lengths = self.encode_flat(texts)
         ends = np.cumsum(lengths)
         return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, add_prefix_space: bool | None, state: State) -> Tokenizer:  # noqa: ARG001 - it keys the cache
+    config_file = folder / "tokenizer_config.json"
+    config = read_object(config_file) if config_file.exists() else {}
+    kind: Kind = "luke"
+    prefix = False
+    if (folder / "sentencepiece.bpe.model").exists():
+        kind, pieces = "mluke", SentencePieces(folder / "sentencepiece.bpe.model")
+    elif (folder / "vocab.json").exists():
+        pieces = byte_pairs(folder / "vocab.json", folder / "merges.txt")
+    elif (folder / "tokenizer.json").exists():
+        pieces, model_type, prefix = from_json(folder / "tokenizer.json")
+        kind = "luke" if model_type == "BPE" else "mluke"
+    else:
+        raise CheckpointError(
+            f"{folder}: no tokenizer (neither vocab.json, sentencepiece.bpe.model nor tokenizer.json); "
+            "copy the whole folder of the checkpoint"
+        )
+    special_ids = _special_ids(folder, pieces, config)
+    if add_prefix_space is None:
+        add_prefix_space = bool(config.get("add_prefix_space", prefix))
+    return Tokenizer(
+        kind,
+        pieces,
+        special_ids,
+        _entity_vocab(folder, config),
+        max_mention_length=whole_number({"max_mention_length": 30} | config, "max_mention_length", str(config_file), 1),
+        add_prefix_space=add_prefix_space and kind == "luke",
+        first_prefix_space=config.get("prefix_space") == "first",
+    )
 
 
 def _special_ids(folder: Path, pieces: Pieces, config: dict[str, object]) -> dict[str, int]:
@@ -163,10 +221,3 @@ def _entity_vocab(folder: Path, config: dict[str, object]) -> EntityVocab:
     if not path.exists() and "entity_vocab" in config:  # where transformers 5 keeps it
         return EntityVocab(folder / "tokenizer_config.json", config["entity_vocab"])
     return EntityVocab(path)
-
-
-def _max_mention_length(config: dict[str, object], path: Path) -> int:
-    value = config.get("max_mention_length", 30)
-    if not isinstance(value, int) or value < 1:
-        raise CheckpointError(f"{path}: max_mention_length is {value!r}, and must be a whole number above 0")
-    return value

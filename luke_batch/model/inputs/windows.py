@@ -248,3 +248,26 @@ def chunks(n: int, limit: int = 128) -> list[slice]:
         return []
     size = -(-n // -(-n // limit))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+_GAP = "_"
+"""Stands in the gap while its surroundings are tokenised; its own tokens are thrown away."""
+
+
+def around_gap(builder: InputBuilder, left: str, right: str) -> tuple[IntArray, IntArray]:
+    """(t,) token ids of the text before the gap, and of that after it."""
+    span = np.array([[len(left), len(left) + len(_GAP)]], np.int32)
+    tokens = builder.tokenize(left + _GAP + right, span)
+    start, end = tokens.spans[0].tolist()
+    return tokens.ids[:start], tokens.ids[end:]
+
+
+def gap_lead(builder: InputBuilder, left: str) -> str:
+    """What belongs to the text in the gap after `left`: a space, or nothing."""
+    begins = builder.tokenizer.first_prefix_space and not left
+    return " " if begins or left.endswith(" ") else ""
+
+
+def in_gap(builder: InputBuilder, lead: str, texts: Sequence[str]) -> list[IntArray]:
+    """(t,) token ids that each text has in a gap; `lead` as `gap_lead` says."""
+    return builder.tokenizer.encode([lead + text for text in texts])

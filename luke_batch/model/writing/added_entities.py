@@ -22,14 +22,11 @@ from luke_batch.base.errors import CheckpointError
 from luke_batch.model.engine.vocabulary_heads import PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.files.fit import PREFIX, SCALE, encoder_names, entity_head_names
-from luke_batch.model.files.int8 import quantise
-from luke_batch.model.files.new_folder import new_folder
-from luke_batch.model.files.tensors import INDEX
-from luke_batch.model.files.weights import ENTITY_TABLE, encoder_tables
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import INDEX, read_object
+from luke_batch.model.files.weights import ENTITY_TABLE, encoder_tables, quantise
 from luke_batch.model.writing.append_rows import Rows, append_rows
 from luke_batch.model.writing.convert import COPIED, TIED
-from luke_batch.model.writing.vocabulary_files import write_vocabulary
+from luke_batch.model.writing.new_folder import new_folder, write_vocabulary
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

@@ -15,9 +15,8 @@ from typing import cast
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import Checkpoint, read_checkpoint, read_config, resolve
 from luke_batch.model.files.fetch import PATTERNS, PICKLE_PATTERNS, Location, fetch
-from luke_batch.model.files.new_folder import check_destination, new_folder
-from luke_batch.model.files.tensors import INDEX, PICKLES, SINGLE
-from luke_batch.model.inputs.pieces import read_object
+from luke_batch.model.files.reading import INDEX, PICKLES, SINGLE, read_object
+from luke_batch.model.writing.new_folder import check_destination, new_folder
 
 PICKLE, PICKLE_INDEX = PICKLES
 COPIED = ("*.json", "*.txt", "*.model", "LICENSE*", "README*")

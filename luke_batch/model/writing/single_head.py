@@ -17,8 +17,8 @@ from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import TOKENIZER_FILES, resolve
 from luke_batch.model.files.facts import ARCHITECTURES, SECTION, SECTION_FORMAT, HeadFacts
 from luke_batch.model.files.fit import PREFIX
-from luke_batch.model.files.new_folder import check_destination, new_folder
-from luke_batch.model.files.tensors import SINGLE
+from luke_batch.model.files.reading import SINGLE
+from luke_batch.model.writing.new_folder import check_destination, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

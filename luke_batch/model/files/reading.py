@@ -1,14 +1,17 @@
-"""Which safetensors files a model folder has and what their headers promise, read without torch."""
+"""The files of a model folder: JSON, the headers of safetensors files, and a hash of their content; without torch."""
 
+import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
 from safetensors import SafetensorError, safe_open
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.inputs.pieces import read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -78,3 +81,53 @@ def _shards(index: Path) -> list[Path]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    """Hex digest over names and contents; folder, order and times do not matter."""
+    digest = hashlib.sha256()
+    for file in sorted(set(files), key=lambda file: file.name):
+        status = file.stat()
+        digest.update(f"{file.name}\0{_file_digest(file, status.st_size, status.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(file: Path, size: int, modified_ns: int) -> str:  # noqa: ARG001 - they key the cache
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """The JSON object in a file; CheckpointError where it is missing or something else."""
+    try:
+        content: object = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; copy the whole folder of the checkpoint") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a JSON object; download it again")
+    return cast("dict[str, object]", content)
+
+
+def whole_number(content: Mapping[str, object], name: str, source: str, least: int = 0) -> int:
+    """A whole number of a JSON object; CheckpointError, which names `source`, where it is none or under `least`."""
+    value = content.get(name)
+    if type(value) is not int or value < least:  # True is an int too
+        raise CheckpointError(f"{source} has no usable {name} ({value!r}); download it again")
+    return value
+
+
+State = tuple[tuple[str, int, int], ...]
+
+
+def state_of(folder: Path) -> State:
+    """Name, size and time of change of every file: what is remembered of a folder holds while they stay.
+
+    The content of config.json and tokenizer files is small and rewritten as a whole; so are weights.
+    """
+    if not folder.is_dir():
+        return ()
+    found = ((file.name, file.stat()) for file in os.scandir(folder) if file.is_file())
+    return tuple(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
