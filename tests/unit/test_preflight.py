@@ -217,14 +217,14 @@ def test_a_node_says_what_it_does_not_see(tmp_path: Path, multi_head_folder: Pat
     put(tmp_path / "in", "a.parquet", documents(2))
     source, output = Storage.at(str(tmp_path / "in")), Storage.at(str(tmp_path / "out"))
     job = JobConfig.model_validate({"models": {"main": {"path": str(multi_head_folder)}}})
-    assert _probe(source, "a.parquet", output, job.model_dump_json()) == []
+    assert _probe(source, "a.parquet", output, job.to_json()) == []
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").touch()
     away = JobConfig.model_validate({"models": {"main": {"path": "/not/mounted"}}})
     elsewhere = Storage.at(str(tmp_path / "elsewhere"))
     below = Storage.at(str(tmp_path / "file" / "out"))
     _each(
-        _probe(elsewhere, "a.parquet", below, away.model_dump_json()),
+        _probe(elsewhere, "a.parquet", below, away.to_json()),
         "has no a.parquet there; mount it on every node",
         "is a file",
         "/not/mounted: no such model folder",

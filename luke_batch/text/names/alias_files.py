@@ -43,7 +43,7 @@ from luke_batch.base import pulse
 from luke_batch.base.allocator import return_freed_memory
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ConfigError, InputError
-from luke_batch.config import EMBEDDED
+from luke_batch.base.section import EMBEDDED
 from luke_batch.text.names.content import opened, readable
 from luke_batch.text.names.name_forms import fold, normalise
 
