@@ -14,8 +14,8 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ModelConfig, Precision
 from luke_batch.model.engine.batched_engine import length_sorted
 from luke_batch.model.engine.device import ON_CPU
+from luke_batch.model.engine.encoder import Linear, PackedLinear
 from luke_batch.model.engine.engine import Engine, load_engine
-from luke_batch.model.engine.linear import Linear, PackedLinear
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Task

@@ -25,9 +25,8 @@ from transformers import (
 from luke_batch.model.engine.transformers_engine import pad
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
-from luke_batch.text.sentences.segmenter import sentences
-from luke_batch.text.spans import all_spans
-from luke_batch.text.words import words
+from luke_batch.text.segmenter import sentences
+from luke_batch.text.words import all_spans, words
 
 MAX_WORDS, MAX_PAIRS = 8, 64
 """Those of the embedded model's `ner`, and the default of `relations`."""

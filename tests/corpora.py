@@ -13,8 +13,7 @@ from luke_batch.corpus.commit import Committed, RunContext, commit_item
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.read import ReadItem, read_item
 from luke_batch.document.columns import ERROR, ERROR_TYPE, FRAGMENT
-from luke_batch.document.source import rename_collisions, source_column
-from luke_batch.document.texts import text_errors, texts_of
+from luke_batch.document.source import rename_collisions, source_column, text_errors, texts_of
 
 FINGERPRINT = "f0f0f0f0f0f0f0f0"
 VECTOR = pa.list_(pa.float32(), 3)

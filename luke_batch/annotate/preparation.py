@@ -6,17 +6,16 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
-from luke_batch.base import meters, pulse
+from luke_batch.base import meters
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import DocumentError
 from luke_batch.config import JobConfig
 from luke_batch.document.columns import write_documents
-from luke_batch.document.source import source_column
+from luke_batch.document.source import source_column, text_errors, texts_of
 from luke_batch.document.state import Document, Failure, no_spans
-from luke_batch.document.texts import text_errors, texts_of
 from luke_batch.text.proposer import Proposer
 from luke_batch.text.proposers import known_proposers
-from luke_batch.text.sentences.segmenter import sentences
+from luke_batch.text.segmenter import sentences
 from luke_batch.text.words import words
 
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -46,7 +45,7 @@ class Preparation:
 
     def _prepare(self, source: "_Source", row: int) -> Document:
         stage = "read"
-        pulse.beat()
+        meters.beat()
         try:
             text, language = source.text(row), source.language(row)
             stage = "segment"

@@ -1,16 +1,16 @@
-"""What this process has done, in plain numbers: counted where the work is done, exported elsewhere.
+"""What this process has done, in plain numbers, and its signs of life: told where the work is done, heard elsewhere.
 
 A count costs one addition to a dictionary, time two readings of a clock. Nobody has to read them: what
 watches over a process takes them along (`isolation`), and the distributed room exports them.
 
-One set a process, as in `pulse`; it is not for several threads at once.
+One set a process; it is not for several threads at once.
 """
 
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 Counts = dict[str, float]
@@ -77,3 +77,19 @@ def _settle() -> None:
     if _stages:
         _counts[f"{SECONDS}/{_stages[-1]}"] += now - _since
     _since = now
+
+
+Listener = Callable[[str | None], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Tell `listener` of every beat from now on."""
+    _listeners[:] = [listener]
+
+
+def beat(stage: str | None = None) -> None:
+    """Work advances; `stage` is named where another one begins."""
+    for listener in _listeners:
+        listener(stage)

@@ -21,9 +21,8 @@ from luke_batch.base.contracts import load_contract
 from luke_batch.config.job import JobConfig
 from luke_batch.heads.head import HeadConfig
 from luke_batch.heads.registry import head_class
-from luke_batch.text import spans, words
-from luke_batch.text.proposers import known_proposers
-from luke_batch.text.sentences import breaks, segmenter
+from luke_batch.text import segmenter, words
+from luke_batch.text.proposers import PROPOSERS, known_proposers
 
 _INPUTS = 1
 """Raised by hand with every change of how windows are built that changes results; heads, proposers and text stages keep
@@ -80,8 +79,8 @@ def _text_versions() -> dict[str, int | str]:
     return {
         "segmenter": segmenter.VERSION,
         "words": words.VERSION,
-        "spans": spans.VERSION,
-        "icu": breaks.LIBRARY_VERSION,
+        "spans": words.SPANS_VERSION,
+        "icu": words.LIBRARY_VERSION,
         "unicode": unicodedata.unidata_version,
     }
 
@@ -95,11 +94,12 @@ def _proposers(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]
         settings = config.proposers.of(proposer)
         if settings is None or not (name in config.span_sources or (name == "alias" and config.uses_aliases)):
             continue
-        own = settings.model_dump(mode="json", exclude=_CONTENT_COUNTS)
+        ours = proposer in PROPOSERS
+        own = settings.model_dump(mode="json", exclude=_CONTENT_COUNTS if ours else None)
         if name == "alias" and not any(head.reads_candidates for head in config.heads):
             own.pop("min_prior")
         described[name] = {**own, "version": proposer.version}
-        if "path" in type(settings).model_fields:
+        if ours:
             described[name] = {**own, "version": proposer.version, "content": facts[proposer.section]}
     return described
 

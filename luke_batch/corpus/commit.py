@@ -22,8 +22,7 @@ from luke_batch.corpus.read import ReadFailure, is_from_partition
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
-from luke_batch.document.source import renamed_columns, source_column
-from luke_batch.document.texts import readable, texts_of
+from luke_batch.document.source import readable, renamed_columns, source_column, texts_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from luke_batch.corpus.read import ReadItem
 from luke_batch.corpus.sample import count, sample
 from luke_batch.corpus.sources import Restriction
 from luke_batch.corpus.storage import Storage
-from luke_batch.document.source import source_column
-from luke_batch.document.texts import texts_of
+from luke_batch.document.source import source_column, texts_of
 from luke_batch.model.engine.device import faster_precision, pick_device, use_threads
 from luke_batch.model.engine.engine import Engine, Task, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luke_batch.base.errors import InputError
-from luke_batch.document.texts import readable, text_errors
+from luke_batch.document.source import readable, text_errors
 from luke_batch.evaluation.items import NULL, Integers, Items, Structs
 from luke_batch.evaluation.tables import ANNOTATED_COLUMNS, GOLD_COLUMNS, ID, TEXT, Task, read_documents
 

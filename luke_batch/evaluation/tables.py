@@ -17,7 +17,7 @@ from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.sources import list_sources
 from luke_batch.corpus.storage import STATE, Storage
-from luke_batch.document.texts import readable
+from luke_batch.document.source import readable
 
 ID = "id"
 TEXT = "text"

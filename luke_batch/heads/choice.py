@@ -10,9 +10,8 @@ from pydantic import Field, model_validator
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.state import Document, no_spans
-from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, SourceColumn, ask_each
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Labels, Setup, SourceColumn, ask_each
 from luke_batch.heads.placed_text import stride_windows
-from luke_batch.heads.scores import Labels
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task

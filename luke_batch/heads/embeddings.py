@@ -15,8 +15,7 @@ from pydantic import BeforeValidator, Field
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.section import listed
 from luke_batch.document.state import Document
-from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frame, Frames, group_by_sentence, region_of
+from luke_batch.heads.frames import Frame, Frames, as_mentions, candidates, group_by_sentence, region_of
 from luke_batch.heads.head import Annotation, Answer, Ask, Head, Place, Setup, SpanHeadConfig, ask, ask_each
 from luke_batch.heads.sentence_windows import SentenceWindow, sentence_windows
 from luke_batch.heads.titles import Titles

@@ -17,8 +17,7 @@ from pydantic import Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.state import Document
-from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frame, Frames
+from luke_batch.heads.frames import Frame, Frames, as_mentions, candidates
 from luke_batch.heads.head import Annotation, Answer, Ask, Head, Place, Setup, SpanHeadConfig, ask
 from luke_batch.heads.titles import Titles
 from luke_batch.model.files.checkpoint import Checkpoint

@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.state import Document, Mentions
-from luke_batch.heads.candidates import always_kept, as_mentions, candidates, is_among
-from luke_batch.heads.frames import Frame, Frames, group_by_sentence
-from luke_batch.heads.head import Annotation, Answer, Ask, Head, Proposers, Setup, SpanHeadConfig, ask
-from luke_batch.heads.scores import Labels, none_index
+from luke_batch.heads.frames import Frame, Frames, always_kept, as_mentions, candidates, group_by_sentence, is_among
+from luke_batch.heads.head import (
+    Annotation,
+    Answer,
+    Ask,
+    Head,
+    Labels,
+    Proposers,
+    Setup,
+    SpanHeadConfig,
+    ask,
+    none_index,
+)
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window, chunks
 from luke_batch.model.task import Reads, Task

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from luke_batch.base.contracts import add_columns
 from luke_batch.base.plugins import load_plugins
+from luke_batch.document.columns import add_codec
 from luke_batch.heads.choice import ChoiceHead
 from luke_batch.heads.cloze import ClozeHead
 from luke_batch.heads.embeddings import EmbeddingsHead
@@ -51,6 +52,8 @@ def register(head: type[Head]) -> None:
     """Make a head known to every configuration that is loaded from now on. Its columns join the contract."""
     _known[str(head.settings.model_fields["head"].default)] = head
     add_columns("annotations", head.contract)
+    for codec in head.codecs:
+        add_codec(codec)
 
 
 def known_heads() -> dict[str, type[Head]]:

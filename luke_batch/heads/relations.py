@@ -11,10 +11,8 @@ from pydantic import Field
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.document.state import Document, Relations, no_spans
-from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frames, region_of
-from luke_batch.heads.head import Annotation, Head, Place, Setup, SpanHeadConfig, ask_in_parts
-from luke_batch.heads.scores import Labels, none_index
+from luke_batch.heads.frames import Frames, as_mentions, candidates, region_of
+from luke_batch.heads.head import Annotation, Head, Labels, Place, Setup, SpanHeadConfig, ask_in_parts, none_index
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task

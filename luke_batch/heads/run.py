@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from luke_batch.base import meters, pulse
+from luke_batch.base import meters
 from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.document.state import Document, Failure
 from luke_batch.heads.head import Annotation, Answer, Ask, Head
@@ -45,7 +45,7 @@ def run_head(head: Head, documents: Sequence[Document], engine: Engine, device: 
 def _run_together(head: Head, documents: Sequence[Document], engine: Engine) -> None:
     """Advance the heads of all documents; after each round every one that asks gets its outputs."""
     running: list[tuple[Document, Annotation, Ask]] = []
-    pulse.beat(head.name)
+    meters.beat(head.name)
     for document in documents:
         annotation = head.annotate(document)
         question = _advance(head, document, annotation, None)
@@ -63,7 +63,7 @@ def _run_together(head: Head, documents: Sequence[Document], engine: Engine) -> 
 
 def _advance(head: Head, document: Document, annotation: Annotation, answer: Answer | None) -> Ask | None:
     """The next question of a head; None where it is done or its document has failed."""
-    pulse.beat()
+    meters.beat()
     try:
         with meters.spending("build" if answer is None else "decode"):
             return next(annotation) if answer is None else annotation.send(answer)

@@ -6,8 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from luke_batch.document.state import Document, Row, no_spans
-from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, ask_each
-from luke_batch.heads.scores import Labels
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Labels, Setup, ask_each
 from luke_batch.heads.sentence_windows import sentence_windows
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window

@@ -13,9 +13,8 @@ from pydantic import Field
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import ConfigError
 from luke_batch.document.state import Document, Row
-from luke_batch.heads.head import Annotation, Head, HeadConfig, Setup, ask_each
+from luke_batch.heads.head import Annotation, Head, HeadConfig, Labels, Setup, ask_each, none_index
 from luke_batch.heads.placed_text import PlacedText, best_windows, stride_windows
-from luke_batch.heads.scores import Labels, none_index
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from luke_batch.annotate.annotator import ModelStage, model_stages
 from luke_batch.annotate.preparation import Preparation
-from luke_batch.base import meters, pulse
+from luke_batch.base import meters
 from luke_batch.base.allocator import return_freed_memory
 from luke_batch.base.errors import DeviceError, UsageError
 from luke_batch.config import JobConfig
@@ -62,11 +62,11 @@ def serve(connection: Connection) -> None:
     try:
         stage = Stage(StageOrder.from_json(connection.recv_bytes()))
         beats = Beats(connection)
-        pulse.listen(beats)
+        meters.listen(beats)
         connection.send_bytes(Kind.READY)
         while True:
             table = from_stream(connection.recv_bytes())
-            pulse.beat(stage.name)
+            meters.beat(stage.name)
             beats.expect_work()
             done = to_stream(stage.run(table))
             return_freed_memory()

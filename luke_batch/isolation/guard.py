@@ -18,9 +18,8 @@ import pyarrow as pa
 from luke_batch.base import errors, meters
 from luke_batch.base.errors import CrashError, DeviceError, HangError, ResourceError, UsageError
 from luke_batch.config import JobConfig
-from luke_batch.document.source import source_column
+from luke_batch.document.source import longest, source_column
 from luke_batch.document.state import Failure
-from luke_batch.document.texts import longest
 from luke_batch.isolation.messages import Kind, StageOrder, from_stream, to_stream
 from luke_batch.isolation.net import fail_documents, written_by
 

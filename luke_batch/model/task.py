@@ -39,11 +39,6 @@ class Reads(StrEnum):
         """How many hidden states the linear layer reads side by side; 0 where there is no such layer."""
         return {"spans": 3, "entity": 1, "pair": 2, "first word": 1, "words": 1}.get(self.value, 0)
 
-    @property
-    def needs_entities(self) -> int:
-        """The least number of entities of a window."""
-        return {"entity": 1, "pair": 2}.get(self.value, 0)
-
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -19,8 +19,7 @@ from luke_batch.corpus.committed import CommittedFile, OutputListing, shown
 from luke_batch.corpus.footers import inspect
 from luke_batch.corpus.output_file import path_hash
 from luke_batch.corpus.storage import Storage
-from luke_batch.document.source import renamed_columns
-from luke_batch.document.texts import readable
+from luke_batch.document.source import readable, renamed_columns
 
 _T = TypeVar("_T")
 

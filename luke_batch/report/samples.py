@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.corpus.checks import is_text
 from luke_batch.corpus.storage import Storage
-from luke_batch.document.source import renamed_columns
-from luke_batch.document.texts import readable
+from luke_batch.document.source import readable, renamed_columns
 from luke_batch.report.wording import relation_name
 
 MOST = 8

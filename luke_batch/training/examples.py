@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.model.inputs.windows import InputBuilder, Window, chunks
-from luke_batch.text.spans import auto_spans
-from luke_batch.text.words import words
+from luke_batch.text.words import auto_spans, words
 from luke_batch.training.batches import BoolArray, Example
 from luke_batch.training.corpus import NO_LABELS, Row
 from luke_batch.training.model import HeadSpec

@@ -16,7 +16,7 @@ from luke_batch.evaluation.calibration import (
     fit_temperature,
     in_fitting_half,
 )
-from luke_batch.heads.scores import Labels
+from luke_batch.heads.head import Labels
 from luke_batch.training.model import HeadSpec
 from luke_batch.training.outputs import HeadOutputs
 

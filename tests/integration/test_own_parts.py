@@ -23,8 +23,7 @@ from luke_batch.config.fingerprint import fingerprint, weights_fact
 from luke_batch.distributed.run import annotate
 from luke_batch.document.state import Document
 from luke_batch.heads import registry
-from luke_batch.heads.candidates import as_mentions, candidates
-from luke_batch.heads.frames import Frames, group_by_sentence
+from luke_batch.heads.frames import Frames, as_mentions, candidates, group_by_sentence
 from luke_batch.heads.head import Annotation, Head, Setup, SpanHeadConfig, ask
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.inputs.windows import Window
@@ -85,10 +84,6 @@ class LoudnessHead(Head):
     @classmethod
     def require(cls, config: Any, checkpoint: Checkpoint) -> None:
         """Every checkpoint has vectors."""
-
-    @classmethod
-    def check(cls, config: Any, checkpoint: Checkpoint) -> None:
-        """There are no labels."""
 
     def annotate(self, document: Document) -> Annotation:
         """One window a sentence."""
@@ -201,10 +196,6 @@ class EchoHead(Head):
 
     @classmethod
     def require(cls, config, checkpoint):
-        pass
-
-    @classmethod
-    def check(cls, config, checkpoint):
         pass
 
     def annotate(self, document):

@@ -65,7 +65,7 @@ def _obey(text: str, stage: str) -> None:
 
 def _poison() -> None:
     from luke_batch.heads import run
-    from luke_batch.text.sentences import segmenter
+    from luke_batch.text import segmenter
 
     advance, segment = run._advance, segmenter.sentences
 

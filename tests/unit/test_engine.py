@@ -18,7 +18,7 @@ from luke_batch.model.engine.engine import load_engine
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import encoder_state
 from luke_batch.model.inputs.windows import Window
-from luke_batch.model.task import Task
+from luke_batch.model.task import Reads, Task
 from tests.checkpoints import (
     HEADS,
     HIDDEN,
@@ -55,7 +55,7 @@ TASKS = tuple(task for task in FORWARD_TASKS if task.head in HEADS)
 def windows(task: Task, kind: str = "luke", seed: int = 0) -> list[Window]:
     """Random inputs of many lengths: no entities where the task allows it, mentions beyond 30 tokens."""
     random = np.random.default_rng(seed)
-    fixed = task.reads.needs_entities or None
+    fixed = {Reads.ENTITY: 1, Reads.PAIR: 2}.get(task.reads)
     made: list[Window] = []
     for length in (5, 70, 3, 200, 41, 12, 66, 9):
         count = int(random.integers(0, 9)) if fixed is None else fixed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from luke_batch.base.errors import InputError
-from luke_batch.heads.scores import Labels
+from luke_batch.heads.head import Labels
 from luke_batch.model.inputs.windows import Window
 from luke_batch.training.batches import Example, PooledBatches
 from luke_batch.training.corpus import Row, read_corpus

@@ -239,9 +239,9 @@ def test_the_versions_of_the_annotators_in_use_count(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"luke_batch.text.{stage}.VERSION" for stage in ("sentences.segmenter", "words", "spans")),
+        *(f"luke_batch.text.{name}" for name in ("segmenter.VERSION", "words.VERSION", "words.SPANS_VERSION")),
         "luke_batch.text.names.gazetteer.GazetteerProposer.version",
-        "luke_batch.text.sentences.breaks.LIBRARY_VERSION",
+        "luke_batch.text.words.LIBRARY_VERSION",
         "unicodedata.unidata_version",
     ],
 )

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from luke_batch.document.state import Document
 from luke_batch.heads.frames import Frames, group_by_sentence
+from luke_batch.heads.head import Labels
 from luke_batch.heads.ner import choose
 from luke_batch.heads.relations import nearest_pairs
-from luke_batch.heads.scores import Labels
 from luke_batch.heads.sentence_windows import SentenceWindow, pack
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Tokens

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from scipy.special import expit
 
 from luke_batch.evaluation.calibration import expected_calibration_error, fit_label_scaling
-from luke_batch.heads.scores import Labels
+from luke_batch.heads.head import Labels
 from luke_batch.model.files.facts import HeadFacts
 
 

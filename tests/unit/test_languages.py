@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luke_batch.text.sentences.languages import language_code
+from luke_batch.text.languages import language_code
 
 
 @pytest.mark.parametrize(

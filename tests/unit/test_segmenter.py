@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from luke_batch.base.errors import ConfigError
 from luke_batch.config.loading import load_config
-from luke_batch.text.sentences import boundaries as module
-from luke_batch.text.sentences.breaks import between_graphemes
-from luke_batch.text.sentences.languages import language_code
-from luke_batch.text.sentences.segmenter import sentences as cut
+from luke_batch.text import segmenter as module
+from luke_batch.text.languages import language_code
+from luke_batch.text.segmenter import sentences as cut
+from luke_batch.text.words import between_graphemes
 from tests.raw_texts import any_text, languages
 
 

@@ -14,8 +14,7 @@ from luke_batch.model.engine.span_scorer import SpanScorer, SpanScorerNet, word_
 from luke_batch.model.files.checkpoint import resolve
 from luke_batch.model.files.weights import Table, encoder_tables
 from luke_batch.model.inputs.windows import InputBuilder, Window
-from luke_batch.text.spans import all_spans
-from luke_batch.text.words import words
+from luke_batch.text.words import all_spans, words
 from luke_batch.training.corpus import GoldEntity, Row
 from recipes.span_scorer import (
     ScorerConfig,

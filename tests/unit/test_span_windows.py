@@ -22,8 +22,7 @@ from luke_batch.model.engine.engine import Engine, Task, load_engine
 from luke_batch.model.engine.span_scorer import SpanScorer
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.windows import InputBuilder, Window
-from luke_batch.text.spans import all_spans
-from luke_batch.text.words import words
+from luke_batch.text.words import all_spans, words
 from recipes.span_scorer import span_least
 from tests.checkpoints import TOKENIZERS, add_span_scorer, make_multi_head
 

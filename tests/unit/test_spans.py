@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.text.sentences.segmenter import sentences
-from luke_batch.text.spans import all_spans, auto_spans
-from luke_batch.text.words import words
+from luke_batch.text.segmenter import sentences
+from luke_batch.text.words import all_spans, auto_spans, words
 from tests.raw_texts import any_text
 
 pairs = st.lists(st.integers(0, 40), max_size=24, unique=True).map(

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from luke_batch import Annotator, JobConfig
-from luke_batch.document.codecs import Rows
-from luke_batch.document.columns import codec_of
+from luke_batch.document.columns import Rows, codec_of
 from tests.checkpoints import Recipe, with_head
 from tests.text_heads import SHORT
 

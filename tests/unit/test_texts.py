@@ -3,8 +3,14 @@
 import pyarrow as pa
 import pytest
 
-from luke_batch.document.source import rename_collisions, renamed_columns, source_column
-from luke_batch.document.texts import readable, text_errors, texts_of
+from luke_batch.document.source import (
+    readable,
+    rename_collisions,
+    renamed_columns,
+    source_column,
+    text_errors,
+    texts_of,
+)
 
 RAW = [b"Rome", None, b"\xff\xfe", "Ωmega 🜚".encode(), b"cut \xe2\x82"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from luke_batch.annotate.annotator import check_models
 from luke_batch.base.errors import ConfigError
+from luke_batch.heads.head import Labels
 from luke_batch.heads.placed_text import PlacedText, best_windows, stride_windows
-from luke_batch.heads.scores import Labels
 from luke_batch.heads.tokens import Tags, join
 from luke_batch.text.words import words
 from tests.checkpoints import LABELS, Recipe, with_head

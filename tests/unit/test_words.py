@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from luke_batch.text.sentences.breaks import between_graphemes, boundaries, code_points
-from luke_batch.text.words import words
+from luke_batch.text.words import between_graphemes, boundaries, code_points, words
 from tests.raw_texts import any_text, languages
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from luke_batch.base import meters, pulse
+from luke_batch.base import meters
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.base.errors import CheckpointError, DeviceError
 from luke_batch.model.engine.span_scorer import SpanScorer
@@ -25,6 +25,8 @@ from luke_batch.model.task import Reads, Task
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NEEDED_ENTITIES = {Reads.ENTITY: 1, Reads.PAIR: 2}
+"""The least number of entities of a window."""
 BY_ENTITY = (Reads.SPANS, Reads.ENTITY_STATES, Reads.CANDIDATES)
 """Their outputs have a row for each entity."""
 _OF_EVERY_CHECKPOINT = (Reads.ENTITY_STATES, Reads.WORD_STATES)
@@ -40,6 +42,8 @@ class BatchedEngine(ABC):
         self._device = device
         self._max_tokens = max_tokens
         self._pad_id = checkpoint.setting("pad_token_id")
+        self._rows = checkpoint.setting("vocab_size"), checkpoint.setting("entity_vocab_size")
+        self._longest = checkpoint.setting("max_position_embeddings") - self._pad_id - 1
         reads = {task.reads for task in tasks}
         self._scorer = SpanScorer(checkpoint) if Reads.BOUNDS in reads else None
 
@@ -68,7 +72,7 @@ class BatchedEngine(ABC):
         entities = np.array([len(window.entity_ids) for window in windows], np.int32)
         results: dict[int, FloatArray] = {}
         for rows in self._batches(tokens, entities):
-            pulse.beat()
+            meters.beat()
             self._count(tokens[rows], entities[rows])
             batch = [windows[row] for row in rows]
             try:
@@ -101,8 +105,7 @@ class BatchedEngine(ABC):
 
     def _check(self, task: Task, windows: Sequence[Window]) -> None:
         """Refuse what would be an IndexError inside of torch, or on a GPU the end of the process."""
-        limits = [self._checkpoint.setting(name) for name in ("vocab_size", "entity_vocab_size")]
-        longest = self._checkpoint.setting("max_position_embeddings") - self._pad_id - 1
+        limits, longest = self._rows, self._longest
         for window in windows:
             for ids, limit, kind in zip(
                 (window.token_ids, window.entity_ids), limits, ("token", "entity"), strict=True
@@ -116,7 +119,7 @@ class BatchedEngine(ABC):
             self._check_gaps(task, window)
             if len(window.token_ids) > longest:
                 raise ValueError(f"a window of {len(window.token_ids)} tokens; the model takes {longest}")
-            if len(window.entity_ids) < task.reads.needs_entities:
+            if len(window.entity_ids) < _NEEDED_ENTITIES.get(task.reads, 0):
                 raise ValueError(f"{len(window.entity_ids)} entities are too few for the task {task}")
 
     def _check_candidates(self, task: Task, window: Window) -> None:
@@ -125,7 +128,7 @@ class BatchedEngine(ABC):
             raise ValueError("candidates are what windows of the task links have, and no others")
         if candidates is None or not candidates.size:
             return
-        rows = self._checkpoint.setting("entity_vocab_size")
+        rows = self._rows[1]
         if len(candidates) != len(window.entity_ids) or not -1 <= candidates.min() <= candidates.max() < rows:
             raise ValueError(f"candidates must be ids below {rows}, or -1, for each entity")
 
@@ -142,8 +145,7 @@ class BatchedEngine(ABC):
             raise ValueError("the gaps of a window must be tokens of it, and there must be a place to fill")
         if gaps.candidates is None:
             return
-        settings = ["vocab_size"] * words + ["entity_vocab_size"] * entities
-        limits = np.array([self._checkpoint.setting(name) for name in settings])
+        limits = np.repeat(self._rows, [words, entities])
         within = (gaps.candidates >= -1) & (gaps.candidates < limits[:, None])
         if not within.all():
             raise ValueError("candidates must be ids of the vocabularies, or -1")

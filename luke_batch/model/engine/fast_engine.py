@@ -8,8 +8,7 @@ from torch import Tensor
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.model.engine.batched_engine import BY_ENTITY, BatchedEngine, as_array, packed
-from luke_batch.model.engine.encoder import PackedEncoder
-from luke_batch.model.engine.linear import Linear
+from luke_batch.model.engine.encoder import Linear, PackedEncoder
 from luke_batch.model.engine.packing import Indices, PackedWindows, pack
 from luke_batch.model.engine.vocabulary_heads import MaskedHeads, PredictionHead
 from luke_batch.model.files.checkpoint import Checkpoint

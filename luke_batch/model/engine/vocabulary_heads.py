@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from luke_batch.base.arrays import FloatArray, IntArray
-from luke_batch.model.engine.linear import LayerNorm, Linear
+from luke_batch.model.engine.encoder import LayerNorm, Linear
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.weights import Table, entity_head_state, word_decoder, word_head_state
 from luke_batch.model.inputs.windows import Gaps, Window

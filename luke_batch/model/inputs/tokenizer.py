@@ -17,8 +17,7 @@ import numpy as np
 from luke_batch.base.arrays import IntArray
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.reading import State, read_object, state_of, whole_number
-from luke_batch.model.inputs.pieces import Pieces, PlacedPieces, byte_pairs, from_json
-from luke_batch.model.inputs.sentence_pieces import SentencePieces
+from luke_batch.model.inputs.pieces import Pieces, PlacedPieces, SentencePieces, byte_pairs, from_json
 
 Kind = Literal["luke", "mluke"]
 

@@ -39,7 +39,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luke_batch.base import pulse
+from luke_batch.base import meters
 from luke_batch.base.allocator import return_freed_memory
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ConfigError, InputError
@@ -149,7 +149,7 @@ def _alone(folder: Path) -> Generator[None]:
             lock.acquire(timeout=_WAIT)
             break
         except filelock.Timeout:
-            pulse.beat()
+            meters.beat()
     try:
         yield
     finally:
@@ -331,5 +331,5 @@ def _mapped(values: pa.Array, form: Callable[[str], str]) -> pa.Array:
 def _parts(values: pa.Array) -> Iterator[list[str]]:
     """`values` as Python strings, some at a time."""
     for start in range(0, len(values), _ROWS):
-        pulse.beat()
+        meters.beat()
         yield cast("list[str]", values.slice(start, _ROWS).to_pylist())

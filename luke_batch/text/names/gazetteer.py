@@ -20,7 +20,7 @@ from luke_batch.base.errors import ConfigError
 from luke_batch.base.section import Section
 from luke_batch.text.names.content import check_content, opened
 from luke_batch.text.proposer import Proposer
-from luke_batch.text.sentences.breaks import without_surrogates
+from luke_batch.text.words import without_surrogates
 
 VERSION = 1
 """Raised by hand whenever the same names would match differently; part of the job's fingerprint."""

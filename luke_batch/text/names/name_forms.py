@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.text.sentences.breaks import code_points, without_surrogates
+from luke_batch.text.words import code_points, without_surrogates
 
 _ODD_SPACE = re.compile(r"[^\S ]|  ")
 _SPACE = ord(" ")
