@@ -1,7 +1,7 @@
 """How each column of a table holds what is known of documents: one codec a column, which reads and writes it.
 
-Flat NumPy arrays become nested Arrow lists and back; vectors are never Python lists. A head of another package brings
-a codec for a column of its own (`luke_batch.heads.registry`).
+Flat NumPy arrays become nested Arrow lists and back; vectors are never Python lists. `columns.py` lists the codecs; a
+column that is not listed there has `Rows`.
 """
 
 from abc import ABC, abstractmethod
