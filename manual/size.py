@@ -1,4 +1,5 @@
 """The size of the house: `python -m manual.size [--base FOLDER] [--json]`; `--base` names another checkout to compare.
+`python -m manual.size --way` lists the files that a sentence enters, which docs/architecture.md explains.
 
 A *room* is a folder of luke_batch with modules of its own, or a module beside those folders. Imports are those of files
 as written, at the head of a file or inside of a function; what is imported for types alone makes no circle. A file
@@ -161,8 +162,10 @@ def touches(path: Path, tree: ast.AST, name: str, identifiers: set[str]) -> bool
     return False
 
 
-def traced(root: Path) -> Figures:
-    """What one sentence enters in the checkout `root`, in a process of its own with this interpreter."""
+def traced(root: Path) -> tuple[Figures, list[str]]:
+    """What one sentence enters in the checkout `root`, in a process of its own with this interpreter: how much, and
+    which files of luke_batch, in this order.
+    """
     environment = os.environ | {"PYTHONPATH": str(root)}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(  # noqa: S603 - this very file
@@ -173,11 +176,12 @@ def traced(root: Path) -> Figures:
             text=True,
             check=True,
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    figures, files = json.loads(done.stdout.splitlines()[-1])
+    return figures, files
 
 
-def trace(root: Path) -> Figures:
-    """The figures of `traced`, in this process, which must not have loaded luke_batch before."""
+def trace(root: Path) -> tuple[Figures, list[str]]:
+    """What `traced` gives, from this process, which must not have loaded luke_batch before."""
     import pyarrow as pa
 
     from luke_batch import Annotator, JobConfig
@@ -191,19 +195,22 @@ def trace(root: Path) -> Figures:
         annotated = annotator.annotate(table)
     assert annotated["mentions"][0].as_py(), "the sentence has mentions"
     every = loading.functions | annotating.functions
-    return {
-        "files entered by a sentence": len({file for file, _, _ in annotating.functions}),
+    files = dict.fromkeys(file for file, _, _ in annotating.functions)
+    figures: Figures = {
+        "files entered by a sentence": len(files),
         "functions entered by a sentence": len(annotating.functions),
         "files entered, loading included": len({file for file, _, _ in every}),
         "functions entered, loading included": len(every),
     }
+    return figures, [Path(file).relative_to(root / PACKAGE).as_posix() for file in files]
 
 
 class Entered:
     """Inside of `with`: notes which functions of the files below `folder` are entered, in any thread."""
 
     def __init__(self, folder: Path) -> None:
-        self.functions: set[tuple[str, int, str]] = set()
+        self.functions: dict[tuple[str, int, str], None] = {}
+        """File, line and name of each, in the order in which they were entered first."""
         self._folder = f"{folder}{os.sep}"
 
     def __enter__(self) -> None:
@@ -217,7 +224,7 @@ class Entered:
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
         if event == "call" and self._ours(frame) and not self._while_importing(frame):
-            self.functions.add((code.co_filename, code.co_firstlineno, code.co_qualname))
+            self.functions.setdefault((code.co_filename, code.co_firstlineno, code.co_qualname))
 
     def _ours(self, frame: FrameType) -> bool:
         """Whether a function of ours is entered: no module, no body of a class, no comprehension."""
@@ -252,13 +259,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m manual.size", description="The size of the house.")
     parser.add_argument("--base", type=Path, metavar="FOLDER", help="another checkout, to compare with")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--way", action="store_true", help="print the files that a sentence enters, in this order")
     parser.add_argument("--trace", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trace is not None:
         sys.stdout.write(json.dumps(trace(options.trace)) + "\n")
         return
+    if options.way:
+        sys.stdout.write("".join(f"{file}\n" for file in traced(ROOT)[1]))
+        return
     roots = {"after": ROOT} | ({} if options.base is None else {"before": options.base.resolve()})
-    figures = {name: measure(root) | traced(root) for name, root in roots.items()}
+    figures = {name: measure(root) | traced(root)[0] for name, root in roots.items()}
     shown = json.dumps(figures, indent=2) if options.json else table(figures["after"], figures.get("before"))
     sys.stdout.write(shown + "\n")
 

@@ -1,7 +1,7 @@
 """The vectors of entities in a Lance table, `entities.lance`, with the columns that are shown and filtered.
 
 An update copies the table of the last version as links (Lance writes no file twice), replaces the rows that changed and
-adds them to the inverted file as a segment with the same cells, see `Update.carries_on`.
+adds them to the inverted file as a segment with the same cells, see `Update.make`.
 """
 
 import os

@@ -97,7 +97,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(_ROOT)))
 def test_a_module_imports_downwards_only(path: Path) -> None:
-    """cli, jobs -> distributed -> annotator, corpus -> heads -> text, model: no import runs the other way."""
+    """Distributed, annotate, corpus, config, heads, then text and model: no import runs the other way."""
     allowed = _ALLOWED[_room(path)] | set(_FLOOR) | {_room(path)}
     for name in _imports(path):
         package, _, rest = name.partition(".")

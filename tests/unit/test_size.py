@@ -1,5 +1,6 @@
 """The figures of `python -m manual.size`, counted by hand on a toy house."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -80,8 +81,16 @@ def test_functions_are_noted_and_imports_are_not(tmp_path: Path, monkeypatch: py
 
 
 def test_a_sentence_is_traced_through_this_checkout() -> None:
-    """In a process of its own: loading enters more than annotating alone, and a file has more than one function."""
-    found = {name: int(figure) for name, figure in traced(ROOT).items()}
+    """In a process of its own: loading enters more than annotating alone, and a file has more than one function. The
+    page that tells the way of a sentence names every file of it.
+    """
+    figures, files = traced(ROOT)
+    found = {name: int(figure) for name, figure in figures.items()}
+    told = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("\n## ")[1]
+    named = re.findall(r"^    ([\w/]+\.py)  ", told, re.M)
+    assert set(files) <= set(named), "see `python -m manual.size --way`"
+    assert not [file for file in named if not (ROOT / "luke_batch" / file).exists()]
+    assert len(files) == found["files entered by a sentence"]
     assert 0 < found["files entered by a sentence"] < found["files entered, loading included"]
     assert found["files entered by a sentence"] < found["functions entered by a sentence"]
     assert found["functions entered by a sentence"] < found["functions entered, loading included"]

@@ -9,7 +9,7 @@ shards) of LukeModel or one of its heads. luke-batch's own format 1, several hea
                                      tensor X comes with float32 row scales X.scale
     heads.safetensors                float32: ner.weight (labels, 3H), ner.bias, types.weight (labels, H),
                                      types.bias, relations.weight (labels, 2H)
-    span_scorer.safetensors          float32, where there is a head `spans`: see model/span_scorer.py
+    span_scorer.safetensors          float32, where there is a head `spans`: see model/engine/span_scorer.py
     luke_batch.json                  {"format": 1, "name", "heads": {"ner": HeadFacts, …}, "context"}
 """
 
