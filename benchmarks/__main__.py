@@ -25,8 +25,8 @@ from luke_batch.model.task import Task
 
 ROUNDS = 5
 _NAMES = {
-    Task.ENTITY: "entity typing (a mention)",
-    Task.PAIR: "relations (a pair)",
+    Task.TYPES: "entity typing (a mention)",
+    Task.RELATIONS: "relations (a pair)",
     Task.MENTIONS: "mention embeddings (a sentence)",
 }
 _NER = "NER (a sentence), all spans up to 16 words"
@@ -60,7 +60,7 @@ def timed(title: str, checkpoint: Checkpoint, inputs: Inputs) -> str:
         windows = inputs.windows[task]
         rows[name] = arms.measure(task, windows, len(windows), ROUNDS)
     sentences = inputs.sentences
-    rows[_NER] = arms.measure(Task.SPANS, sentences.all, sentences.count, ROUNDS)
+    rows[_NER] = arms.measure(Task.NER, sentences.all, sentences.count, ROUNDS)
     rows[_FILTERED] = arms.measure_filtered(sentences, ROUNDS)
     content = table(title, precisions[-1], rows)
     print(content, flush=True)

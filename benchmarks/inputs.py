@@ -21,7 +21,7 @@ from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.model.task import Task
 
-TASKS = (Task.ENTITY, Task.PAIR, Task.MENTIONS, Task.SPANS)
+TASKS = (Task.TYPES, Task.RELATIONS, Task.MENTIONS, Task.NER)
 _EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}
 """Up to the words of a span in the published code for CoNLL-2003."""
 
@@ -72,14 +72,14 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     unscored = replace(embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"})
     usual = _asked(embedded, documents, JobConfig())
     every = _asked(unscored, documents, JobConfig.model_validate(_EVERY_SPAN))
-    windows = {task: _evenly(usual[task], items) for task in TASKS if task != Task.SPANS}
+    windows = {task: _evenly(usual[task], items) for task in TASKS if task != Task.NER}
     scored = _evenly(usual[Task.BOUNDS], sentences)
     texts = {window.token_ids.tobytes() for window in scored}
 
     def of_these(found: Sequence[Window]) -> list[Window]:
         return [window for window in found if window.token_ids.tobytes() in texts]
 
-    return Inputs(windows, Sentences(len(scored), of_these(every[Task.SPANS]), scored, of_these(usual[Task.SPANS])))
+    return Inputs(windows, Sentences(len(scored), of_these(every[Task.NER]), scored, of_these(usual[Task.NER])))
 
 
 def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task, list[Window]]:

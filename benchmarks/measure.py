@@ -111,10 +111,10 @@ class Arms:
 
         def filtered(arm: Arm) -> None:
             self._scorer.run(Task.BOUNDS, sentences.scored)
-            arm.run(Task.SPANS, sentences.kept)
+            arm.run(Task.NER, sentences.kept)
 
         known = [self._one, self._sorted[-1]]
-        ways = [lambda arm=arm: arm.run(Task.SPANS, sentences.all) for arm in known]
+        ways = [lambda arm=arm: arm.run(Task.NER, sentences.all) for arm in known]
         ways += [lambda arm=arm: filtered(arm) for arm in self._fast]
         seconds = _rounds(ways, rounds)
         return [

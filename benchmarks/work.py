@@ -12,7 +12,7 @@ def useful_flops(checkpoint: Checkpoint, task: Task, window: Window) -> float:
     """
     words, entities = len(window.token_ids), len(window.entity_ids)
     rows = words + entities
-    read = {Task.SPANS: rows, Task.TEXT: words}.get(task, entities)
+    read = {Task.NER: rows, Task.TEXT: words}.get(task, entities)
     layers = checkpoint.setting("num_hidden_layers")
     return (layers - 1) * _layer(checkpoint, rows, rows, entities) + _layer(checkpoint, read, rows, entities)
 

@@ -57,7 +57,7 @@ def agreement(model: str, rows: pa.Table) -> tuple[int, int]:
         return ComparedEngine(exact, other, checkpoint, found)
 
     ModelStage(config, model_stages(config)[0], "cpu", both)(Preparation(config)(rows))
-    return found[Task.SPANS].compared, found[Task.SPANS].agreeing
+    return found[Task.NER].compared, found[Task.NER].agreeing
 
 
 def mentions(annotated: pa.Table) -> Counter[tuple[str, int, int, str]]:

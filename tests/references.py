@@ -9,10 +9,10 @@ from luke_batch.base.arrays import FloatArray
 from luke_batch.model.inputs.windows import Gaps, Window
 from luke_batch.model.task import Task
 
-ENTITY_TASKS = (Task.SPANS, Task.MENTIONS, Task.LINKS)
+ENTITY_TASKS = (Task.NER, Task.MENTIONS, Task.LINKS)
 FORWARD_TASKS = (
-    *(Task.SPANS, Task.ENTITY, Task.PAIR, Task.LINKS, Task.CLOZE, Task.SEQUENCE, Task.TOKENS),
-    *(Task.ANSWERS, Task.CHOICE, Task.MENTIONS, Task.TEXT),
+    *(Task.NER, Task.TYPES, Task.RELATIONS, Task.LINKS, Task.CLOZE, Task.SEQUENCE, Task.TOKENS),
+    *(Task.QA, Task.CHOICE, Task.MENTIONS, Task.TEXT),
 )
 """Those of LUKE itself: the span scorer is no part of transformers."""
 
@@ -25,7 +25,7 @@ def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
         positions = [[*range(start, end), *[-1] * 30][:30] for start, end in spans]
         fields |= {"entity_ids": window.entity_ids.tolist(), "entity_attention_mask": [1] * len(spans)}
         fields |= {"entity_position_ids": positions}
-    if task == Task.SPANS:
+    if task == Task.NER:
         fields |= {"entity_start_positions": [start for start, _ in spans]}
         fields |= {"entity_end_positions": [end - 1 for _, end in spans]}
     inputs = {name: torch.tensor([value]) for name, value in fields.items()}
@@ -33,7 +33,7 @@ def reference(model: torch.nn.Module, task: Task, window: Window) -> FloatArray:
         inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
     with torch.inference_mode():
         output = model(**inputs)
-    if task == Task.ANSWERS:
+    if task == Task.QA:
         return torch.stack([output.start_logits[0], output.end_logits[0]], 1).numpy()
     if task == Task.LINKS:
         assert window.candidates is not None

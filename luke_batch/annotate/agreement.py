@@ -74,7 +74,7 @@ def same_labels(task: Task, facts: HeadFacts, one: FloatArray, other: FloatArray
             return (one * other).sum(1) >= _SAME_DIRECTION * lengths
         case Task.CHOICE:
             return np.zeros(0, bool)
-        case Task.ANSWERS:
+        case Task.QA:
             return one.argmax(0) == other.argmax(0)
         case Task.CLOZE if one.ndim == 3:
             return one[:, 0, 0] == other[:, 0, 0]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from luke_batch.distributed.finetune import Finetuned
 
 
-class Head(StrEnum):
+class HeadChoice(StrEnum):
     """What is trained."""
 
     NER = "ner"
@@ -25,7 +25,7 @@ Train = Annotated[
     typer.Argument(metavar="TRAIN", help="Parquet file, folder or glob with text, entities[, relations], or s3://…"),
 ]
 Output = Annotated[str, typer.Argument(metavar="OUTPUT_MODEL", help="Folder of the model.")]
-Heads = Annotated[list[Head], typer.Option("--head", help="Head to train; may be repeated.")]
+Heads = Annotated[list[HeadChoice], typer.Option("--head", help="Head to train; may be repeated.")]
 Dev = Annotated[
     str | None,
     typer.Option("--dev", metavar="DEV", help="As TRAIN: chooses the best state and calibrates the scores."),

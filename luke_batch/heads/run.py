@@ -111,7 +111,7 @@ def _count(task: Task, windows: Sequence[Window]) -> None:
     meters.count("windows", len(windows))
     meters.count("tokens", sum(len(window.token_ids) for window in windows))
     meters.count("entities", entities)
-    if task == Task.SPANS:
+    if task == Task.NER:
         meters.count("spans", entities)
-    elif task == Task.PAIR:
+    elif task == Task.RELATIONS:
         meters.count("pairs", len(windows))

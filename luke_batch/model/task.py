@@ -52,14 +52,14 @@ class Task:
     """Its name in `Checkpoint.heads`; the name of its linear layer in a checkpoint of several heads."""
 
     BOUNDS: ClassVar["Task"]
-    SPANS: ClassVar["Task"]
-    ENTITY: ClassVar["Task"]
-    PAIR: ClassVar["Task"]
+    NER: ClassVar["Task"]
+    TYPES: ClassVar["Task"]
+    RELATIONS: ClassVar["Task"]
     LINKS: ClassVar["Task"]
     CLOZE: ClassVar["Task"]
     SEQUENCE: ClassVar["Task"]
     TOKENS: ClassVar["Task"]
-    ANSWERS: ClassVar["Task"]
+    QA: ClassVar["Task"]
     CHOICE: ClassVar["Task"]
     MENTIONS: ClassVar["Task"]
     TEXT: ClassVar["Task"]
@@ -69,14 +69,14 @@ class Task:
 
 
 Task.BOUNDS = Task(Reads.BOUNDS, "spans")
-Task.SPANS = Task(Reads.SPANS, "ner")
-Task.ENTITY = Task(Reads.ENTITY, "types")
-Task.PAIR = Task(Reads.PAIR, "relations")
+Task.NER = Task(Reads.SPANS, "ner")
+Task.TYPES = Task(Reads.ENTITY, "types")
+Task.RELATIONS = Task(Reads.PAIR, "relations")
 Task.LINKS = Task(Reads.CANDIDATES, "links")
 Task.CLOZE = Task(Reads.GAPS, "cloze")
 Task.SEQUENCE = Task(Reads.FIRST_WORD, "sequence")
 Task.TOKENS = Task(Reads.WORDS, "tokens")
-Task.ANSWERS = Task(Reads.WORDS, "qa")
+Task.QA = Task(Reads.WORDS, "qa")
 Task.CHOICE = Task(Reads.FIRST_WORD, "choice")
 Task.MENTIONS = Task(Reads.ENTITY_STATES, "embeddings")
 Task.TEXT = Task(Reads.WORD_STATES, "embeddings")

@@ -41,7 +41,7 @@ TEXTS = [
 NAMES = ("Beyoncé", "European Central Bank", "Los Angeles")
 CANDIDATES = ["Los Angeles", "Beyoncé", 'The "[MASK]" (film)']
 """Of every mention; both vocabularies of the tests have them."""
-TASKS = {"ner": Task.SPANS, "types": Task.ENTITY, "relations": Task.PAIR, "links": Task.LINKS}
+TASKS = {"ner": Task.NER, "types": Task.TYPES, "relations": Task.RELATIONS, "links": Task.LINKS}
 MENTION = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("candidates", pa.list_(pa.string()))])
 NOTHING = np.empty(0, np.int32)
 

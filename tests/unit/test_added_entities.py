@@ -30,7 +30,7 @@ from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.writing import added_entities
 from luke_batch.model.writing.added_entities import EntitySpace
-from luke_batch.model.writing.append_rows import Rows, append_rows
+from luke_batch.model.writing.append_rows import AppendedRows, append_rows
 from luke_batch.titles import add
 from luke_batch.titles.add import add_entities
 from luke_batch.titles.mentions import of_descriptions, read_mentions
@@ -197,7 +197,7 @@ def test_appending_rows_equals_concatenation(
         if more:
             added[f"t{number}"] = torch.randint(-100, 100, (more, width), generator=generator).to(kind)
     save_file(state, folder / "a.safetensors", metadata={"format": "pt"})
-    stored = {name: Rows(len(rows), rows.view(torch.uint8).numpy().tobytes()) for name, rows in added.items()}
+    stored = {name: AppendedRows(len(rows), rows.view(torch.uint8).numpy().tobytes()) for name, rows in added.items()}
     append_rows(folder / "a.safetensors", folder / "b.safetensors", stored)
     found = load_file(folder / "b.safetensors")
     assert found.keys() == state.keys()
@@ -211,7 +211,7 @@ def test_appending_rows_equals_concatenation(
 def test_a_large_table_is_never_in_memory(tmp_path: Path) -> None:
     """Of 128 MB a few are held at a time."""
     save_file({"table": torch.zeros(500_000, 64)}, tmp_path / "a.safetensors")
-    rows = Rows(1, np.ones(64, np.float32).tobytes())
+    rows = AppendedRows(1, np.ones(64, np.float32).tobytes())
     with peak_memory() as growth:
         append_rows(tmp_path / "a.safetensors", tmp_path / "b.safetensors", {"table": rows})
     assert growth[0] < 40 * 2**20

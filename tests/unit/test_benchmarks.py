@@ -19,7 +19,7 @@ from tests.checkpoints import Recipe
 
 @pytest.mark.parametrize(
     ("task", "aware", "read"),
-    [(Task.SPANS, True, 12), (Task.SPANS, False, 12), (Task.ENTITY, True, 2), (Task.TEXT, True, 10)],
+    [(Task.NER, True, 12), (Task.NER, False, 12), (Task.TYPES, True, 2), (Task.TEXT, True, 10)],
 )
 def test_useful_operations(checkpoint_folder: Callable[[Recipe], Path], task: Task, aware: bool, read: int) -> None:
     """Two layers over 10 words and 2 entities, hidden size 32 and inner size 64: counted by hand."""

@@ -43,7 +43,7 @@ VARIANTS = {
     "mluke": Recipe(kind="mluke", entity_aware=False),
     "mluke-aware": Recipe(kind="mluke", entity_emb_size=HIDDEN),
 }
-SHARED = (Task.SPANS, Task.ENTITY, Task.PAIR)
+SHARED = (Task.NER, Task.TYPES, Task.RELATIONS)
 """Those of the heads of `multi_head_folder`."""
 SIZES = {
     kind: (tokenizer.vocab_size, 1 + max(tokenizer.entity_vocab.values())) for kind, tokenizer in TOKENIZERS.items()
@@ -193,14 +193,14 @@ def test_output_that_is_no_number_is_an_error(engine: Load, tmp_path: Path, task
 
 def test_infinity_is_no_output_either(engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """+inf fails like NaN; -inf, which padded candidates have, does not."""
-    loaded = engine(multi_head_folder, Task.ENTITY)
+    loaded = engine(multi_head_folder, Task.TYPES)
     outputs = np.zeros((8, 3), np.float32)
     monkeypatch.setattr(loaded, "_forward", lambda _, part: list(outputs[: len(part)]))
     outputs[:, 1] = -np.inf
-    assert len(loaded.run(Task.ENTITY, windows(Task.ENTITY))) == 8
+    assert len(loaded.run(Task.TYPES, windows(Task.TYPES))) == 8
     outputs[0, 1] = np.inf
     with pytest.raises(FloatingPointError, match="infinity"):
-        loaded.run(Task.ENTITY, windows(Task.ENTITY))
+        loaded.run(Task.TYPES, windows(Task.TYPES))
 
 
 @pytest.mark.parametrize("task", FORWARD_TASKS)
@@ -218,20 +218,20 @@ def test_order_and_company_do_not_matter(engine: Load, checkpoint_folder: Folder
 
 def test_no_windows_no_outputs(engine: Load, multi_head_folder: Path) -> None:
     """An empty list is no special case for the caller."""
-    assert engine(multi_head_folder, Task.SPANS).run(Task.SPANS, []) == []
+    assert engine(multi_head_folder, Task.NER).run(Task.NER, []) == []
 
 
 def test_a_task_without_its_head_is_refused(engine: Load, checkpoint_folder: Folders) -> None:
     """The message names the head that is missing and those that exist."""
     folder = checkpoint_folder(with_head("types", Recipe()))
     with pytest.raises(CheckpointError, match=r"no ner head .*LukeForEntityClassification.* embeddings, types"):
-        engine(folder, Task.SPANS)
+        engine(folder, Task.NER)
 
 
 def test_a_task_that_was_not_loaded_is_an_error(engine: Load, multi_head_folder: Path) -> None:
     """An engine loaded for one head does not quietly run another."""
     with pytest.raises(ValueError, match="not loaded for the task types"):
-        engine(multi_head_folder, Task.SPANS).run(Task.ENTITY, windows(Task.ENTITY))
+        engine(multi_head_folder, Task.NER).run(Task.TYPES, windows(Task.TYPES))
 
 
 @pytest.mark.parametrize(("token", "entity", "kind"), [(9999, 0, "token"), (5, 9999, "entity"), (-1, 0, "token")])
@@ -255,9 +255,9 @@ def test_a_window_beyond_the_model_is_an_error(engine: Load, multi_head_folder: 
 
 def test_out_of_memory_is_survived(engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one window fits in memory, outputs are those of whole batches; where none fits, it raises."""
-    loaded = engine(multi_head_folder, Task.SPANS, max_tokens=4096)
-    inputs = windows(Task.SPANS)
-    wanted = loaded.run(Task.SPANS, inputs)
+    loaded = engine(multi_head_folder, Task.NER, max_tokens=4096)
+    inputs = windows(Task.NER)
+    wanted = loaded.run(Task.NER, inputs)
     forward, limit = loaded._forward, 1
 
     def small(task: Task, part: Sequence[Window]) -> list[FloatArray]:
@@ -266,18 +266,18 @@ def test_out_of_memory_is_survived(engine: Load, multi_head_folder: Path, monkey
         return forward(task, part)
 
     monkeypatch.setattr(loaded, "_forward", small)
-    for found, expected in zip(loaded.run(Task.SPANS, inputs), wanted, strict=True):
+    for found, expected in zip(loaded.run(Task.NER, inputs), wanted, strict=True):
         assert_close(found, expected)
     limit = 0
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        loaded.run(Task.SPANS, inputs)
+        loaded.run(Task.NER, inputs)
 
 
 def test_a_lost_gpu_is_no_error_of_a_batch(
     engine: Load, multi_head_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that CUDA repeats whatever it is asked ends the process; one that passes is the batch's."""
-    loaded = engine(multi_head_folder, Task.SPANS)
+    loaded = engine(multi_head_folder, Task.NER)
 
     def failing(*_: object) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered\nand much advice")
@@ -286,10 +286,10 @@ def test_a_lost_gpu_is_no_error_of_a_batch(
     monkeypatch.setattr(loaded, "_device", "cuda")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     with pytest.raises(RuntimeError, match="device-side assert"):
-        loaded.run(Task.SPANS, windows(Task.SPANS))
+        loaded.run(Task.NER, windows(Task.NER))
     monkeypatch.setattr(torch.cuda, "synchronize", failing)
     with pytest.raises(DeviceError, match=r"no longer answers: CUDA error: device-side assert triggered$"):
-        loaded.run(Task.SPANS, windows(Task.SPANS))
+        loaded.run(Task.NER, windows(Task.NER))
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

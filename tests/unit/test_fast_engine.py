@@ -32,7 +32,7 @@ from tests.references import ENTITY_TASKS, FORWARD_TASKS, assert_close, gaps, re
 Folders = Callable[[Recipe], Path]
 
 VOCABULARY = TOKENIZERS["luke"].vocab_size
-NEEDED = {Task.ENTITY: 1, Task.PAIR: 2}
+NEEDED = {Task.TYPES: 1, Task.RELATIONS: 2}
 
 
 @st.composite

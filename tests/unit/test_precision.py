@@ -31,24 +31,24 @@ def rows(*values: Sequence[float]) -> FloatArray:
 @pytest.mark.parametrize(
     ("task", "facts", "one", "other", "same"),
     [
-        (Task.SPANS, HeadFacts(), rows([1, 2, 0], [3, 0, 0]), rows([1, 1.9, 0], [0, 0, 3]), [True, False]),
-        (Task.ENTITY, HeadFacts(), rows([1, 2])[0], rows([2, 1])[0], [False]),
-        (Task.PAIR, HeadFacts(multi_label=True, threshold=0.5), rows([1, -1])[0], rows([2, -2])[0], [True]),
-        (Task.PAIR, HeadFacts(multi_label=True, threshold=0.5), rows([2, -1])[0], rows([2, 1])[0], [False]),
-        (Task.ENTITY, HeadFacts(multi_label=True, threshold=0.9), rows([2, 0])[0], rows([2.1, 1])[0], [True]),
+        (Task.NER, HeadFacts(), rows([1, 2, 0], [3, 0, 0]), rows([1, 1.9, 0], [0, 0, 3]), [True, False]),
+        (Task.TYPES, HeadFacts(), rows([1, 2])[0], rows([2, 1])[0], [False]),
+        (Task.RELATIONS, HeadFacts(multi_label=True, threshold=0.5), rows([1, -1])[0], rows([2, -2])[0], [True]),
+        (Task.RELATIONS, HeadFacts(multi_label=True, threshold=0.5), rows([2, -1])[0], rows([2, 1])[0], [False]),
+        (Task.TYPES, HeadFacts(multi_label=True, threshold=0.9), rows([2, 0])[0], rows([2.1, 1])[0], [True]),
         (
-            Task.ENTITY,
+            Task.TYPES,
             HeadFacts(multi_label=True, threshold=0.9),
             rows([2, 0])[0],
             rows([2.3, 0])[0],
             [False],
         ),
         (Task.MENTIONS, HeadFacts(), rows([1, 0], [1, 0]), rows([2, 0], [1, 0.2]), [True, False]),
-        (Task.ANSWERS, HeadFacts(), rows([0, 1], [5, 0]), rows([0, 1], [5, 2]), [True, False]),
+        (Task.QA, HeadFacts(), rows([0, 1], [5, 0]), rows([0, 1], [5, 2]), [True, False]),
         (Task.CLOZE, HeadFacts(), rows([7, -1], [8, -2])[None], rows([7, -2], [9, -2])[None], [True]),
         (Task.SEQUENCE, HeadFacts(regression=True), rows([1])[0], rows([1])[0], []),
         (Task.CHOICE, HeadFacts(), rows([1])[0], rows([1])[0], []),
-        (Task.SPANS, HeadFacts(), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), []),
+        (Task.NER, HeadFacts(), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), []),
     ],
 )
 def test_labels_are_compared(
@@ -87,8 +87,8 @@ def test_a_precision_that_overflows_agrees_in_nothing(multi_head_folder: Path) -
     sound = _Constant(rows([1, 0, 0, 0], [0, 1, 0, 0]))
     for candidate in (sound, _Constant(None)):
         compared = ComparedEngine(sound, candidate, resolve(str(multi_head_folder)), found)
-        assert len(compared.run(Task.SPANS, windows)) == 3
-    assert found == {Task.SPANS: Tally(12, 6)}
+        assert len(compared.run(Task.NER, windows)) == 3
+    assert found == {Task.NER: Tally(12, 6)}
 
 
 class _Off:

@@ -99,7 +99,7 @@ class Recorder:
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
         """As the engine."""
-        self.windows += windows if task == Task.SPANS else []
+        self.windows += windows if task == Task.NER else []
         return self.engine.run(task, windows)
 
 

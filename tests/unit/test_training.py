@@ -356,7 +356,7 @@ def test_titles_are_added_to_an_export(setting: Setting, tmp_path: Path) -> None
         head, _ = train_entities(rows, torch.arange(len(titles)), len(titles), EntityHeadConfig(steps=2))
         add_entities(folder, titles, rows, head.state_dict())
     checkpoint, tokenizer = resolve(str(folder)), Tokenizer.load(folder)
-    check_fit(checkpoint, tokenizer, [Task.SPANS, Task.ENTITY, Task.PAIR])
+    check_fit(checkpoint, tokenizer, [Task.NER, Task.TYPES, Task.RELATIONS])
     assert [tokenizer.entity_vocab.get(title) for title in ("Łódź", "Rome", "Oslo")] == [4, 5, None]
     assert torch.allclose(encoder_state(checkpoint)[ENTITY_TABLE][4:], rows, atol=1e-3)
     after = encoder_state(resolve(str(folder)))

@@ -66,7 +66,7 @@ class TokenByToken:
         rows = [self._logits[window.token_ids] for window in windows]
         if task == Task.CHOICE:
             return [row[:, 0].max(keepdims=True) for row in rows]
-        return [row[:, :2] if task == Task.ANSWERS else row for row in rows]
+        return [row[:, :2] if task == Task.QA else row for row in rows]
 
 
 def setup(kind: str, max_tokens: int) -> Setup:
@@ -114,7 +114,7 @@ def test_the_best_answers_are_those_of_all_pairs(kind: str, text: str, max_token
     found = run(QaHead(config, setup(kind, max_tokens), CHECKPOINT), text).results["answers"]
     assert isinstance(found, list)
     placed = PlacedText.of(tokenizer(kind), text if text and not text.isspace() else "")
-    (logits,) = TokenByToken().run(Task.ANSWERS, [InputBuilder(tokenizer(kind), LARGE).text_window(placed.ids)])
+    (logits,) = TokenByToken().run(Task.QA, [InputBuilder(tokenizer(kind), LARGE).text_window(placed.ids)])
     inner, characters = logits[1:-1], placed.characters.tolist()
     pairs: dict[tuple[int, int], float] = {}
     for a in range(len(inner)):

@@ -41,7 +41,7 @@ HEAD_CLASSES: dict[Reads, Any] = {
     Reads.FIRST_WORD: LukeForSequenceClassification,
     Reads.WORDS: LukeForTokenClassification,
 }
-_OTHER_CLASSES: dict[Task, Any] = {Task.ANSWERS: LukeForQuestionAnswering, Task.CHOICE: LukeForMultipleChoice}
+_OTHER_CLASSES: dict[Task, Any] = {Task.QA: LukeForQuestionAnswering, Task.CHOICE: LukeForMultipleChoice}
 """Those that read the same states, and take or give them in another form."""
 SPAN_INPUTS = ("entity_start_positions", "entity_end_positions")
 
@@ -159,7 +159,7 @@ def _head(task: Task, config: LukeConfig, checkpoint: Checkpoint, encoder: nn.Mo
     # A layer of our own: that of the class has no bias for pairs, and somebody else's head may.
     layer = nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device="meta")
     layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias}, assign=True)
-    setattr(model, "qa_outputs" if task == Task.ANSWERS else "classifier", layer)
+    setattr(model, "qa_outputs" if task == Task.QA else "classifier", layer)
     return model
 
 
@@ -167,7 +167,7 @@ def _answers(task: Task, outputs: Any, entities: Sequence[int], tokens: Sequence
     """What a class of transformers says to each window, from its padded outputs."""
     if task == Task.CHOICE:
         return list(as_array(outputs.logits.squeeze(0)[:, None]))
-    if task == Task.ANSWERS:
+    if task == Task.QA:
         return _cut(torch.stack([outputs.start_logits, outputs.end_logits], dim=-1), tokens)
     match task.reads:
         case Reads.ENTITY | Reads.PAIR | Reads.FIRST_WORD:

@@ -17,8 +17,7 @@ SECTION = "luke_batch"
 SECTION_FORMAT = 1
 
 LAYERS = {
-    task.head: task
-    for task in (Task.SPANS, Task.ENTITY, Task.PAIR, Task.SEQUENCE, Task.TOKENS, Task.ANSWERS, Task.CHOICE)
+    task.head: task for task in (Task.NER, Task.TYPES, Task.RELATIONS, Task.SEQUENCE, Task.TOKENS, Task.QA, Task.CHOICE)
 }
 """Head -> what its linear layer reads, of the heads that transformers' classes have."""
 ARCHITECTURES: dict[str, tuple[str, ...]] = {

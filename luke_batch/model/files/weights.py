@@ -53,18 +53,18 @@ class Table:
         return Table(self.stored.to(device), None if self.scales is None else self.scales.to(device))
 
 
-def encoder_state(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Every parameter of the encoder (no pooler) by its LukeModel name, in `dtype`, on the CPU.
+def encoder_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Every parameter of the encoder (no pooler) by its LukeModel name, float32, on the CPU.
 
     Raises CheckpointError as `encoder_names` does.
     """
-    return _read(checkpoint, encoder_names(checkpoint), dtype)
+    return _read(checkpoint, encoder_names(checkpoint))
 
 
 def layer_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """`encoder_state` in float32 without the two tables, which `encoder_tables` reads."""
     names = encoder_names(checkpoint)
-    return _read(checkpoint, {name: names[name] for name in names if name not in TABLES}, torch.float32)
+    return _read(checkpoint, {name: names[name] for name in names if name not in TABLES})
 
 
 def encoder_tables(checkpoint: Checkpoint) -> tuple[Table, Table]:
@@ -75,31 +75,31 @@ def encoder_tables(checkpoint: Checkpoint) -> tuple[Table, Table]:
     return words, entities
 
 
-def head_state(checkpoint: Checkpoint, head: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:
-    """(labels, features x hidden) weight and (labels,) bias of a head's linear layer.
+def head_state(checkpoint: Checkpoint, head: str) -> tuple[Tensor, Tensor | None]:
+    """(labels, features x hidden) weight and (labels,) bias of a head's linear layer, float32.
 
     None where the head has no bias, as relations never have. Raises CheckpointError as `head_names` does.
     """
-    tensors = _read(checkpoint, head_names(checkpoint, head), dtype)
+    tensors = _read(checkpoint, head_names(checkpoint, head))
     return tensors["weight"], tensors.get("bias")
 
 
 def pooler_state(checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
     """(hidden, hidden) weight and (hidden,) bias, float32. Raises CheckpointError as `pooler_names` does."""
-    tensors = _read(checkpoint, pooler_names(checkpoint), torch.float32)
+    tensors = _read(checkpoint, pooler_names(checkpoint))
     return tensors["weight"], tensors["bias"]
 
 
 def entity_head_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The parameters of the entity head, float32, by the names that `entity_head_names` gives."""
-    return _read(checkpoint, entity_head_names(checkpoint), torch.float32)
+    return _read(checkpoint, entity_head_names(checkpoint))
 
 
 def word_head_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The parameters of the word head but its decoder, float32, by the names that `word_head_names` gives."""
     names = word_head_names(checkpoint)
     del names["decoder.weight"]
-    return _read(checkpoint, names, torch.float32)
+    return _read(checkpoint, names)
 
 
 def word_decoder(checkpoint: Checkpoint, words: Table) -> Table:
@@ -114,7 +114,7 @@ def word_decoder(checkpoint: Checkpoint, words: Table) -> Table:
         return _table(checkpoint, files, name).to(str(words.stored.device))
 
 
-def _read(checkpoint: Checkpoint, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:
+def _read(checkpoint: Checkpoint, names: Names) -> dict[str, Tensor]:
     with _Files() as files:
         state: dict[str, Tensor] = {}
         for name, stored_name in names.items():
@@ -122,7 +122,7 @@ def _read(checkpoint: Checkpoint, names: Names, dtype: torch.dtype) -> dict[str,
             tensor = table.stored
             if table.scales is not None:
                 tensor = tensor.to(torch.float32).mul_(table.scales.unsqueeze(-1))
-            state[name] = tensor.to(dtype)
+            state[name] = tensor.to(torch.float32)
         return state
 
 

@@ -24,7 +24,7 @@ from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.files.fit import PREFIX, SCALE, encoder_names, entity_head_names
 from luke_batch.model.files.reading import INDEX, read_object
 from luke_batch.model.files.weights import ENTITY_TABLE, encoder_tables, quantise
-from luke_batch.model.writing.append_rows import Rows, append_rows
+from luke_batch.model.writing.append_rows import AppendedRows, append_rows
 from luke_batch.model.writing.convert import COPIED, TIED
 from luke_batch.model.writing.new_folder import new_folder, write_vocabulary
 
@@ -78,7 +78,7 @@ def write_with(checkpoint: Checkpoint, vocabulary: dict[str, int], new: NewEntit
     """
     size = checkpoint.setting("entity_vocab_size")
     added = _stored(checkpoint, new)
-    by_file: dict[Path, dict[str, Rows]] = defaultdict(dict)
+    by_file: dict[Path, dict[str, AppendedRows]] = defaultdict(dict)
     for name, rows in added.items():
         by_file[checkpoint.tensors[name].file][name] = rows
     try:
@@ -94,7 +94,7 @@ def write_with(checkpoint: Checkpoint, vocabulary: dict[str, int], new: NewEntit
     return resolve(str(destination.absolute()))
 
 
-def _copy(source: Path, folder: Path, added: Mapping[Path, Mapping[str, Rows]]) -> None:
+def _copy(source: Path, folder: Path, added: Mapping[Path, Mapping[str, AppendedRows]]) -> None:
     """What belongs to a checkpoint, without pickles, and with `added` in the files that hold the tensors."""
     patterns = (*COPIED, "*.safetensors")
     for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
@@ -104,7 +104,7 @@ def _copy(source: Path, folder: Path, added: Mapping[Path, Mapping[str, Rows]]) 
             shutil.copyfile(file, folder / file.name)
 
 
-def _stored(checkpoint: Checkpoint, new: NewEntities) -> dict[str, Rows]:
+def _stored(checkpoint: Checkpoint, new: NewEntities) -> dict[str, AppendedRows]:
     """The rows to append to each tensor of the files."""
     rows, bias = (torch.from_numpy(part.astype(np.float32)) for part in (new.rows, new.bias))
     values = {
@@ -113,16 +113,16 @@ def _stored(checkpoint: Checkpoint, new: NewEntities) -> dict[str, Rows]:
     }
     # Some files hold the table again under the name that it has in the head.
     values |= {name: rows for name in (TIED, PREFIX + TIED) if name in checkpoint.tensors}
-    stored: dict[str, Rows] = {}
+    stored: dict[str, AppendedRows] = {}
     for name, value in values.items():
         kind = checkpoint.tensors[name].dtype
         if kind == "I8":
             value, scales = quantise(value)
             scale_kind = _DTYPES[checkpoint.tensors[name + SCALE].dtype]
-            stored[name + SCALE] = Rows(len(scales), _bytes(scales.to(scale_kind)))
-            stored[name] = Rows(len(value), _bytes(value))
+            stored[name + SCALE] = AppendedRows(len(scales), _bytes(scales.to(scale_kind)))
+            stored[name] = AppendedRows(len(value), _bytes(value))
         else:
-            stored[name] = Rows(len(value), _bytes(value.to(_DTYPES[kind])))
+            stored[name] = AppendedRows(len(value), _bytes(value.to(_DTYPES[kind])))
     return stored
 
 
@@ -130,7 +130,7 @@ def _bytes(values: Tensor) -> bytes:
     return values.contiguous().view(torch.uint8).numpy().tobytes()
 
 
-def _grow_index(file: Path, added: dict[str, Rows]) -> None:
+def _grow_index(file: Path, added: dict[str, AppendedRows]) -> None:
     """The index of shards says how many bytes all of them are."""
     if not file.exists():
         return

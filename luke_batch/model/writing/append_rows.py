@@ -24,14 +24,14 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class AppendedRows:
     """Rows as they are stored."""
 
     count: int
     content: bytes
 
 
-def append_rows(source: Path, destination: Path, added: Mapping[str, Rows]) -> None:
+def append_rows(source: Path, destination: Path, added: Mapping[str, AppendedRows]) -> None:
     """Write `source` to the new file `destination` with `added` behind the rows of the tensors it names.
 
     Every other byte of a tensor is copied as it is. `source` is a whole safetensors file that has these
@@ -56,7 +56,7 @@ def append_rows(source: Path, destination: Path, added: Mapping[str, Rows]) -> N
                 out.write(added[name].content)
 
 
-def _changed(header: Mapping[str, Entry], names: Sequence[str], added: Mapping[str, Rows]) -> dict[str, Entry]:
+def _changed(header: Mapping[str, Entry], names: Sequence[str], added: Mapping[str, AppendedRows]) -> dict[str, Entry]:
     """The entries of the new header, in the order of `names`."""
     entries: dict[str, Entry] = {}
     place = 0
