@@ -38,11 +38,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """Native libraries count what is left of theirs when the interpreter ends."""
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
     """A function that gives the folder of a recipe's checkpoint; do not write into it."""
