@@ -91,9 +91,7 @@ def baseline_of(output: Storage, run_id: str, wanted: str | None = None) -> RunM
     Raises ConfigError where the run that is wanted is not there, or has counted nothing.
     """
     if wanted is None:
-        return latest_manifest(
-            output, lambda run: run.run_id < run_id and run.exit_code == 0 and _has_counted(run)
-        )
+        return latest_manifest(output, lambda run: run.run_id < run_id and run.exit_code == 0 and _has_counted(run))
     known = {run.run_id: run for run in read_manifests(output) if _has_counted(run)}
     if wanted not in known:
         shown = ", ".join(sorted(known)[-_SHOWN:]) or "none"
