@@ -12,13 +12,14 @@ States of a source file:
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
 from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse
+from luke_batch.corpus.edits import Contents
 from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
     Footer,
@@ -89,6 +90,8 @@ class Plan:
     known: Mapping[str, KnownFooter]
     """For `write_known_footers`: the usable files, and those that an earlier plan knew outside of `where`."""
     footers_read: int
+    hashed: int
+    """Files whose bytes were read, because their footer did not say which content they have."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -124,14 +127,16 @@ def make_plan(
         if footer is None or not footer.is_of(file) or not draft.add_done(file, footer):
             draft.known.pop(file.path, None)
             opened.append(file)
-    for file, footer in zip(opened, inspect_all(sources.storage, opened), strict=True):
+    contents = Contents(sources.storage, known, lambda path: {f.key.content_id for f in listed.outputs_of(path)}, now)
+    for file, footer in zip(opened, inspect_all(sources.storage, opened, contents.resolve), strict=True):
+        draft.hashed += not isinstance(footer, FragmentError) and footer.digest is not None
         try:
             draft.add(file, footer)
         except FragmentError as error:
             draft.add_bad(file, footer, error)
             continue
         if not is_settled(file, now):
-            draft.known.pop(file.path)
+            draft.known[file.path] = replace(draft.known[file.path], version="")
     refuse_unusable([bad.message for bad in draft.bad], len(files))
     for gone in listed.beside(file.path for file in files).committed.values():
         if where.matches(gone[0].partition):
@@ -149,6 +154,7 @@ def make_plan(
         on_vanished=config.output.on_vanished,
         known=draft.known,
         footers_read=len(opened),
+        hashed=draft.hashed,
     )
 
 
@@ -167,6 +173,7 @@ class _Draft:
     fingerprint: str
     listed: OutputListing
     known: dict[str, KnownFooter]
+    hashed: int = 0
     files: list[PlannedFile] = field(default_factory=lambda: list[PlannedFile]())
     bad: list[BadFile] = field(default_factory=lambda: list[BadFile]())
     todo: list[tuple[Fragment, str]] = field(default_factory=lambda: list[tuple[Fragment, str]]())
@@ -191,7 +198,15 @@ class _Draft:
         """Add a file whose footer was read; FragmentError where it cannot be used."""
         if isinstance(footer, FragmentError):
             raise footer
-        known = KnownFooter(source.size, source.version, footer.content_id, footer.rows, sum(footer.group_bytes))
+        known = KnownFooter(
+            size=source.size,
+            version=source.version,
+            content_id=footer.content_id,
+            rows=footer.rows,
+            bytes=sum(footer.group_bytes),
+            footer_id=footer.footer_id,
+            digest=footer.digest,
+        )
         if self.add_done(source, known):
             return
         schema, limits = footer.schema, self.config.output

@@ -24,6 +24,7 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
+from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
@@ -294,9 +295,10 @@ def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
         lease.take()
         lease.check()
         remove(plan.output, leftovers)
-    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS:
-        with suppress(OSError):  # they only save time
-            write_known_footers(plan.output, plan.known)
+    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS or plan.hashed:
+        known = with_digests(plan.source, plan.known, (file.path for file in plan.files))
+        with suppress(OSError):
+            write_known_footers(plan.output, known)
     return leftovers.foreign
 
 
@@ -335,6 +337,8 @@ def _annotate_items(
         pools = check_cluster(plan, config, problems)
         with _reachable(plan.output):
             lease.take()
+            # Before any commit: should this run be killed, the next one knows which version of a file was read.
+            write_known_footers(plan.output, plan.known)
             write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
         meter = Meter(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))
