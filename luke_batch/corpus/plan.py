@@ -18,7 +18,7 @@ from typing import Literal
 from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse
+from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse, most_rows
 from luke_batch.corpus.edits import Contents
 from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
@@ -30,7 +30,7 @@ from luke_batch.corpus.footers import (
     read_known_footers,
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem, cut, schema_key, work_items
-from luke_batch.corpus.output_file import Generation, Key, generation_of
+from luke_batch.corpus.output_file import Generation, Key, generation_of, path_hash
 from luke_batch.corpus.sources import Restriction, Sources, list_sources, partition_values
 from luke_batch.corpus.storage import Storage, StoredFile
 
@@ -87,6 +87,9 @@ class Plan:
     where: Restriction
     """The partitions that the plan is about; it says nothing of others."""
     on_vanished: Literal["keep", "prune"]
+    vanished_limit: float
+    committed_rows: int
+    """Documents in OUTPUT, of each source file those of its fullest generation."""
     known: Mapping[str, KnownFooter]
     """For `write_known_footers`: the usable files, and those that an earlier plan knew outside of `where`."""
     footers_read: int
@@ -138,10 +141,14 @@ def make_plan(
         if not is_settled(file, now):
             draft.known[file.path] = replace(draft.known[file.path], version="")
     refuse_unusable([bad.message for bad in draft.bad], len(files))
-    for gone in listed.beside(file.path for file in files).committed.values():
-        if where.matches(gone[0].partition):
-            rows = sum(end - start for start, end in (file.rows for file in gone))
-            draft.count("vanished", len(gone), rows, sum(file.file.size for file in gone))
+    committed_rows = 0
+    present = {path_hash(file.path) for file in files}
+    for source, outputs in listed.committed.items():
+        if where.matches(outputs[0].partition):
+            rows = most_rows(outputs)
+            committed_rows += rows
+            if source not in present:
+                draft.count("vanished", len(outputs), rows, sum(file.file.size for file in outputs))
     return Plan(
         source=sources.storage,
         output=output,
@@ -152,6 +159,8 @@ def make_plan(
         tallies=draft.tallies,
         where=where,
         on_vanished=config.output.on_vanished,
+        vanished_limit=config.output.vanished_limit,
+        committed_rows=committed_rows,
         known=draft.known,
         footers_read=len(opened),
         hashed=draft.hashed,

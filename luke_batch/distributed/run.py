@@ -32,6 +32,7 @@ from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftov
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import FOREIGN, Storage
+from luke_batch.corpus.vanished import find_vanished
 from luke_batch.distributed.planning import Prepared, examine, prepare, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.results import RunTally
@@ -103,6 +104,8 @@ class _Begun:
     input: str
     address: str | None
     quiet: bool
+    confirm_vanished: bool = False
+    """Somebody has confirmed what vanished: the manifest says so, for the runs to come."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
 
@@ -118,6 +121,7 @@ def annotate(
     address: str | None = None,
     *,
     where: Sequence[str] = (),
+    confirm_vanished: bool = False,
     quiet: bool = False,
 ) -> RunReport:
     """Annotate what INPUT has and OUTPUT lacks.
@@ -129,14 +133,15 @@ def annotate(
         address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
             else a local one for this run.
         where: `key=value` for each partition that is wanted; nothing else is looked at.
+        confirm_vanished: go on although more of OUTPUT has vanished from INPUT than `output.vanished_limit`.
         quiet: show no progress.
 
     Raises:
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
             PreflightError has several such problems.
-        IncompleteError: another run has taken over OUTPUT.
+        IncompleteError: another run has taken over OUTPUT; or too much has vanished, and nothing has been written.
     """
-    begun = _Begun("annotate", input, address, quiet)
+    begun = _Begun("annotate", input, address, quiet, confirm_vanished)
     problems = Problems()
     with ExitStack() as stack:
         lease = None
@@ -149,7 +154,11 @@ def annotate(
             problems.raise_any()
         assert lease is not None
         assert prepared is not None
-        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan))
+        vanished = find_vanished(prepared.plan)
+        if vanished is not None and not confirm_vanished:
+            vanished.refuse()
+        notes = [vanished.words] if vanished is not None and vanished.fresh else []
+        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan), notes)
 
 
 def replay(
@@ -234,7 +243,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
         compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
-        if not plan.nothing_to_do:
+        if not plan.nothing_to_do or begun.confirm_vanished:
             durations = {
                 "plan": planned - begun.clock,
                 "start": tally.throughput.started - planned,
