@@ -155,6 +155,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "OutputConfig.error_budget": ("output.error_budget=5", False),
     "OutputConfig.drift_limit": ("output.drift_limit=0.2", False),
     "OutputConfig.on_vanished": ("output.on_vanished=prune", False),
+    "OutputConfig.drift_baseline": ("output.drift_baseline=a-run", False),
     "OutputConfig.vanished_limit": ("output.vanished_limit=0.9", False),
     "OutputConfig.lease_seconds": ("output.lease_seconds=5", False),
     "OutputConfig.shared": ("output.shared=true", False),
