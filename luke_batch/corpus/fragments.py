@@ -52,6 +52,8 @@ class Fragment:
     """Uncompressed, by the footer, averaged within a row group."""
     group_start: int
     """First row of the row group in which the fragment starts, or of one before: reading starts there."""
+    replaces: str | None = None
+    """Version of the output file of these rows that is done again; None: there is none."""
 
     @property
     def rows(self) -> int:

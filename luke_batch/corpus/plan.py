@@ -89,6 +89,8 @@ class Plan:
     known: Mapping[str, KnownFooter]
     """For `write_known_footers`: the usable files, and those that an earlier plan knew outside of `where`."""
     footers_read: int
+    short: int = 0
+    """Files of OUTPUT that lack rows which their names tell of; they are done again."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -149,6 +151,7 @@ def make_plan(
         on_vanished=config.output.on_vanished,
         known=draft.known,
         footers_read=len(opened),
+        short=sum(where.matches(file.partition) for each in listed.short.values() for file in each),
     )
 
 
