@@ -190,6 +190,8 @@ class Storage:
         content = bytes(memoryview(data))
         condition = {"mode": "create"} if version is None else {"IfMatch": version}
         try:
+            if not self._is_s3:
+                raise OSError("a store without conditions")
             self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
         except (FileExistsError, OSError):
             there = self.stat(path)
@@ -239,7 +241,7 @@ class Storage:
             for path in paths:
                 _unlink(self.absolute(path))
             return
-        if not hasattr(self._filesystem, "call_s3"):
+        if not self._is_s3:
             for path in paths:
                 self.remove(path)
             return
@@ -279,6 +281,10 @@ class Storage:
                 return self.read_bytes(path) == data
             self.write_atomic(path, data)
         return True
+
+    @property
+    def _is_s3(self) -> bool:
+        return hasattr(self._filesystem, "call_s3")
 
     @cached_property
     def arrow_filesystem(self) -> Any:
