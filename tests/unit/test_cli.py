@@ -17,6 +17,7 @@ from pyarrow.dataset import dataset
 from luke_batch import cli
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError
 from luke_batch.config import JobConfig
+from luke_batch.corpus.outcome import Removed
 from luke_batch.corpus import reader
 from luke_batch.corpus.drift import Drift, KindDrift
 from luke_batch.corpus.manifest import Forecast
@@ -79,6 +80,7 @@ def _report(
         nothing_to_do=nothing,
         forecast=forecast,
         drift=drift,
+        removed=Removed(),
     )
 
 
