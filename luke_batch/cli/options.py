@@ -6,7 +6,9 @@ import typer
 
 Input = Annotated[
     str,
-    typer.Argument(metavar="INPUT", help="Parquet file, folder, glob or hive-partitioned folder, or s3://…"),
+    typer.Argument(
+        metavar="INPUT", help="Parquet file, folder, glob, hive-partitioned folder, Delta or Iceberg table, or s3://…"
+    ),
 ]
 Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder of the annotated corpus, or s3://…")]
 Where = Annotated[
@@ -28,6 +30,12 @@ Address = Annotated[
         "--address",
         metavar="auto|local|HOST:PORT",
         help="Ray cluster to run on; without it RAY_ADDRESS if that is set, else a local one.",
+    ),
+]
+ConfirmVanished = Annotated[
+    bool,
+    typer.Option(
+        "--confirm-vanished", help="Go on although more of OUTPUT has vanished from INPUT than output.vanished_limit."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]

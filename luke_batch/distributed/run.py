@@ -24,6 +24,7 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
+from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.held import write_known
 from luke_batch.corpus.lease import Lease
@@ -41,6 +42,7 @@ from luke_batch.corpus.outcome import (
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import FOREIGN, Storage
+from luke_batch.corpus.vanished import find_vanished
 from luke_batch.distributed.planning import Prepared, examine, prepare, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.results import RunTally
@@ -115,6 +117,8 @@ class _Begun:
     input: str
     address: str | None
     quiet: bool
+    confirm_vanished: bool = False
+    """Somebody has confirmed what vanished: the manifest says so, for the runs to come."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
 
@@ -130,6 +134,7 @@ def annotate(
     address: str | None = None,
     *,
     where: Sequence[str] = (),
+    confirm_vanished: bool = False,
     quiet: bool = False,
 ) -> RunReport:
     """Annotate what INPUT has and OUTPUT lacks.
@@ -141,14 +146,15 @@ def annotate(
         address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
             else a local one for this run.
         where: `key=value` for each partition that is wanted; nothing else is looked at.
+        confirm_vanished: go on although more of OUTPUT has vanished from INPUT than `output.vanished_limit`.
         quiet: show no progress.
 
     Raises:
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
             PreflightError has several such problems.
-        IncompleteError: another run has taken over OUTPUT.
+        IncompleteError: another run has taken over OUTPUT; or too much has vanished, and nothing has been written.
     """
-    begun = _Begun("annotate", input, address, quiet)
+    begun = _Begun("annotate", input, address, quiet, confirm_vanished)
     problems = Problems()
     with ExitStack() as stack:
         lease = None
@@ -161,7 +167,11 @@ def annotate(
             problems.raise_any()
         assert lease is not None
         assert prepared is not None
-        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan))
+        vanished = find_vanished(prepared.plan)
+        if vanished is not None and not confirm_vanished:
+            vanished.refuse()
+        notes = [vanished.words] if vanished is not None and vanished.fresh else []
+        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan), notes)
 
 
 def replay(
@@ -248,7 +258,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
         compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
-        if not plan.nothing_to_do or removed:
+        if not plan.nothing_to_do or removed or begun.confirm_vanished:
             durations = {
                 "plan": planned - begun.clock,
                 "start": tally.throughput.started - planned,
@@ -317,8 +327,9 @@ def _tidy(plan: Plan, listed: OutputListing, leftovers: Leftovers, lease: Lease)
         lease.check()
         removed = tidy(plan.output, leftovers)
     with suppress(OSError):  # they only save time
-        if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS:
-            write_known_footers(plan.output, plan.known)
+        if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS or plan.hashed:
+            known = with_digests(plan.source, plan.known, (file.path for file in plan.files))
+            write_known_footers(plan.output, known)
         gone = set(leftovers.removable)
         held = {path: each for path, each in listed.held.items() if path not in gone}
         if not plan.nothing_to_do or removed or listed.opened >= _MANY_FOOTERS:
@@ -361,6 +372,8 @@ def _annotate_items(
         pools = check_cluster(plan, config, problems)
         with _reachable(plan.output):
             lease.take()
+            # Before any commit: should this run be killed, the next one knows which version of a file was read.
+            write_known_footers(plan.output, plan.known)
             write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
         meter = Meter(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))
