@@ -21,6 +21,7 @@ from luke_batch.cli import (
     estimate,
     evaluate,
     finetune,
+    forget,
     index,
     models,
     output,
@@ -46,6 +47,7 @@ app.command("plan")(plan.plan)
 app.command("estimate")(estimate.estimate)
 app.command("replay")(annotate.replay)
 app.command("compact")(output.compact)
+app.command("forget")(forget.forget)
 app.command("report")(output.report)
 app.command("explain")(output.explain)
 app.command("demo")(annotate.demo)

@@ -23,6 +23,7 @@ from luke_batch.corpus.dead_letters import (
     write_file_dead_letter,
 )
 from luke_batch.corpus.footers import Footer, inspect
+from luke_batch.corpus.forgotten import Forgotten, rows_in, told
 from luke_batch.corpus.fragments import Fragment, WorkItem
 from luke_batch.corpus.held import held_by
 from luke_batch.corpus.lease import is_overtaken
@@ -50,6 +51,8 @@ class RunContext:
     """zstd, snappy or none."""
     metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
     """Further provenance for each file's metadata, such as `models`; keys get the prefix `luke_batch.`."""
+    forgotten: Forgotten = field(default_factory=Forgotten)
+    """Documents that are left out."""
     lease: int | None = None
     """Number of the run's lease: nothing is committed once another run has taken over."""
 
@@ -73,6 +76,8 @@ class Committed:
     """Documents whose id an earlier one of the fragment has."""
     renamed: Mapping[str, str]
     """Source columns that bore a name we write: old name -> new name."""
+    forgotten: int = 0
+    """Documents that OUTPUT was told to forget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,24 +141,28 @@ def _prepare(table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]]
             f"the sink got {len(entries)} rows for rows {fragment.row_start} to {fragment.row_end} of"
             f" {fragment.source}: each must come exactly once; this is a defect of luke-batch"
         )
-    rows = _gather(table, [position for _, position in entries])
+    rows = gather(table, [position for _, position in entries])
+    numbers = range(fragment.row_start, fragment.row_end)
     errors = rows[ERROR].to_pylist()
-    good = _gather(rows, [index for index, error in enumerate(errors) if error is None])
     id_column = context.input.id_column
     ids = None if id_column is None else [readable(value) for value in source_column(rows, id_column)]
+    names = [f"{fragment.source}#{row}" for row in numbers] if ids is None else ids
+    gone = {index for index, name in enumerate(names) if name in context.forgotten}
+    good = gather(rows, [index for index, error in enumerate(errors) if error is None and index not in gone])
     dead = tuple(
-        DeadLetter(f"{fragment.source}#{row}" if ids is None else ids[index], fragment.source, row, **error)
-        for index, (error, row) in enumerate(zip(errors, range(fragment.row_start, fragment.row_end), strict=True))
-        if error is not None
+        DeadLetter(names[index], fragment.source, row, **error)
+        for index, (error, row) in enumerate(zip(errors, numbers, strict=True))
+        if error is not None and index not in gone
     )
     texts = texts_of(source_column(good, context.input.text_column)) if "mentions" in context.written else []
     verify(good, texts, context.written)
     known = [id for id in ids or [] if id is not None]
     letters = letters_table(dead, fragment.key(context.fingerprint), context.run_id)
-    return _Prepared(fragment, _arranged(good, fragment, letters, context), len(dead), len(known) - len(set(known)))
+    said = {**packed(letters), **told([fragment.row_start + index for index in gone])}
+    return _Prepared(fragment, _arranged(good, fragment, said, context), len(dead), len(known) - len(set(known)))
 
 
-def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
+def gather(table: pa.Table, positions: list[int]) -> pa.Table:
     """Rows at `positions`, as slices of whole runs: Arrow cannot filter or take every type (string_view)."""
     if positions == list(range(table.num_rows)):
         return table
@@ -167,8 +176,10 @@ def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
     return pa.concat_tables(slices) if slices else table.slice(0, 0)
 
 
-def _arranged(table: pa.Table, fragment: Fragment, letters: pa.Table, context: RunContext) -> pa.Table:
-    """Source columns in their order, then ours in that of the contract; metadata with provenance and dead letters."""
+def _arranged(table: pa.Table, fragment: Fragment, left_out: Mapping[str, str], context: RunContext) -> pa.Table:
+    """Source columns in their order, then ours in that of the contract; metadata with the provenance, and what is said
+    of the rows that are left out.
+    """
     ours = [name for name in load_contract("annotations").types if name in context.written]
     source = [
         field.name
@@ -183,7 +194,7 @@ def _arranged(table: pa.Table, fragment: Fragment, letters: pa.Table, context: R
         "source_rows": str(fragment.file_rows),
         "rows": f"{fragment.row_start}-{fragment.row_end}",
         "content_id": fragment.content_id,
-        **packed(letters),
+        **left_out,
         **context.metadata,
     }
     # Without the dead rows the index has gaps, and pandas ignores a range whose length is wrong.
@@ -213,6 +224,7 @@ def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed
         version=version,
         duplicate_ids=ready.duplicate_ids,
         renamed=renamed_columns(ready.table.schema),
+        forgotten=len(rows_in(said)),
     )
 
 

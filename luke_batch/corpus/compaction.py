@@ -24,6 +24,7 @@ from luke_batch.corpus.dead_letters import (
     show_letters,
     without_letters,
 )
+from luke_batch.corpus.forgotten import rows_in, told
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.output_file import Key, for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.storage import Storage
@@ -92,7 +93,7 @@ def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[
 
 def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[CommittedFile], lease: Lease) -> int:
     """Commit the rows of `group` as one file; its size in bytes."""
-    read = [_read(output, file) for file in group]
+    read = [read_output(output, file) for file in group]
     tables = [table for table, _ in read]
     first: pa.Schema = tables[0].schema
     for table, file in zip(tables, group, strict=True):
@@ -108,6 +109,7 @@ def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[Co
     older = {file.key for file, table in zip(group, tables, strict=True) if count_in(provenance(table.schema)) is None}
     dead = _letters(output, key, tables, [each for each in letters if each.key in older])
     said = {"rows": f"{start}-{end}", "run": ",".join(sorted(runs)), **packed(dead)}
+    said |= told([row for table in tables for row in rows_in(provenance(table.schema))])
     metadata = with_provenance(without_letters(metadata), said)
     whole = pa.concat_tables([each.replace_schema_metadata(metadata) for each in tables])
     content = to_parquet(whole, read[0][1])
@@ -132,7 +134,7 @@ def _merged_key(group: Sequence[CommittedFile]) -> Key:
     return replace(group[0].key, rows=(group[0].rows[0], group[-1].rows[1]))
 
 
-def _read(output: Storage, file: CommittedFile) -> tuple[pa.Table, str]:
+def read_output(output: Storage, file: CommittedFile) -> tuple[pa.Table, str]:
     """The rows of an output, and its codec as `to_parquet` names it."""
     try:
         with output.open(file.path) as source:

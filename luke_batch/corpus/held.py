@@ -17,12 +17,14 @@ import pyarrow as pa
 from luke_batch.base.errors import FragmentError
 from luke_batch.corpus.dead_letters import count_in, mark_of
 from luke_batch.corpus.footers import inspect_all
+from luke_batch.corpus.forgotten import rows_in
 from luke_batch.corpus.output_file import Key, provenance
 from luke_batch.corpus.storage import HELD, Storage, StoredFile
 
 _KNOWN = pa.schema(
-    {"path": pa.string(), "version": pa.string(), "rows": pa.int64(), "dead": pa.int64(), "mark": pa.string()},
-    metadata={"luke_batch.held": "1"},
+    {"path": pa.string(), "version": pa.string(), "rows": pa.int64(), "dead": pa.int64(), "mark": pa.string()}
+    | {"forgotten": pa.int64()},
+    metadata={"luke_batch.held": "2"},
 )
 
 
@@ -38,11 +40,13 @@ class Held:
     """Its dead letters."""
     mark: str | None
     """See `mark_of`; None for a file of a version that kept letters apart."""
+    forgotten: int = 0
+    """Rows that were erased."""
 
     def is_all_of(self, key: Key) -> bool:
-        """Whether rows and letters are as many as the rows that the name tells of."""
+        """Whether rows, letters and erased rows are as many as the rows that the name tells of."""
         start, end = key.rows or (0, 0)
-        return self.rows + self.dead == end - start
+        return self.rows + self.dead + self.forgotten == end - start
 
 
 def held_by(
@@ -65,7 +69,8 @@ def held_by(
             continue
         said = provenance(footer.schema)
         dead = count_in(said)
-        found[file.path] = Held(file.version, footer.rows, dead or 0, None if dead is None else mark_of(said))
+        mark = None if dead is None else mark_of(said)
+        found[file.path] = Held(file.version, footer.rows, dead or 0, mark, len(rows_in(said)))
         if dead is None and key in letters:
             apart.append((file, letters[key]))
     for (file, _), footer in zip(apart, inspect_all(output, [letter for _, letter in apart]), strict=True):

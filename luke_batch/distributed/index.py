@@ -69,6 +69,24 @@ def build_from(
         return build(sources, folder, config, runner_for, tell)
 
 
+def build_again(index: str, address: str | None = None, *, shared: bool = False) -> BuiltIndex:
+    """Build an index from nothing out of the outputs that it was built from; what it held is gone afterwards.
+
+    Raises as `build_index` does.
+    """
+    folder = IndexFolder(index)
+    manifest = folder.searchable().manifest
+    sources, config = AnnotatedSources.at(manifest.sources), IndexConfig.model_validate(manifest.config)
+    with ExitStack() as running:
+
+        def runner_for(work: int) -> Runner:
+            if work <= _SMALL_BYTES and is_local(address):
+                return in_threads
+            return _RayRunner(str(folder.path), address, shared, running)
+
+        return build(sources, folder, config, runner_for, afresh=True)
+
+
 class _RayRunner:
     """Runs tasks on Ray."""
 

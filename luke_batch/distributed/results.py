@@ -144,6 +144,8 @@ class RunTally:
     """Committed."""
     bytes: int = 0
     """Size of the committed files."""
+    forgotten: int = 0
+    """Documents that OUTPUT was told to forget, and that were left out."""
     failures: list[str] = field(default_factory=lambda: list[str]())
     """Why work items are not committed."""
     renamed: dict[str, str] = field(default_factory=lambda: dict[str, str]())
@@ -167,6 +169,7 @@ class RunTally:
             "dead_letters": self.dead,
             "fragments": self.fragments,
             "bytes": self.bytes,
+            "forgotten": self.forgotten,
             "failures": self.failures,
             "duplicate_ids": dict(self.duplicates),
             "spent": {stage: round(seconds, 3) for stage, seconds in self.spent.items()},
@@ -181,12 +184,13 @@ class RunTally:
         self.fragments += len(result.committed)
         self.bytes += sum(entry.bytes for entry in result.committed)
         self.dead += result.dead
+        self.forgotten += sum(entry.forgotten for entry in result.committed)
         if result.error is not None:
             self.failures.append(result.error)
         for entry in result.committed:
             self._sample(entry)
             if not entry.dead:  # of others the letters are read again
-                self.held[entry.path] = Held(entry.version, entry.rows, 0, "")
+                self.held[entry.path] = Held(entry.version, entry.rows, 0, "", entry.forgotten)
             self.renamed.update(entry.renamed)
             if entry.duplicate_ids:
                 self.duplicates[entry.source] += entry.duplicate_ids

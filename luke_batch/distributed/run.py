@@ -26,6 +26,7 @@ from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
 from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import write_known_footers
+from luke_batch.corpus.forgotten import read_forgotten
 from luke_batch.corpus.held import write_known
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
@@ -98,11 +99,13 @@ class RunReport:
             for source, count in sorted(self.tally.duplicates.items())
         ]
         short = [f"{self.plan.short:,} files of OUTPUT lacked rows that their names tell of: they were done again"]
+        forgotten = [f"{self.tally.forgotten:,} documents were left out, as OUTPUT was told to forget them"]
         moved = [
             f"OUTPUT/{path} was written by no run, and would be read as one of ours: moved to {FOREIGN}/"
             for path in self.foreign
         ]
-        return [*self.notes, *renamed, *duplicates, *(short if self.plan.short else []), *moved]
+        said = [*(short if self.plan.short else []), *(forgotten if self.tally.forgotten else [])]
+        return [*self.notes, *renamed, *duplicates, *said, *moved]
 
 
 Judge = Callable[[str, OutputListing], tuple[Outcome, Leftovers]]
@@ -404,5 +407,6 @@ def _context(plan: Plan, config: JobConfig, manifest: RunManifest, lease: Lease)
         input=config.input,
         compression=config.output.compression,
         metadata={"models": json.dumps(manifest.models)},
+        forgotten=read_forgotten(plan.output),
         lease=lease.number,
     )

@@ -76,12 +76,14 @@ def build(
     config: IndexConfig,
     runner_for: RunnerFor = lambda _: in_threads,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    afresh: bool = False,
 ) -> BuiltIndex:
     """Make the index hold exactly the fragments of `sources`.
 
     Args:
         sources: annotated outputs. folder: of the index. config: its settings. runner_for: chooses what runs the tasks.
-        tell: is told each step in a line.
+        tell: is told each step in a line. afresh: nothing of what the index holds is taken over, or stays beside it.
 
     Raises:
         UsageError: something cannot be used; the index is as it was.
@@ -89,7 +91,7 @@ def build(
     """
     start = time.monotonic()
     with folder.locked():
-        plan = make_plan(folder, sources, config)
+        plan = make_plan(folder, sources, config, afresh=afresh)
         base = plan.base
         if plan.nothing_to_do and base is not None and base.config == config:
             # A build that was killed after its version was published has not tidied up.
@@ -97,7 +99,11 @@ def build(
             return BuiltIndex(base, True, _warnings(base.manifest), time.monotonic() - start)
         steps = _Steps(plan, sources, folder, config, runner_for(plan.bytes), tell)
         steps.lap("plan", start)
+        if afresh:
+            folder.drop_unfinished()
         version = steps.publish()
+        if afresh:
+            folder.tidy(version.manifest.number, {each.pack for each in version.held()}, kept=1)
     return BuiltIndex(version, False, _warnings(version.manifest), time.monotonic() - start)
 
 

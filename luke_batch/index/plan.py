@@ -73,16 +73,20 @@ class IndexPlan:
         }
 
 
-def make_plan(folder: IndexFolder, sources: AnnotatedSources, config: IndexConfig) -> IndexPlan:
-    """Compare the sources with the index. Raises a UsageError where one of them cannot be used."""
-    base = folder.current()
+def make_plan(
+    folder: IndexFolder, sources: AnnotatedSources, config: IndexConfig, *, afresh: bool = False
+) -> IndexPlan:
+    """Compare the sources with the index; `afresh`: take nothing of what it has. Raises a UsageError where one of them
+    cannot be used.
+    """
+    base = None if afresh else folder.current()
     if base is not None and base.config.policy != config.policy:
         raise ConfigError(_other_policy(folder, base, config))
     before = {} if base is None else {each.fragment.key: each for each in base.held()}
     known = {(each.fragment.source, each.fragment.path): each.fragment for each in before.values()}
     live = {one.key: one for member in sources.members for one in member.fragments(known, config.policy)}
     check_alike(list(live.values()))
-    there = _left_over(folder, config, {each.pack for each in before.values()}) | before
+    there = {} if afresh else _left_over(folder, config, {each.pack for each in before.values()}) | before
     fresh = [live[key] for key in sorted(live.keys() - there.keys())]
     kept = [replace(there[key], fragment=live[key]) for key in sorted(live.keys() & there.keys())]
     gone = [each for key, each in before.items() if key not in live]

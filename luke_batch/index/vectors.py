@@ -236,6 +236,11 @@ def _quoted(values: Sequence[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
+def read_rows(folder: Path) -> pa.Table:
+    """All that a vector table holds."""
+    return _lance().dataset(str(folder)).to_table()
+
+
 def _lance() -> Any:
     """Lance, where it is installed."""
     # Lance warns of what is meant, such as fewer cells than asked for where there are few vectors.

@@ -215,10 +215,14 @@ class IndexFolder:
         shutil.rmtree(self.path / "versions" / f"{number:06d}", ignore_errors=True)
         return number
 
-    def tidy(self, number: int, packs: set[str]) -> None:
-        """Remove what version `number`, the current one, and its `packs` leave over."""
+    def drop_unfinished(self) -> None:
+        """Remove what a build has left which did not finish, so that nothing of it is taken over."""
+        shutil.rmtree(self.building, ignore_errors=True)
+
+    def tidy(self, number: int, packs: set[str], *, kept: int = _KEPT) -> None:
+        """Remove what version `number`, the current one, and its `packs` leave over. `kept`: versions that stay."""
         for folder in (self.path / "versions").iterdir():
-            if folder.name <= f"{number - _KEPT:06d}":
+            if folder.name <= f"{number - kept:06d}":
                 shutil.rmtree(folder, ignore_errors=True)
         for pack in self.packs.glob("*"):
             if pack.name not in packs:
@@ -238,6 +242,14 @@ class IndexFolder:
                 f"INDEX {self.path} holds {found} and this version of luke-batch knows {SCHEMA}; build into"
                 " an empty folder"
             )
+
+
+def is_marked(folder: Path) -> bool:
+    """Whether a folder is an index."""
+    try:
+        return bool(json.loads((folder / "index.json").read_bytes()).get("format") == _MARK["format"])
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def write_whole(path: Path, data: bytes) -> None:
