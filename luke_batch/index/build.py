@@ -174,7 +174,7 @@ class _Steps:
         """The same fragments by key, in fewer packs where there are too many."""
         packs, by_key = self._folder.packs, {each.fragment.key: each for each in held}
         fragments = {key: each.fragment for key, each in by_key.items()}
-        for name in self._run(Repacking(packs), to_repack(packs, held)):
+        for name in self._run(Repacking(packs), to_repack(packs, held, self._plan.number)):
             by_key |= {each.fragment.key: each for each in held_in(packs / name, fragments)}
         return [by_key[key] for key in sorted(by_key)]
 
@@ -272,6 +272,11 @@ def _skipped(held: Sequence[Held]) -> dict[str, int]:
 
 def _warnings(manifest: IndexManifest) -> list[str]:
     found = [f"{count:,} mentions {reason} are left out" for reason, count in manifest.skipped.items()]
+    if others := manifest.changes.get("of_another_model"):
+        found.append(
+            f"{others:,} files are left out: their vectors are of another model or dimension than most, and cannot be"
+            " compared; annotate them with one model, or build one index for each"
+        )
     recall = manifest.recall
     if recall is not None and recall["value"] < recall["floor"]:
         found.append(

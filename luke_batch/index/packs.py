@@ -18,6 +18,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,8 @@ _SMALL_PACKS = 16
 """Small packs that an index may have."""
 _WASTE = 2
 """A pack is written anew once it has so many times the rows that are live."""
+_TURNS = 8
+"""Versions in one of which a pack with any dead fragment is written anew."""
 _PACK_BYTES = 64 * 2**20
 
 
@@ -272,13 +275,16 @@ class Repacking:
         return _write(self.packs, facts, PackRows.joined(tables, vectors))
 
 
-def to_repack(packs: Path, held: Sequence[Held]) -> list[list[Held]]:
-    """Fragments whose packs should be one: a merge opens every pack, and rows of dead fragments are dead weight."""
+def to_repack(packs: Path, held: Sequence[Held], version: int) -> list[list[Held]]:
+    """Fragments whose packs should be one: a merge opens every pack, and rows of dead fragments are dead weight.
+
+    However few these are, they are gone after `_TURNS` versions.
+    """
     by_pack = _by_pack(held)
     sizes = {name: sum(map(_bytes, members)) for name, members in by_pack.items()}
     small = {name for name, size in sizes.items() if size < _SMALL_BYTES}
     chosen = small if len(small) > _SMALL_PACKS else set[str]()
-    chosen |= {name for name, members in by_pack.items() if _is_waste(packs / name, members)}
+    chosen |= {name for name, members in by_pack.items() if _is_waste(packs / name, members, version)}
     groups: list[list[Held]] = []
     size = 0
     for name in sorted(name for name in chosen if sizes[name]):
@@ -301,5 +307,9 @@ def _bytes(held: Held) -> int:
     return held.rows * held.fragment.dimension * 4
 
 
-def _is_waste(path: Path, members: Sequence[Held]) -> bool:
-    return sum(open_pack(path).facts.rows) > _WASTE * sum(each.rows for each in members)
+def _is_waste(path: Path, members: Sequence[Held], version: int) -> bool:
+    facts = open_pack(path).facts
+    is_its_turn = (version + crc32(path.name.encode())) % _TURNS == 0
+    if is_its_turn and len(members) < len(facts.fragments):
+        return True
+    return sum(facts.rows) > _WASTE * sum(each.rows for each in members)

@@ -14,7 +14,7 @@ from luke_batch.index.keys import ID_BITS
 from luke_batch.index.merge import PackUse
 from luke_batch.index.packs import held_in, open_pack
 from luke_batch.index.settings import IndexConfig
-from luke_batch.index.sources import AnnotatedFragment, AnnotatedSources, check_alike
+from luke_batch.index.sources import AnnotatedFragment, AnnotatedSources, alike
 from luke_batch.index.versions import Held, IndexFolder, Version
 
 _PACK_BYTES = 64 * 2**20
@@ -42,6 +42,8 @@ class IndexPlan:
     """Fragments to aggregate, those of one pack together."""
     gone: tuple[Held, ...]
     """Fragments of the base that are not live."""
+    left_out: int = 0
+    """Fragments whose vectors are of another model than most."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -70,6 +72,7 @@ class IndexPlan:
             "replaced": replaced,
             "removed": removed,
             "kept": len(live) - len(fresh),
+            "of_another_model": self.left_out,
         }
 
 
@@ -84,13 +87,14 @@ def make_plan(
         raise ConfigError(_other_policy(folder, base, config))
     before = {} if base is None else {each.fragment.key: each for each in base.held()}
     known = {(each.fragment.source, each.fragment.path): each.fragment for each in before.values()}
-    live = {one.key: one for member in sources.members for one in member.fragments(known, config.policy)}
-    check_alike(list(live.values()))
+    every = [one for member in sources.members for one in member.fragments(known, config.policy)]
+    live = {one.key: one for one in alike(every)}
     there = {} if afresh else _left_over(folder, config, {each.pack for each in before.values()}) | before
     fresh = [live[key] for key in sorted(live.keys() - there.keys())]
     kept = [replace(there[key], fragment=live[key]) for key in sorted(live.keys() & there.keys())]
     gone = [each for key, each in before.items() if key not in live]
-    return IndexPlan(folder.next_number(), base, before, tuple(kept), _packed(fresh), tuple(gone))
+    left_out = len(every) - len(live)
+    return IndexPlan(folder.next_number(), base, before, tuple(kept), _packed(fresh), tuple(gone), left_out)
 
 
 def bucket_bits(rows: int, dimension: int, before: int | None) -> int:

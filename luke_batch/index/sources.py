@@ -7,6 +7,7 @@ under its name (`luke-batch replay`), so its content counts as well.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self, cast
@@ -234,17 +235,12 @@ class AnnotatedSources:
         return next((found for each in self.members if (found := each.model(identity))), None)
 
 
-def check_alike(fragments: Sequence[AnnotatedFragment]) -> None:
-    """Raise InputError unless all vectors are of one model and one dimension."""
-    first = fragments[0]
-    for other in fragments:
-        if other.dimension != first.dimension:
-            what = f"vectors of {first.dimension} and of {other.dimension} dimensions"
-        elif other.model != first.model:
-            what = "vectors of different models or settings of the embeddings head"
-        else:
-            continue
-        raise InputError(
-            f"{first.where} and {other.where} hold {what}, which cannot be compared; finish `luke-batch"
-            " annotate` with one model first, or build one index for each"
-        )
+def alike(fragments: Sequence[AnnotatedFragment]) -> list[AnnotatedFragment]:
+    """Those whose vectors are of one model, its settings and dimension, as others cannot be compared with them: of the
+    model that most bytes of annotation are of. After an upgrade that is the new one, whatever old files stay.
+    """
+    weights: Counter[tuple[str, int]] = Counter()
+    for each in fragments:
+        weights[each.model, each.dimension] += each.bytes
+    chosen = max(weights, key=lambda kind: (weights[kind], kind))
+    return [each for each in fragments if (each.model, each.dimension) == chosen]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +21,11 @@ from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.traces import Traces
 from luke_batch.index.build import build
+from luke_batch.index.erasure import look_through_index
 from luke_batch.index.settings import IndexConfig
 from luke_batch.index.sources import AnnotatedSources
 from luke_batch.index.versions import IndexFolder
+from tests.annotated_outputs import document, put_output
 from tests.corpora import FINGERPRINT, context, job, put, run
 
 NAMES = [f"Person{number:02d}" for number in range(20)]
@@ -115,6 +118,28 @@ def test_an_index_without_its_output_says_what_is_left(tmp_path: Path, capsys: p
     indexed(tmp_path)
     assert forget(tmp_path, "index") == 4
     assert "something is left in" in capsys.readouterr().err
+
+
+def test_nights_purge_what_was_removed(tmp_path: Path) -> None:
+    """Without `forget`: a document that is gone from OUTPUT is gone from the index, old versions and packs too, after
+    18 builds that have something to do. Before, its partial aggregates stayed as long as their pack was worth keeping.
+    """
+
+    def letter(number: int) -> dict[str, Any]:
+        return document(f"document-{number:02d}", [(f"Person{number:02d} who wrote one long letter to nobody", "PER")])
+
+    first = put_output(tmp_path / "out", "a.parquet", [letter(number) for number in range(40)])
+    for number in range(30):
+        put_output(tmp_path / "out", f"b{number}.parquet", [letter(100 + number)])
+    index = indexed(tmp_path)
+    first.unlink()
+    put_output(tmp_path / "out", "a.parquet", [letter(number) for number in range(1, 40)], content="b" * 12)
+    traces = Traces.of(["document-00"], [letter(0)["text"]])
+    for night in range(18):
+        put_output(tmp_path / "out", f"c{night}.parquet", [letter(200 + night)])
+        indexed(tmp_path)
+    look_through_index(str(index.path), traces)
+    assert traces.found == []
 
 
 def test_killed_in_the_middle_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

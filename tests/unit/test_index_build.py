@@ -185,6 +185,7 @@ def test_a_night_touches_what_changed_alone(tmp_path: Path) -> None:
         "replaced": 1,
         "removed": 0,
         "kept": 29,
+        "of_another_model": 0,
         "entities_changed": 1,
         "entities_removed": 0,
     }
