@@ -22,9 +22,9 @@ _STARTED = "Ray runtime started"
 
 
 class Cluster:
-    """A head node, to which drivers connect, and two more; each has one CPU."""
+    """A head node, to which drivers connect, and others; each has `cpus` of Ray's."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, others: int = 2, cpus: int = 1) -> None:
         logs.mkdir(exist_ok=True)
         self.address = f"127.0.0.1:{free_port()}"
         self.environment = {
@@ -32,14 +32,14 @@ class Cluster:
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_worker_niceness": "0",
         }
-        self._logs = logs
+        self._logs, self._cpus, self._size = logs, cpus, others
         self._head: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         port = self.address.rpartition(":")[2]
         self._head = self._start("--head", f"--port={port}", "--include-dashboard=false")
-        self._others = [self._join(), self._join()]
+        self._others = [self._join() for _ in range(self._size)]
         return self
 
     def __exit__(
@@ -66,7 +66,7 @@ class Cluster:
         return self._start(f"--address={self.address}", f"--dashboard-agent-listen-port={free_port()}")
 
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
-        command = [_RAY, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", *options]
+        command = [_RAY, "start", "--block", f"--num-cpus={self._cpus}", "--node-ip-address=127.0.0.1", *options]
         command += ["--disable-usage-stats", f"--object-store-memory={150 * 2**20}"]
         said = ""
         for _ in range(_START_ATTEMPTS):

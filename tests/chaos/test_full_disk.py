@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.chaos.annotation import Job, Run
-from tests.chaos.conftest import Corpus
+from tests.chaos.corpus import Corpus
 from tests.chaos.processes import command_of
 from tests.chaos.verdict import assert_as_undisturbed
 from tests.corpora import put
@@ -41,7 +41,7 @@ def test_full_disk(job: Job, corpus: Corpus, tmp_path: Path) -> None:
     assert [file for file in job.storage.list() if file.path.endswith(".part")] == []
     again = job.start()
     assert again.end() == 0, again.said()
-    assert_as_undisturbed(job, corpus.annotated)
+    assert_as_undisturbed(job, corpus)
 
 
 def with_payload(table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 import random
 
 from tests.chaos.annotation import Job
-from tests.chaos.conftest import Corpus
+from tests.chaos.corpus import Corpus
 from tests.chaos.story import disturb
 
 COUNTS = {"driver": 3, "SIGTERM": 1, "actor": 7, "worker": 6, "child": 5, "torn file": 1, "foreign file": 1}
@@ -11,4 +11,4 @@ COUNTS = {"driver": 3, "SIGTERM": 1, "actor": 7, "worker": 6, "child": 5, "torn 
 
 def test_local_ray(job: Job, corpus: Corpus, seed: int) -> None:
     """Drivers, actors, workers and their children die, an output is torn, a foreign file appears."""
-    disturb(job, COUNTS, random.Random(seed), corpus.annotated)
+    disturb(job, COUNTS, random.Random(seed), corpus)

@@ -4,26 +4,28 @@ import os
 import time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 import luke_batch
 from luke_batch.corpus.committed import list_data
 from luke_batch.corpus.lease import running
 from luke_batch.corpus.storage import DATA, DEAD_LETTERS, LEASES, TEMPORARY, Storage
 from tests.chaos.annotation import Job
+from tests.chaos.corpus import Corpus
 from tests.integration.conftest import assert_same_rows
 
 _HOURS = 3 * 3600
 
 
-def assert_as_undisturbed(job: Job, expected: pa.Table) -> None:
-    """The dataset and the glob hold the rows of an undisturbed run, each (file, row) once; nothing is left
-    over, and the next night has nothing to do and removes the temporary files of killed writers.
+def assert_as_undisturbed(job: Job, corpus: Corpus) -> None:
+    """Rows and letters are the documents, each once, and the dataset and the glob hold the rows of an undisturbed
+    run; nothing is left over, and the next night has nothing to do and removes the temporary files of killed
+    writers.
     """
     storage = job.storage
-    assert_same_rows(luke_batch.read(job.output).to_table(), expected)
-    _assert_glob(storage, expected)
-    assert storage.list(under=DEAD_LETTERS) == []
+    assert_each_once(job, corpus)
     assert running(storage) is None
     before = _names(storage)
     _age_temporary_files(storage)
@@ -35,10 +37,36 @@ def assert_as_undisturbed(job: Job, expected: pa.Table) -> None:
     assert len(storage.list(under=LEASES)) == 1
 
 
-def _assert_glob(storage: Storage, expected: pa.Table) -> None:
+def assert_each_once(job: Job, corpus: Corpus) -> None:
+    """Rows + letters = documents, each once; a row is that of an undisturbed run, and a letter that of a document
+    that may fail.
+    """
+    found, letters = luke_batch.read(job.output).to_table(), letters_of(job.storage)
+    rows = found["id"].to_pylist()
+    assert sorted([*rows, *letters]) == sorted(corpus.ids())
+    assert corpus.ids("-always") <= set(letters) <= corpus.ids("-always") | corpus.ids("-ill") | corpus.ids("-once")
+    assert_same_rows(found, corpus.annotated.filter(pc.is_in(corpus.annotated["id"], pa.array(rows, pa.string()))))
+    _assert_glob(job.storage, rows)
+
+
+def assert_replayed(job: Job, corpus: Corpus) -> None:
+    """A replay leaves the letters of documents that fail in every run, and no others."""
+    replay = job.start(command="replay")
+    assert replay.end() == 0, replay.said()
+    assert_each_once(job, corpus)
+    assert set(letters_of(job.storage)) == corpus.ids("-always")
+
+
+def letters_of(storage: Storage) -> list[str]:
+    """Ids of the documents in the dead letters."""
+    files = [storage.read_bytes(file.path) for file in storage.list(".parquet", under=DEAD_LETTERS)]
+    return [name for file in files for name in pq.read_table(pa.BufferReader(file))["id"].to_pylist()]
+
+
+def _assert_glob(storage: Storage, expected: list[str]) -> None:
     files = [storage.absolute(file.path) for file in storage.list(".parquet", under=DATA)]
     ids = ds.dataset(files, filesystem=storage.arrow_filesystem).to_table(columns=["id"])["id"].to_pylist()
-    assert sorted(ids) == sorted(expected["id"].to_pylist())
+    assert sorted(ids) == sorted(expected)
     listing = list_data(storage)
     assert (listing.torn, listing.foreign) == ((), ())
 
