@@ -33,6 +33,8 @@ class Job:
     logs: Path
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    under: Sequence[str] = ()
+    """What the command line begins with."""
     cluster: Cluster | None = None
     """Where it runs; None: on a local Ray of its own."""
 
@@ -54,7 +56,7 @@ class Job:
         before = len(self.storage.list(".json", under=RUNS))
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [_COMMAND, command, *arguments[command], *options],
+                [*self.under, _COMMAND, command, *arguments[command], *options],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.environment,

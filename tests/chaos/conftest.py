@@ -16,7 +16,7 @@ import pytest
 import luke_batch
 from tests.chaos.annotation import Job
 from tests.chaos.corpus import FILES, Corpus, fall_ill, make_corpus, poisoned
-from tests.chaos.story import LANDED, summary
+from tests.chaos.story import LANDED, STORIES, summary
 from tests.checkpoints import make_multi_head
 
 ROUNDS = int(os.environ.get("LUKE_BATCH_CHAOS_ROUNDS", "1"))
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many kills of which kind landed."""
-    if LANDED:
+    if LANDED or STORIES:
         terminalreporter.section(f"chaos, {ROUNDS} rounds from seed {SEED}")
         for line in summary():
             terminalreporter.write_line(line)

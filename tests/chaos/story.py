@@ -14,6 +14,8 @@ from tests.chaos.verdict import assert_as_undisturbed, assert_replayed
 
 LANDED: Counter[str] = Counter()
 """Disturbances of this session that hit something while a run was at work."""
+STORIES: list[str] = []
+"""What happened in those of this session that are told by a single write, with their seeds."""
 _MOST_RUNS = 30
 _MOST_STORIES = 4
 _DELAY_SECONDS = 0.4
@@ -110,7 +112,9 @@ def _check_end(run: Run, code: int) -> None:
 
 
 def summary() -> Iterable[str]:
-    """How many disturbances of which kind have landed."""
+    """How many disturbances of which kind have landed, and single stories."""
     kills = sum(LANDED[kind] for kind in KILLS)
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(LANDED.items()) if count)
-    yield f"{kills} kills landed while a run was at work; of all disturbances: {kinds}"
+    if kinds:
+        yield f"{kills} kills landed while a run was at work; of all disturbances: {kinds}"
+    yield from STORIES
