@@ -70,9 +70,11 @@ def fall_ill() -> None:
         mark.unlink()
 
 
-def get_well() -> None:
-    """The `ill` documents no longer fail."""
+def get_well(*, for_good: bool = True) -> None:
+    """The `ill` documents no longer fail; for good: nor do those that have not failed once."""
     (_folder() / "well").touch()
+    for number in range(FILES if for_good else 0):
+        (_folder() / str(number)).touch()
 
 
 def _folder() -> Path:

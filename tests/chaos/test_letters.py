@@ -21,7 +21,7 @@ from tests.chaos.cluster import HERE, Cluster
 from tests.chaos.conftest import ROUNDS, SEED, annotated_once
 from tests.chaos.corpus import Corpus, fall_ill, get_well, poisoned
 from tests.chaos.story import STORIES
-from tests.chaos.verdict import assert_as_undisturbed, assert_each_once, letters_of
+from tests.chaos.verdict import assert_as_undisturbed, assert_each_once, letters_of, lost
 
 STORY_COUNT = 8 if ROUNDS == 1 else 4 * ROUNDS
 _FILES = 6
@@ -103,7 +103,7 @@ def test_letters(place: Place, number: int, tmp_path: Path, monkeypatch: pytest.
         assert_each_once(job, place.corpus)
         assert set(letters_of(job.storage)) == place.corpus.ids("-always")
     except BaseException:
-        STORIES.append(f"{said}: FAILED")
+        STORIES.append(f"{said}: FAILED, {len(lost(job, place.corpus))} documents lost")
         raise
     finally:
         run.stop()
@@ -117,7 +117,7 @@ def begin(place: Place, job: Job, command: str) -> None:
     if command != "annotate":
         shutil.copytree(place.annotated, job.output)
     if command == "replay":
-        get_well()
+        get_well(for_good=False)
 
 
 def disturb(place: Place, job: Job, run: Run, pid: int, deed: str, rng: random.Random) -> None:

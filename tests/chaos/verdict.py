@@ -34,7 +34,7 @@ def assert_as_undisturbed(job: Job, corpus: Corpus) -> None:
     assert "Nothing to do" in later.said()
     assert _names(storage) == before
     assert storage.list(under=TEMPORARY) == []
-    assert len(storage.list(under=LEASES)) == 1
+    assert 1 <= len(storage.list(under=LEASES)) <= 2  # a run that was overtaken writes its own once more
 
 
 def assert_each_once(job: Job, corpus: Corpus) -> None:
@@ -45,7 +45,8 @@ def assert_each_once(job: Job, corpus: Corpus) -> None:
     rows = found["id"].to_pylist()
     assert sorted([*rows, *letters]) == sorted(corpus.ids())
     assert corpus.ids("-always") <= set(letters) <= corpus.ids("-always") | corpus.ids("-ill") | corpus.ids("-once")
-    assert_same_rows(found, corpus.annotated.filter(pc.is_in(corpus.annotated["id"], pa.array(rows, pa.string()))))
+    undisturbed = corpus.annotated.filter(pc.field("id").isin(rows))
+    assert_same_rows(found, undisturbed)
     _assert_glob(job.storage, rows)
 
 
@@ -55,6 +56,15 @@ def assert_replayed(job: Job, corpus: Corpus) -> None:
     assert replay.end() == 0, replay.said()
     assert_each_once(job, corpus)
     assert set(letters_of(job.storage)) == corpus.ids("-always")
+
+
+def lost(job: Job, corpus: Corpus) -> set[str]:
+    """Documents that are neither a row nor a letter."""
+    return (
+        corpus.ids()
+        - {*luke_batch.read(job.output).to_table(columns=["id"])["id"].to_pylist()}
+        - {*letters_of(job.storage)}
+    )
 
 
 def letters_of(storage: Storage) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from itertools import count
 from pathlib import Path
@@ -59,18 +60,21 @@ def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _number(folder: Path) -> int:
+    """Of this write among all."""
+    for number in count(1):
+        with suppress(FileExistsError):
+            (folder / f"{number:04}").touch(exist_ok=False)
+            return number
+    raise AssertionError
+
+
 def _pass(folder: Path) -> None:
     try:
         order = int((folder / "order").read_text())
     except (FileNotFoundError, ValueError):
         return
-    for number in count(1):
-        try:
-            (folder / f"{number:04}").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        break
-    if number == order:
+    if _number(folder) == order:
         (folder / "reached.part").write_text(str(os.getpid()))
         (folder / "reached.part").rename(folder / "reached")
         deadline = time.monotonic() + _PATIENCE_SECONDS
