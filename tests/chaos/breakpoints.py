@@ -37,6 +37,10 @@ class Breakpoints:
             time.sleep(0.02)
         return None
 
+    def passed(self) -> int:
+        """Writes and removals so far."""
+        return sum(file.name.isdigit() for file in self.folder.iterdir())
+
     def go(self) -> None:
         """Whoever stands there goes on."""
         (self.folder / "go").touch()
