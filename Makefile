@@ -55,8 +55,13 @@ test-chaos: $(DEV) ## run the tests that kill processes and disturb the store
 .PHONY: chaos
 chaos: export LUKE_BATCH_CHAOS_ROUNDS ?= 10
 chaos: export LUKE_BATCH_CHAOS_SEED ?= $(shell date +%s)
-chaos: $(DEV) ## the same ten times with other seeds: an hour or more
+chaos: $(DEV) ## the same ten times with other seeds, and 40 kills and pauses at single writes: hours
 	$(BIN)/pytest tests/chaos --timeout=1800
+
+.PHONY: chaos-hosts
+chaos-hosts: export LUKE_BATCH_CHAOS_HOSTS = 1
+chaos-hosts: $(DEV) ## cut a cluster's hosts off, lose packets, nodes and the store: half an hour, as root
+	$(BIN)/pytest tests/chaos/test_hosts.py --timeout=3600
 
 .PHONY: bench
 bench: $(DEV) ## time engines and the whole job, measure memory: writes docs/benchmarks.md
