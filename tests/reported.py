@@ -48,7 +48,11 @@ def sentences(count: int, label: str = "PER", first: int = 0) -> list[dict[str, 
 
 
 def report_run(
-    folder: Path, rows: Sequence[Mapping[str, Any]], number: int = 0, drift_limit: float | None = None
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    number: int = 0,
+    drift_limit: float | None = None,
+    drift_baseline: str | None = None,
 ) -> RunManifest:
     """Commit `rows` as a new file of folder/in to folder/out, as run number `number` does."""
     source = pa.table({name: [row[name] for row in rows] for name in ("id", "title", "lang", "text")})
@@ -70,7 +74,7 @@ def report_run(
         tasks = {"seconds/read": 0.1, "seconds/segment": 0.4, "seconds/commit": 0.2}
         readings = {"": tasks, "main": {"seconds/forward": 6.0}}
         tally.add(ItemResult(tuple(done), 0, readings=readings, statistics=Statistics.of_item(table)))
-    baseline = baseline_of(output, run_id)
+    baseline = baseline_of(output, run_id, drift_baseline)
     drift = None if baseline is None else compare(tally.statistics, FINGERPRINT, baseline)
     outcome = reconcile(plan, run_id)
     manifest = replace(

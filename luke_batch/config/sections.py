@@ -50,8 +50,12 @@ class OutputConfig(Section):
     error_budget: float = Field(default=0.01, ge=0)
     """Dead letters that a complete run may have: below 1 a share of documents, from 1 a count."""
     drift_limit: float | None = Field(default=None, gt=0, le=1)
-    """Most that the shares of labels may differ from those of the run before, as a Jensen-Shannon distance
+    """Most that the shares of labels may differ from those of the baseline, as a Jensen-Shannon distance
     (0 to 1); a run beyond it ends with exit code 5. null: any.
+    """
+    drift_baseline: str | None = None
+    """Id of the run that label shares are compared with; null: the last that ended with exit code 0, so that a lasting
+    fault does not become its own measure.
     """
     on_vanished: Literal["keep", "prune"] = "keep"
     """Outputs whose source file is no longer in INPUT; prune: removed at the end of a complete run."""

@@ -1,4 +1,4 @@
-"""Whether labels come as often as in the run before: the Jensen-Shannon distance of their shares.
+"""Whether labels come as often as in the last good run: the Jensen-Shannon distance of their shares.
 
 The distance is the square root of the Jensen-Shannon divergence with logarithms to base 2 (Lin 1991; a
 metric: Endres and Schindelin 2003): 0 for the same shares, 1 for labels that have nothing in common. It needs
@@ -16,12 +16,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from luke_batch.corpus.manifest import RunManifest, latest_manifest
+from luke_batch.base.errors import ConfigError
+from luke_batch.corpus.manifest import RunManifest, latest_manifest, read_manifests
 from luke_batch.corpus.statistics import KINDS, Statistics, totals
 from luke_batch.corpus.storage import Storage
 
 EXIT_CODE = 5
-"""Complete, but the label shares differ from the last run's by more than `output.drift_limit`."""
+"""Complete, but the label shares differ from the baseline's by more than `output.drift_limit`."""
+_SHOWN = 5
+"""Runs that a message lists."""
 LEAST = 100
 """Labels of a kind that both runs must have: shares of fewer say nothing."""
 
@@ -41,7 +44,7 @@ class KindDrift:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A run against the one before."""
+    """A run against its baseline."""
 
     baseline: str
     """Id of that run."""
@@ -81,14 +84,27 @@ def compare(now: Statistics, fingerprint: str, baseline: RunManifest) -> Drift:
     return Drift(baseline.run_id, baseline.fingerprint == fingerprint, kinds)
 
 
-def baseline_of(output: Storage, run_id: str) -> RunManifest | None:
-    """The last finished run of `annotate` before `run_id` that committed documents and counted them."""
-    return latest_manifest(output, lambda run: run.run_id < run_id and _is_baseline(run))
+def baseline_of(output: Storage, run_id: str, wanted: str | None = None) -> RunManifest | None:
+    """What a run is compared with: the run `wanted`, or the last run of `annotate` before `run_id` that ended with exit
+    code 0 and counted documents. None where there is none.
+
+    Raises ConfigError where the run that is wanted is not there, or has counted nothing.
+    """
+    if wanted is None:
+        return latest_manifest(output, lambda run: run.run_id < run_id and run.exit_code == 0 and _has_counted(run))
+    known = {run.run_id: run for run in read_manifests(output) if _has_counted(run)}
+    if wanted not in known:
+        shown = ", ".join(sorted(known)[-_SHOWN:]) or "none"
+        raise ConfigError(
+            f"output.drift_baseline: OUTPUT {output.url} has no finished run {wanted} with documents;"
+            f" it has {shown}; name one of them, or leave it null"
+        )
+    return known[wanted]
 
 
 def last_drift(output: Storage) -> Drift | None:
     """That of the last run with documents: what a run without new ones is judged by."""
-    run = latest_manifest(output, _is_baseline)
+    run = latest_manifest(output, _has_counted)
     measured = None if run is None else run.figures.get("drift")
     return None if measured is None else Drift.from_figures(measured)
 
@@ -107,7 +123,7 @@ def distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
     return float(np.sqrt(max(divergence(p) + divergence(q), 0.0) / 2))
 
 
-def _is_baseline(run: RunManifest) -> bool:
+def _has_counted(run: RunManifest) -> bool:
     statistics = run.figures.get("statistics") or {}
     return bool(run.command == "annotate" and run.finished and statistics.get("documents"))
 

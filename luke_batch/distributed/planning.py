@@ -15,6 +15,7 @@ from luke_batch.config import EMBEDDED, AliasConfig, GazetteerConfig, JobConfig
 from luke_batch.config.fingerprint import ALIASES_FACT, GAZETTEER_FACT, fingerprint, weights_fact
 from luke_batch.corpus.access import check_writable
 from luke_batch.corpus.committed import list_or_refuse
+from luke_batch.corpus.drift import baseline_of
 from luke_batch.corpus.manifest import RunManifest, latest_manifest, recorded_input
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.sample import count as count_documents
@@ -89,6 +90,8 @@ def examine(
             resolved = resolve_precision(input, storage, config, facts, restriction)
             computed = fingerprint(resolved.config, facts)
             _check_same_fingerprint(computed, same_as)
+            if config.output.drift_baseline is not None:
+                baseline_of(storage, "", config.output.drift_baseline)
             plan = make_plan(input, storage, resolved.config, computed, restriction)
             _check_same_corpus(input, plan)
             return Prepared(plan, resolved.config, resolved.agreements, found, tables)

@@ -19,7 +19,7 @@ from luke_batch.annotate.annotator import model_stages, pinned
 from luke_batch.annotate.preparation import Preparation
 from luke_batch.base.errors import IncompleteError, InputError, OutputError
 from luke_batch.base.problems import Problems
-from luke_batch.config import JobConfig
+from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
@@ -63,7 +63,7 @@ class RunReport:
     forecast: Mapping[str, Any] | None = None
     """What the last run let expect of this one, and what it took: see `Forecast.compared`."""
     drift: Drift | None = None
-    """How far the label shares are from those of the run before, where there is one."""
+    """How far the label shares are from those of the baseline, where there is one."""
     notes: Sequence[str] = ()
     """Further warnings."""
 
@@ -228,7 +228,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
             report_bad_files(plan, begun.run_id)
         outcome, leftovers = judge(begun.run_id, list_output(plan.output))
         foreign = _tidy(plan, leftovers, lease)
-        drift = _drift(plan.output, manifest, tally, config.output.drift_limit)
+        drift = _drift(plan.output, manifest, tally, config.output)
         code = exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
@@ -275,11 +275,11 @@ def _manifest(begun: _Begun, prepared: Prepared) -> RunManifest:
     )
 
 
-def _drift(output: Storage, manifest: RunManifest, tally: RunTally, limit: float | None) -> Drift | None:
+def _drift(output: Storage, manifest: RunManifest, tally: RunTally, settings: OutputConfig) -> Drift | None:
     """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
     if not _has_own_drift(manifest, tally):
-        return None if limit is None else last_drift(output)
-    baseline = baseline_of(output, manifest.run_id)
+        return None if settings.drift_limit is None else last_drift(output)
+    baseline = baseline_of(output, manifest.run_id, settings.drift_baseline)
     return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
 
 

@@ -20,6 +20,8 @@ class Evaluation:
     scores: "TaskScores"
     intervals: "Intervals | None"
     resamples: int
+    unscored: dict[str, int]
+    """Labels of ANNOTATED that GOLD lacks, with the predictions that no score counts; most first."""
     calibration_error: float | None
     """Expected calibration error of the scores; None where ANNOTATED has no scores."""
     gold: Gold
@@ -50,6 +52,7 @@ class Evaluation:
                 "failed": self.annotated.failed,
                 "unknown": self.annotated.unknown,
             },
+            "unscored": self.unscored,
             "skipped": self.gold.skipped,
             "repeated": self.gold.repeated,
             "texts_compared": self.annotated.texts_compared,
@@ -87,6 +90,7 @@ def evaluate(
         scores=score(comparison),
         intervals=intervals(comparison, len(right.ids), resamples, seed),
         resamples=resamples,
+        unscored=comparison.unscored,
         calibration_error=expected_calibration_error(confidences, comparison.right) if len(confidences) else None,
         gold=right,
         annotated=found,

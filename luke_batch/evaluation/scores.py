@@ -5,6 +5,7 @@ of the bootstrap's percentiles (Efron and Tibshirani 1993, chapter 13), resampli
 document is not independent. They need only the counts of each document, so a resample costs one weighted sum.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -56,6 +57,8 @@ class Comparison:
     """Scores of the found items that have one."""
     right: NDArray[np.bool_]
     """Whether GOLD has each of these."""
+    unscored: dict[str, int]
+    """Labels of ANNOTATED that nobody named and GOLD lacks, with the items found under them: no score counts these."""
 
 
 def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Sequence[str]) -> Comparison:
@@ -65,7 +68,8 @@ def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Seque
     score, as `chosen_labels` reads them; none: those of GOLD, for links every title.
     """
     labels = chosen_labels(wanted, gold.labels, found.labels)
-    if not labels:
+    named = bool(labels)
+    if not named:
         labels = sorted({*gold.labels, *(found.labels if task == "links" else ())})
     places = np.concatenate(
         [np.column_stack([items.documents, items.places]) for items in (gold, found)], dtype=np.int64
@@ -75,6 +79,7 @@ def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Seque
     if task == "types":  # what is found elsewhere is the business of ner
         at_gold = np.isin(found_rows, gold_rows)
         found, found_rows = found.take(at_gold), found_rows[at_gold]
+    unscored = Counter(() if named else _set_aside(found.labels, labels))
     # The last column keeps scikit-learn from reading a single label as a vector of classes.
     shape = (len(distinct), len(labels) + 1)
     gold_columns, found_columns = _columns(gold.labels, labels), _columns(found.labels, labels)
@@ -85,7 +90,7 @@ def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Seque
         eligible = np.ones(len(found), np.bool_) if task == "types" else scored
         judged = np.unique(gold_rows[gold_columns >= 0])
         accuracy = Accuracy(distinct[judged, 0], _best_is_right(judged, found_rows[eligible], right[eligible]))
-    told = scored & ~np.isnan(found.scores)
+    told = scored & np.isfinite(found.scores)
     return Comparison(
         labels=tuple(labels),
         documents=distinct[:, 0],
@@ -94,6 +99,7 @@ def compare(task: Task, gold: Items, found: Items, documents: int, wanted: Seque
         accuracy=accuracy,
         confidences=found.scores[told],
         right=right[told],
+        unscored=dict(unscored.most_common()),
     )
 
 
@@ -109,6 +115,12 @@ def chosen_labels(wanted: Sequence[str], gold: Strings, found: Strings) -> list[
         there = ", ".join(sorted(known)[:_SHOWN])
         raise ConfigError(f"--labels: {', '.join(strange)} occurs neither in GOLD nor in ANNOTATED, which have {there}")
     return sorted(named)
+
+
+def _set_aside(found: Strings, labels: Sequence[str]) -> list[str]:
+    """Those of the found labels that are not scored."""
+    scored = set(labels)
+    return [label for label in found.tolist() if label not in scored]
 
 
 def _is_one_label_a_pair(gold: Items, rows: NDArray[np.intp], documents: int) -> bool:

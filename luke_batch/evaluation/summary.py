@@ -12,6 +12,8 @@ from luke_batch.evaluation.scores import Interval, LabelScore
 _SHOWN = 50
 """Labels that the table lists, most frequent first; JSON has all."""
 
+_NAMED = 8
+"""Labels that a warning lists."""
 _LABEL_WIDTH = 30
 """Characters of a label that the table shows: the figures take up the rest of 80."""
 
@@ -61,6 +63,13 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 def _warnings(evaluation: Evaluation) -> Iterator[str]:
     annotated, gold = evaluation.annotated, evaluation.gold
+    if evaluation.unscored:
+        names = ", ".join(list(evaluation.unscored)[:_NAMED])
+        more = f" and {len(evaluation.unscored) - _NAMED} more" if len(evaluation.unscored) > _NAMED else ""
+        yield (
+            f"{sum(evaluation.unscored.values()):,} predictions are left out: GOLD has none of their labels"
+            f" ({names}{more}); --labels scores them as wrong"
+        )
     for reason, count in gold.skipped.items():
         yield f"{count:,} rows of GOLD left out: {reason}"
     counts = {

@@ -1,6 +1,7 @@
 """The distance between label shares, its noise, and what a run is compared with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from luke_batch.base.errors import ConfigError
 from luke_batch.corpus.drift import Drift, KindDrift, baseline_of, distance, last_drift
 from luke_batch.corpus.storage import Storage
 from tests.reported import report_run, sentences
@@ -43,7 +45,7 @@ def test_chance_is_what_samples_of_one_source_differ_by() -> None:
     assert np.sqrt(np.mean(squares)) == pytest.approx(expected, rel=0.1)
 
 
-def test_a_run_is_compared_with_the_last_that_had_documents(tmp_path: Path) -> None:
+def test_a_run_is_compared_with_the_last_that_ended_well(tmp_path: Path) -> None:
     """Kinds with enough labels in both runs; the distance is that of the counts."""
     first = report_run(tmp_path, sentences(150))
     second = report_run(tmp_path, sentences(150, "ORG", first=1000), number=1)
@@ -56,6 +58,30 @@ def test_a_run_is_compared_with_the_last_that_had_documents(tmp_path: Path) -> N
     assert drift.exceeds(0.99)
     assert not drift.exceeds(None)
     assert last_drift(Storage.at(str(tmp_path / "out"))) == drift
+
+
+def test_a_lasting_fault_keeps_alarming(tmp_path: Path) -> None:
+    """Three nights of which the second and the third have the fault. Before, the third was compared with the second and
+    ended with 0: the fault had become its own measure.
+    """
+    settings: dict[str, Any] = {"drift_limit": 0.3}
+    first = report_run(tmp_path, sentences(150), **settings)
+    nights = [report_run(tmp_path, sentences(150, "ORG", first=1000 * n), number=n, **settings) for n in (1, 2)]
+    assert [night.exit_code for night in (first, *nights)] == [0, 5, 5]
+    assert [night.figures["drift"]["baseline"] for night in nights] == [first.run_id] * 2
+    accepted = report_run(
+        tmp_path, sentences(150, "ORG", first=4000), number=3, **settings, drift_baseline=nights[1].run_id
+    )
+    assert (accepted.exit_code, accepted.figures["drift"]["baseline"]) == (0, nights[1].run_id)
+    after = report_run(tmp_path, sentences(150, "ORG", first=5000), number=4, **settings)
+    assert (after.exit_code, after.figures["drift"]["baseline"]) == (0, accepted.run_id)
+
+
+def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
+    """Before any work, with the runs there are."""
+    run = report_run(tmp_path, sentences(2))
+    with pytest.raises(ConfigError, match=rf"no finished run nobody with documents; it has {run.run_id}; name one"):
+        baseline_of(Storage.at(str(tmp_path / "out")), "", "nobody")
 
 
 def test_few_labels_are_not_compared(tmp_path: Path) -> None:

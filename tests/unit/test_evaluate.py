@@ -1,6 +1,7 @@
 """Scores of annotations against gold: equal to counting with Python sets, for every task."""
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,12 +11,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import InputError, MissingDependencyError
 from luke_batch.evaluation import calibration
 from luke_batch.evaluation.evaluate import Evaluation, evaluate
 from luke_batch.evaluation.scores import LabelScore
+from luke_batch.evaluation.summary import print_evaluation
 from luke_batch.evaluation.tables import Task
 from tests.corpora import put
 
@@ -261,6 +264,35 @@ def test_a_wrong_title_lowers_precision_although_gold_has_it_nowhere(tmp_path: P
     chosen = _evaluate(tmp_path, gold, found, "links", ["Ada Lovelace", "Bob, Ohio"])
     assert chosen.scores.micro == LabelScore(0.0, 0.0, 0.0, 1)
     assert set(chosen.scores.labels) == {"Ada Lovelace", "Bob, Ohio"}
+
+
+def test_predictions_whose_labels_gold_lacks_are_said(tmp_path: Path) -> None:
+    """In the table and in JSON. Before, nothing was said, and half of the predictions here counted nowhere."""
+    gold = [_row("a", entities=[_mention(0, 3, "PER")])]
+    found = [_row("a", mentions=[_mention(0, 3, "PER"), _mention(8, 11, "B-PER"), _mention(12, 14, "DATE")])]
+    result = _evaluate(tmp_path, gold, found, "ner")
+    assert result.to_dict()["unscored"] == {"B-PER": 1, "DATE": 1}
+    console = Console(width=200, record=True, file=StringIO())
+    print_evaluation(result, console)
+    assert "2 predictions are left out: GOLD has none of their labels (B-PER, DATE)" in console.export_text()
+    assert result.scores.micro == LabelScore(1.0, 1.0, 1.0, 1)
+    assert _evaluate(tmp_path, gold, found, "ner", ["PER", "DATE"]).unscored == {}
+
+
+def test_types_elsewhere_are_no_predictions(tmp_path: Path) -> None:
+    """Those at other spans than gold's are the business of ner, and not counted as left out."""
+    gold = [_row("a", entities=[_mention(0, 3, "person")])]
+    found = [
+        _row("a", mentions=[_mention(0, 3, types=_types(("city", 0.9))), _mention(8, 9, types=_types(("x", 0.9)))])
+    ]
+    assert _evaluate(tmp_path, gold, found, "types").unscored == {"city": 1}
+
+
+def test_a_score_of_infinity_is_none(tmp_path: Path) -> None:
+    """JSON has no Infinity; before, the calibration error was one."""
+    gold = [_row("a", entities=[_mention(0, 3, "PER"), _mention(4, 5, "PER")])]
+    found = [_row("a", mentions=[_mention(0, 3, "PER", score=float("inf")), _mention(4, 5, "PER", score=0.5)])]
+    assert _evaluate(tmp_path, gold, found, "ner").calibration_error == pytest.approx(0.5)
 
 
 def test_the_calibration_error_is_over_emitted_items(tmp_path: Path) -> None:
