@@ -35,8 +35,8 @@ _LOSS = 0.05
 _MOST_RUNS = 8
 _ACTOR_SECONDS = 60.0
 _GONE_SECONDS = 120.0
-_STILL_SECONDS = 150.0
-"""Longer than Ray takes to let go of a node: a run that has committed nothing for so long stands still."""
+_STILL_SECONDS = 480.0
+"""Longer than Ray takes to ask a silent connection (300 s) and to wait for the answer (120 s)."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,7 @@ STORY: dict[str, Callable[[Hosts, Run], str]] = {
 
 
 def end(hosts: Hosts, run: Run) -> int:
-    """The exit code; a run that stands still is stopped, as a scheduler's time limit does it.
-
-    Ray may wait for ever for the answer to a lease request that a cut has swallowed (ray-project/ray#63405).
-    """
+    """The exit code; a run that stands still is stopped, as a scheduler's time limit does it."""
     storage, committed, since = run.job.storage, -1, time.monotonic()
     while not run.ended and time.monotonic() - since < _STILL_SECONDS:
         found = len(storage.list(".parquet", under=DATA))
