@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from luke_batch.base.problems import Problems
-from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
+from luke_batch.cli.options import Address, Assignments, ConfigFile, ConfirmVanished, Input, Json, Output, Quiet, Where
 from luke_batch.config.loading import load_config
 
 if TYPE_CHECKING:
@@ -30,19 +30,22 @@ def annotate(
     assignments: Assignments = None,
     where: Where = None,
     address: Address = None,
+    confirm_vanished: ConfirmVanished = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Annotate what INPUT has and OUTPUT lacks.
 
     Exit codes: 0 complete; 2 bad usage, configuration or input; 3 complete, but dead letters beyond the error
-    budget; 4 incomplete: the same command goes on; 5 complete, but label shares beyond output.drift_limit;
+    budget; 4 incomplete: the same command goes on, or more of OUTPUT has vanished from INPUT than
+    output.vanished_limit; 5 complete, but label shares beyond output.drift_limit;
     1 unexpected error.
     """
     settings = settings_or_problems(input, output, config, assignments)
     from luke_batch.distributed.run import annotate as run
 
-    summary = summarise(run(input, output, settings, address, where=where or [], quiet=quiet))
+    report = run(input, output, settings, address, where=where or [], confirm_vanished=confirm_vanished, quiet=quiet)
+    summary = summarise(report)
     show(summary, quiet=quiet, json=json)
     raise typer.Exit(summary.exit_code)
 

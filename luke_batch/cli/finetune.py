@@ -88,6 +88,9 @@ Evaluations = Annotated[int | None, typer.Option("--evaluations", help="How ofte
 CheckpointSeconds = Annotated[
     float | None, typer.Option("--checkpoint-seconds", help="Between two checkpoints (default 300).")
 ]
+AllowOverlap = Annotated[
+    bool, typer.Option("--allow-overlap", help="Train although more than 1% of DEV's texts are in TRAIN.")
+]
 
 
 def finetune(
@@ -121,6 +124,7 @@ def finetune(
     precision_floor: PrecisionFloor = None,
     evaluations: Evaluations = None,
     checkpoint_seconds: CheckpointSeconds = None,
+    allow_overlap: AllowOverlap = False,
     shared: Shared = False,
     address: Address = None,
     quiet: Quiet = False,

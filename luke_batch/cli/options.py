@@ -30,6 +30,12 @@ Address = Annotated[
         help="Ray cluster to run on; without it RAY_ADDRESS if that is set, else a local one.",
     ),
 ]
+ConfirmVanished = Annotated[
+    bool,
+    typer.Option(
+        "--confirm-vanished", help="Go on although more of OUTPUT has vanished from INPUT than output.vanished_limit."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Shared = Annotated[bool, typer.Option("--shared", help="Local paths are mounted on every node of the cluster.")]

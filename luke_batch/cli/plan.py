@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from luke_batch.cli.annotate import settings_or_problems
-from luke_batch.cli.options import Address, Assignments, ConfigFile, Input, Json, Output, Quiet, Where
+from luke_batch.cli.options import Address, Assignments, ConfigFile, ConfirmVanished, Input, Json, Output, Quiet, Where
 
 if TYPE_CHECKING:
     from luke_batch.corpus.lease import Holder
     from luke_batch.corpus.manifest import Forecast
     from luke_batch.corpus.plan import Plan
+    from luke_batch.corpus.vanished import Vanished
 
 _BAD_SHOWN = 5
 _TODO = ("new", "changed", "stale")
@@ -25,25 +26,32 @@ def plan(
     assignments: Assignments = None,
     where: Where = None,
     address: Address = None,  # noqa: ARG001 - the options of `annotate` are legal here, too
+    confirm_vanished: ConfirmVanished = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Show what `annotate` with the same options would do; nothing is written, and no cluster is asked.
 
     Exit codes: 0 the plan is made, whatever there is to do; 2 bad usage, configuration or input, which
-    `annotate` would refuse as well; 1 unexpected error.
+    `annotate` would refuse as well; 4 `annotate` would stop, as more of OUTPUT has vanished from INPUT than
+    output.vanished_limit; 1 unexpected error.
     """
     settings = settings_or_problems(input, output, config, assignments)
     from luke_batch.corpus.lease import running
     from luke_batch.corpus.manifest import forecast
+    from luke_batch.corpus.vanished import find_vanished
     from luke_batch.distributed.planning import prepare
 
     made = prepare(input, output, settings, where or []).plan
     holder, expected = running(made.output), forecast(made)
+    vanished = find_vanished(made)
     if json:
-        typer.echo(json_text.dumps(_as_json(made, expected, holder), ensure_ascii=False))
+        figures = {"vanished": None if vanished is None else vanished.figures()}
+        typer.echo(json_text.dumps(_as_json(made, expected, holder) | figures, ensure_ascii=False))
     elif not quiet:
-        _show(made, expected, holder)
+        _show(made, expected, holder, vanished)
+    if vanished is not None and not confirm_vanished:
+        vanished.refuse()
 
 
 def _as_json(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") -> dict[str, Any]:
@@ -65,7 +73,7 @@ def _as_json(plan: "Plan", expected: "Forecast | None", holder: "Holder | None")
     }
 
 
-def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") -> None:
+def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None", vanished: "Vanished | None") -> None:
     from luke_batch.report.wording import size
 
     typer.echo(f"{'':<10}{'files':>12}{'fragments':>12}{'documents':>14}{'bytes':>12}")
@@ -80,6 +88,8 @@ def _show(plan: "Plan", expected: "Forecast | None", holder: "Holder | None") ->
     if plan.tallies["vanished"].files:
         fate = "removed at the end of a complete run" if plan.on_vanished == "prune" else "kept"
         typer.echo(f"vanished: outputs are {fate} (output.on_vanished)")
+    if vanished is not None and vanished.fresh:
+        typer.echo(f"WARNING: {vanished.words}")
     if holder is not None:
         typer.echo(f"in use: {holder.describe()}")
     typer.echo(_verdict(plan, expected))

@@ -59,6 +59,10 @@ class OutputConfig(Section):
     """
     on_vanished: Literal["keep", "prune"] = "keep"
     """Outputs whose source file is no longer in INPUT; prune: removed at the end of a complete run."""
+    vanished_limit: float = Field(default=0.5, ge=0, le=1)
+    """Share of the documents in OUTPUT that may vanish from INPUT between two runs; beyond it nothing is annotated or
+    removed (exit code 4) without `--confirm-vanished`. 1: any.
+    """
     lease_seconds: int = Field(default=60, ge=1)
     """So long after its last sign of life a run that crashed keeps others from OUTPUT."""
     shared: bool = False

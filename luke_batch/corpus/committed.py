@@ -139,6 +139,14 @@ def is_complete(files: Iterable[CommittedFile], rows: int) -> bool:
     return covers((file.rows for file in files), rows)
 
 
+def most_rows(files: Sequence[CommittedFile]) -> int:
+    """Rows of the generation of one source file that has the most."""
+    if len(files) == 1:
+        return files[0].rows[1] - files[0].rows[0]
+    generations = {file.key.generation for file in files}
+    return max(sum(end - start for start, end in (each.rows for each in of_generation(files, g))) for g in generations)
+
+
 def shown(output: Storage, files: Sequence[CommittedFile]) -> list[CommittedFile]:
     """The outputs of one source file that a reader shows, in the order of their rows.
 

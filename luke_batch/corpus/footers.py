@@ -3,16 +3,17 @@
 One ranged read a file as a rule, a second one where the footer is longer than the first guess. What they said
 of INPUT is noted for the next night, so that an unchanged file need not be opened to be found done:
 
-    OUTPUT/_luke_batch/footers.arrow     path, size, version -> content id, rows, bytes
+    OUTPUT/_luke_batch/footers.arrow     path, size, version -> content id, footer id, digest, rows, bytes
 
-That is derived, and safe to delete: without it every footer is read. A file is taken for the one that was read
-only where path, size and version are the same. The version is the ETag of an object store, or modification
-time, inode and change time of a local file, of which the last cannot be set by a program. A file that was
+That is derived: without it every footer is read. A file is taken for the one that was read only where path,
+size and version are the same. The version is the ETag of an object store, or modification time, inode and
+change time of a local file, of which the last cannot be set by a program. The version of a file that was
 written within two seconds of the listing is never noted, since a second write might bear the same time.
+Which content a file of another version has is the business of `edits.py`.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,9 +38,13 @@ _BATCHES_AT_ONCE = 128
 CONTENT_ID_CHARACTERS = 12
 _SETTLED_SECONDS = 2.0
 _TEXT, _NUMBER = pa.string(), pa.int64()
-_KNOWN = pa.schema(
+_KNOWN_BEFORE = pa.schema(
     {"path": pa.binary(), "size": _NUMBER, "version": _TEXT, "content_id": _TEXT, "rows": _NUMBER, "bytes": _NUMBER},
     metadata={"luke_batch.footers": "1"},
+)
+"""Of 0.1.0: the content id is that of the footer, and nobody has hashed the bytes."""
+_KNOWN = pa.schema(
+    [*_KNOWN_BEFORE, pa.field("footer_id", _TEXT), pa.field("digest", _TEXT)], metadata={"luke_batch.footers": "2"}
 )
 
 
@@ -49,13 +54,17 @@ class Footer:
 
     path: str
     content_id: str
-    """Hash of the file's size and its footer: names the content without reading it."""
+    """Names the content: the footer's id, or another one after an edit that the footer does not show."""
     metadata: pq.FileMetaData
     rows: int
     group_rows: tuple[int, ...]
     """Rows of each row group."""
     group_bytes: tuple[int, ...]
     """Uncompressed bytes of each row group."""
+    footer_id: str = ""
+    """Hash of the file's size and its footer."""
+    digest: str | None = None
+    """Hash of all bytes, where they had to be read."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -74,10 +83,14 @@ class KnownFooter:
 
     size: int
     version: str
+    """Empty where the next plan must not rely on it."""
     content_id: str
     rows: int
     bytes: int
     """Uncompressed bytes of its row groups."""
+    footer_id: str
+    digest: str | None = None
+    """Hash of all bytes of the file; None where nobody has read them yet."""
 
     def is_of(self, file: StoredFile) -> bool:
         """Whether the file is the one that was read."""
@@ -99,8 +112,12 @@ def inspect(storage: Storage, file: StoredFile) -> Footer:
         raise FragmentError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def inspect_all(storage: Storage, files: Sequence[StoredFile]) -> Iterator[Footer | FragmentError]:
-    """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used."""
+def inspect_all(
+    storage: Storage, files: Sequence[StoredFile], then: Callable[[StoredFile, Footer], Footer] | None = None
+) -> Iterator[Footer | FragmentError]:
+    """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used. `then`
+    changes each in the thread that read it.
+    """
     threads = _LOCAL_THREADS if storage.is_local else _REMOTE_THREADS
     # A future costs as much as a local footer, so a thread gets several files at once where there are many.
     size = max(1, min(_MOST_IN_A_BATCH, len(files) // (4 * threads)))
@@ -109,7 +126,7 @@ def inspect_all(storage: Storage, files: Sequence[StoredFile]) -> Iterator[Foote
         # Not all at once: the footers of wide files take megabytes each.
         for start in range(0, len(batches), _BATCHES_AT_ONCE):
             window = batches[start : start + _BATCHES_AT_ONCE]
-            for found in pool.map(partial(_footers_or_errors, storage), window):
+            for found in pool.map(partial(_footers_or_errors, storage, then), window):
                 yield from found
 
 
@@ -155,7 +172,10 @@ def read_known_footers(output: Storage) -> dict[str, KnownFooter]:
             table = reader.read_all()
     except (OSError, pa.ArrowException):
         return {}
-    if not table.schema.equals(_KNOWN, check_metadata=True):
+    if table.schema.equals(_KNOWN_BEFORE, check_metadata=True):
+        footer_ids, unread = table["content_id"], pa.nulls(len(table), _TEXT)
+        table = table.append_column("footer_id", footer_ids).append_column("digest", unread)
+    elif not table.schema.equals(_KNOWN, check_metadata=True):
         return {}
     rows = cast("list[dict[str, Any]]", table.to_pylist())
     return {row.pop("path").decode("utf-8", "surrogateescape"): KnownFooter(**row) for row in rows}
@@ -170,11 +190,14 @@ def write_known_footers(output: Storage, known: Mapping[str, KnownFooter]) -> No
     output.write_atomic(FOOTERS, sink.getvalue())
 
 
-def _footers_or_errors(storage: Storage, files: Sequence[StoredFile]) -> list[Footer | FragmentError]:
+def _footers_or_errors(
+    storage: Storage, then: Callable[[StoredFile, Footer], Footer] | None, files: Sequence[StoredFile]
+) -> list[Footer | FragmentError]:
     found: list[Footer | FragmentError] = []
     for file in files:
         try:
-            found.append(inspect(storage, file))
+            footer = inspect(storage, file)
+            found.append(footer if then is None else then(file, footer))
         except FragmentError as error:
             found.append(error)
     return found
@@ -203,9 +226,11 @@ def _parse(tail: bytes, file: StoredFile) -> Footer:
     rows = tuple(group.num_rows for group in groups)
     if metadata.num_rows != sum(rows) or any(count < 0 for count in rows):
         raise FragmentError(f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows")
+    footer_id = content_hash(str(file.size).encode(), tail)
     return Footer(
         path=file.path,
-        content_id=content_hash(str(file.size).encode(), tail),
+        content_id=footer_id,
+        footer_id=footer_id,
         metadata=metadata,
         rows=metadata.num_rows,
         group_rows=rows,

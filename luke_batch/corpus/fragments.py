@@ -52,6 +52,10 @@ class Fragment:
     """Uncompressed, by the footer, averaged within a row group."""
     group_start: int
     """First row of the row group in which the fragment starts, or of one before: reading starts there."""
+    footer_id: str = ""
+    """Of the planned file, see `Footer`; empty: not compared."""
+    written: str = ""
+    """Of the planned file, see `StoredFile`; empty: not compared."""
 
     @property
     def rows(self) -> int:
@@ -105,8 +109,7 @@ def cut(source: StoredFile, footer: Footer, max_rows: int, max_bytes: int) -> li
     fragments: list[Fragment] = []
 
     def close(start: int, end: int, size: int, group: int) -> None:
-        rows = Fragment(source.path, source.partition, start, end, footer.content_id, footer.rows, size, group)
-        fragments.append(rows)
+        fragments.append(_fragment(source, footer, (start, end), size, group))
 
     start = size = row = 0
     for rows, group_bytes in zip(footer.group_rows, footer.group_bytes, strict=True):
@@ -136,7 +139,22 @@ def whole_range(source: StoredFile, footer: Footer, rows: Range) -> Fragment:
         weight * max(0, min(end, first + count) - max(start, first)) // max(1, count) for first, count, weight in groups
     )
     group_start = starts[max(0, bisect_right(starts[:-1], start) - 1)]
-    return Fragment(source.path, source.partition, start, end, footer.content_id, footer.rows, size, group_start)
+    return _fragment(source, footer, rows, size, group_start)
+
+
+def _fragment(source: StoredFile, footer: Footer, rows: Range, size: int, group_start: int) -> Fragment:
+    return Fragment(
+        source=source.path,
+        partition=source.partition,
+        row_start=rows[0],
+        row_end=rows[1],
+        content_id=footer.content_id,
+        file_rows=footer.rows,
+        bytes=size,
+        group_start=group_start,
+        footer_id=footer.footer_id,
+        written=source.written,
+    )
 
 
 def pack(fragments: Iterable[tuple[Fragment, str]], max_rows: int, max_bytes: int) -> list[WorkItem]:

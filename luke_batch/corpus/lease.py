@@ -95,9 +95,11 @@ class _Found:
 class Lease:
     """A context manager: entering refuses an OUTPUT that is in use, leaving releases what was taken."""
 
-    def __init__(self, output: Storage, run_id: str, seconds: float) -> None:
+    def __init__(self, output: Storage, run_id: str, seconds: float, name: str | None = None) -> None:
+        """`name`: what messages call the place, where it is no OUTPUT of `annotate`."""
         process = ProcessIdentity.mine()
         self._output = output
+        self._name = name or f"OUTPUT {output.url}"
         self._mine = Holder(
             run_id=run_id,
             host=socket.gethostname(),
@@ -120,7 +122,7 @@ class Lease:
         try:
             self._refuse(_latest(self._output))
         except OSError as error:
-            raise OutputError(f"OUTPUT {self._output.url} cannot be listed: {error}") from error
+            raise OutputError(f"{self._name} cannot be listed: {error}") from error
         return self
 
     def __exit__(
@@ -149,15 +151,15 @@ class Lease:
                 if number < self.number:
                     self._output.remove(file.path)
         except OSError as error:
-            raise OutputError(f"OUTPUT {self._output.url} cannot be written: {error}") from error
+            raise OutputError(f"{self._name} cannot be written: {error}") from error
         self._renewing.start()
 
     def check(self) -> None:
         """Raise IncompleteError where another run has taken the lease since."""
         if self.number is not None and (self.lost or is_overtaken(self._output, self.number)):
             raise IncompleteError(
-                f"another run has taken over OUTPUT {self._output.url}, as this one gave no sign of life for"
-                f" {self._mine.seconds:g} s (output.lease_seconds); it stops, and the other goes on"
+                f"another run has taken over {self._name}, as this one gave no sign of life for"
+                f" {self._mine.seconds:g} s; it stops, and the other goes on"
             )
 
     def _create(self) -> int:
@@ -172,7 +174,7 @@ class Lease:
             latest = _latest(self._output)
             if latest is not None and latest.number == number and latest.holder == self._mine:
                 return number
-        raise LeaseError(f"OUTPUT {self._output.url}: several runs start at once; start one of them again")
+        raise LeaseError(f"{self._name}: several runs start at once; start one of them again")
 
     def _refuse(self, latest: _Found | None) -> None:
         """Raise LeaseError where `latest` is the lease of another run that may be alive."""
@@ -184,7 +186,7 @@ class Lease:
         who = "another run" if latest.holder is None else latest.holder.describe()
         end = datetime.fromtimestamp(latest.modified + seconds, UTC)
         raise LeaseError(
-            f"OUTPUT {self._output.url} is in use by {who}; wait for that run or stop it."
+            f"{self._name} is in use by {who}; wait for that run or stop it."
             f" If it has crashed, its lease expires at {end:%H:%M:%S} UTC and the same command goes on"
         )
 

@@ -12,13 +12,14 @@ States of a source file:
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from luke_batch.base.errors import FragmentError, InputError, OutputError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse
+from luke_batch.corpus.committed import CommittedFile, OutputListing, is_complete, list_or_refuse, most_rows
+from luke_batch.corpus.edits import Contents
 from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
     Footer,
@@ -29,7 +30,7 @@ from luke_batch.corpus.footers import (
     read_known_footers,
 )
 from luke_batch.corpus.fragments import Fragment, WorkItem, cut, schema_key, work_items
-from luke_batch.corpus.output_file import Generation, Key, generation_of
+from luke_batch.corpus.output_file import Generation, Key, generation_of, path_hash
 from luke_batch.corpus.sources import Restriction, Sources, list_sources, partition_values
 from luke_batch.corpus.storage import Storage, StoredFile
 
@@ -86,9 +87,14 @@ class Plan:
     where: Restriction
     """The partitions that the plan is about; it says nothing of others."""
     on_vanished: Literal["keep", "prune"]
+    vanished_limit: float
+    committed_rows: int
+    """Documents in OUTPUT, of each source file those of its fullest generation."""
     known: Mapping[str, KnownFooter]
     """For `write_known_footers`: the usable files, and those that an earlier plan knew outside of `where`."""
     footers_read: int
+    hashed: int
+    """Files whose bytes were read, because their footer did not say which content they have."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -124,19 +130,25 @@ def make_plan(
         if footer is None or not footer.is_of(file) or not draft.add_done(file, footer):
             draft.known.pop(file.path, None)
             opened.append(file)
-    for file, footer in zip(opened, inspect_all(sources.storage, opened), strict=True):
+    contents = Contents(sources.storage, known, lambda path: {f.key.content_id for f in listed.outputs_of(path)}, now)
+    for file, footer in zip(opened, inspect_all(sources.storage, opened, contents.resolve), strict=True):
+        draft.hashed += not isinstance(footer, FragmentError) and footer.digest is not None
         try:
             draft.add(file, footer)
         except FragmentError as error:
             draft.add_bad(file, footer, error)
             continue
         if not is_settled(file, now):
-            draft.known.pop(file.path)
+            draft.known[file.path] = replace(draft.known[file.path], version="")
     refuse_unusable([bad.message for bad in draft.bad], len(files))
-    for gone in listed.beside(file.path for file in files).committed.values():
-        if where.matches(gone[0].partition):
-            rows = sum(end - start for start, end in (file.rows for file in gone))
-            draft.count("vanished", len(gone), rows, sum(file.file.size for file in gone))
+    committed_rows = 0
+    present = {path_hash(file.path) for file in files}
+    for source, outputs in listed.committed.items():
+        if where.matches(outputs[0].partition):
+            rows = most_rows(outputs)
+            committed_rows += rows
+            if source not in present:
+                draft.count("vanished", len(outputs), rows, sum(file.file.size for file in outputs))
     return Plan(
         source=sources.storage,
         output=output,
@@ -147,8 +159,11 @@ def make_plan(
         tallies=draft.tallies,
         where=where,
         on_vanished=config.output.on_vanished,
+        vanished_limit=config.output.vanished_limit,
+        committed_rows=committed_rows,
         known=draft.known,
         footers_read=len(opened),
+        hashed=draft.hashed,
     )
 
 
@@ -167,6 +182,7 @@ class _Draft:
     fingerprint: str
     listed: OutputListing
     known: dict[str, KnownFooter]
+    hashed: int = 0
     files: list[PlannedFile] = field(default_factory=lambda: list[PlannedFile]())
     bad: list[BadFile] = field(default_factory=lambda: list[BadFile]())
     todo: list[tuple[Fragment, str]] = field(default_factory=lambda: list[tuple[Fragment, str]]())
@@ -191,7 +207,15 @@ class _Draft:
         """Add a file whose footer was read; FragmentError where it cannot be used."""
         if isinstance(footer, FragmentError):
             raise footer
-        known = KnownFooter(source.size, source.version, footer.content_id, footer.rows, sum(footer.group_bytes))
+        known = KnownFooter(
+            size=source.size,
+            version=source.version,
+            content_id=footer.content_id,
+            rows=footer.rows,
+            bytes=sum(footer.group_bytes),
+            footer_id=footer.footer_id,
+            digest=footer.digest,
+        )
         if self.add_done(source, known):
             return
         schema, limits = footer.schema, self.config.output

@@ -75,6 +75,7 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
                     cursor = None
                 cursor = cursor or _Cursor(source, fragment)
                 rows = cursor.take(fragment.row_start, fragment.row_end)
+                cursor.check_unchanged()
                 rows = _with_language(rows, config.lang_column, fragment.partition)
                 tables.append(_numbered(rows, index, fragment.row_start))
             except Exception as error:  # a corrupt page can raise anything, even MemoryError for a garbled length
@@ -103,8 +104,9 @@ class _Cursor:
         file = source.stat(self.path)
         if file is None:
             raise FragmentError(f"{self.path} has vanished since the plan was made")
+        self._source, self._version = source, file.version
         self._footer = inspect(source, file)
-        if self._footer.content_id != fragment.content_id:
+        if fragment.footer_id not in ("", self._footer.footer_id) or fragment.written not in ("", file.written):
             raise FragmentError(f"{self.path} has changed since the plan was made; the next run takes it up")
         self._file = source.open(self.path)
         self._parquet = pq.ParquetFile(
@@ -129,6 +131,12 @@ class _Cursor:
             parts.append(batch.slice(start - self._first, stop - start))
             start = stop
         return pa.Table.from_batches(parts, self._schema)
+
+    def check_unchanged(self) -> None:
+        """FragmentError where the file was written since it was opened: rows may be of before or after that."""
+        file = self._source.stat(self.path)
+        if file is None or file.version != self._version:
+            raise FragmentError(f"{self.path} has changed while it was read; the next run takes it up")
 
     def close(self) -> None:
         self._batches, self._batch = iter(()), None

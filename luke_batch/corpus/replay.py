@@ -114,7 +114,6 @@ def _fragments(
 
 
 def _footers(plan: Plan, paths: Sequence[str]) -> Iterator[tuple[StoredFile, Footer]]:
-    content = {file.path: file.content_id for file in plan.files}
     files: list[StoredFile] = []
     for path in paths:
         file = plan.source.stat(path)
@@ -122,9 +121,10 @@ def _footers(plan: Plan, paths: Sequence[str]) -> Iterator[tuple[StoredFile, Foo
             raise FragmentError(f"{path} has vanished since the plan was made; run the same command again")
         files.append(file)
     for file, footer in zip(files, footers_of(plan.source, files), strict=True):
-        if footer.content_id != content[file.path]:
+        planned = plan.known[file.path]
+        if footer.footer_id != planned.footer_id or (planned.version and not planned.is_of(file)):
             raise FragmentError(f"{file.path} has changed since the plan was made; run `luke-batch annotate`")
-        yield file, footer
+        yield file, replace(footer, content_id=planned.content_id)
 
 
 def _notes(mute: int, vanished: int) -> tuple[str, ...]:

@@ -43,6 +43,10 @@ class StoredFile:
     """Changes when the file is rewritten: its times and inode, or an object store's ETag."""
     modified: float
     """Seconds since the epoch; 0 where the store does not say."""
+    written: str = ""
+    """What any write changes and all nodes agree on: the version without inode and change time, which some
+    mounted filesystems make up on each.
+    """
 
     @property
     def partition(self) -> str:
@@ -138,6 +142,17 @@ class Storage:
             return pa.OSFile(self.absolute(path), "rb")
         # Parquet has its own buffers: read-ahead would fetch the same megabytes once for each column.
         return pa.PythonFile(self._remote("open", path, "rb", cache_type="none"), mode="r")
+
+    def blocks(self, path: str, size: int) -> Iterator[bytes]:
+        """The whole file in blocks of at most `size` bytes."""
+        if self.is_local:
+            with open(self.absolute(path), "rb", buffering=0) as file:
+                while block := file.read(size):
+                    yield block
+            return
+        with self._remote("open", path, "rb", cache_type="none") as file:
+            while block := file.read(size):
+                yield block
 
     def read_bytes(self, path: str) -> bytes:
         """The whole file."""
@@ -269,13 +284,14 @@ class Storage:
 
 def _local_file(path: str, found: os.stat_result) -> StoredFile:
     version = f"{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
-    return StoredFile(path, found.st_size, version, found.st_mtime)
+    return StoredFile(path, found.st_size, version, found.st_mtime, str(found.st_mtime_ns))
 
 
 def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
     modified = info.get("LastModified") or info.get("created") or 0.0
     seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified)
-    return StoredFile(path, int(info["size"]), str(info.get("ETag") or modified), seconds)
+    version = str(info.get("ETag") or modified)
+    return StoredFile(path, int(info["size"]), version, seconds, version)
 
 
 def _unlink(path: str) -> None:

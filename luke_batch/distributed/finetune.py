@@ -10,16 +10,20 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError, OutputError, ResourceError
+from luke_batch.corpus.lease import Lease, running
+from luke_batch.corpus.manifest import new_run_id
+from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.preflight import Place, refuse_local, refuse_relative
 from luke_batch.distributed.progress import duration
 from luke_batch.distributed.resources import Demand, plan_pools
 from luke_batch.model.files.fetch import is_relative as is_relative_model
 from luke_batch.training.curve import Point, parse
-from luke_batch.training.plan import TrainingPlan, make_plan, run_folder
+from luke_batch.training.plan import PLAN, TrainingPlan, make_plan, run_folder
 from luke_batch.training.settings import FinetuneConfig
 from luke_batch.training.work import CURVE, MODEL, TrainingWorker
 
@@ -27,6 +31,8 @@ _LINE_SECONDS = 10.0
 _RESTARTS = 2
 """How often lost workers are replaced within one command."""
 _LOOK_SECONDS = 0.5
+_LEASE_SECONDS = 60.0
+"""So long after its last sign of life a run that crashed on another machine keeps others from OUTPUT_MODEL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,8 @@ def finetune(
         quiet: show no progress.
 
     Raises:
-        UsageError: something cannot be used.
-        IncompleteError: the run was stopped, or its workers were lost again and again.
+        UsageError: something cannot be used, or another run is at work on OUTPUT_MODEL.
+        IncompleteError: the run was stopped, its workers were lost again and again, or another run has taken over.
     """
     resources = resources or Resources()
     if "://" in output:
@@ -134,16 +140,24 @@ def finetune(
     if is_relative_model(config.base):
         refuse_relative([("--base", config.base, InputError)], os.environ)
     folder = Path(output).expanduser().absolute()
-    plan, finished = make_plan(_absolute(train), None if dev is None else _absolute(dev), config, folder)
-    if finished:
-        return Finetuned(folder, plan, was_there=True)
-    run = run_folder(folder)
-    if not (run / MODEL).exists():
-        _train(run, plan, resources, address, None if quiet else sys.stderr)
-    if folder.exists():
-        folder.rmdir()
-    (run / MODEL).rename(folder)
-    shutil.rmtree(run, ignore_errors=True)
+    run, dev = run_folder(folder), None if dev is None else _absolute(dev)
+    lease = Lease(Storage.at(str(run)), new_run_id(datetime.now(UTC)), _LEASE_SECONDS, f"OUTPUT_MODEL {output}")
+    try:
+        with lease:
+            plan, finished = make_plan(_absolute(train), dev, config, folder, lease.take)
+            if finished:
+                return Finetuned(folder, plan, was_there=True)
+            if not (run / MODEL).exists():
+                _train(run, plan, resources, address, None if quiet else sys.stderr, lease)
+            lease.check()
+            if folder.exists():
+                folder.rmdir()
+            (run / MODEL).rename(folder)
+            (run / PLAN).unlink()
+    finally:
+        # Finished, or refused before it began: nothing to go on with, but for what another run is at.
+        if run.exists() and not (run / PLAN).exists() and running(Storage.at(str(run))) is None:
+            shutil.rmtree(run, ignore_errors=True)
     return Finetuned(folder, plan, was_there=False)
 
 
@@ -157,7 +171,9 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
-def _train(run: Path, plan: TrainingPlan, resources: Resources, address: str | None, stream: TextIO | None) -> None:
+def _train(
+    run: Path, plan: TrainingPlan, resources: Resources, address: str | None, stream: TextIO | None, lease: Lease
+) -> None:
     # Here, not above: a finished model must not pay for Ray.
     from luke_batch.distributed.cluster import connected, nodes, stoppable
 
@@ -168,12 +184,12 @@ def _train(run: Path, plan: TrainingPlan, resources: Resources, address: str | N
         workers = plan.config.workers
         plan_pools(found, [Demand("worker", resources.num_cpus, resources.num_gpus, workers)], workers)
         with Follower(run / CURVE, stream) as follower:
-            _fit(run, plan, resources, follower)
+            _fit(run, plan, resources, follower, lease)
     if not (run / MODEL).exists():
         raise IncompleteError(f"the workers ended without a model in {run}; run the same command again")
 
 
-def _fit(run: Path, plan: TrainingPlan, resources: Resources, follower: Follower) -> None:
+def _fit(run: Path, plan: TrainingPlan, resources: Resources, follower: Follower, lease: Lease) -> None:
     """Run the workers to their end; in a thread, since this one shows progress and takes signals."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -206,6 +222,8 @@ def _fit(run: Path, plan: TrainingPlan, resources: Resources, follower: Follower
     while thread.is_alive():
         thread.join(_LOOK_SECONDS)
         follower.look()
+        if lease.lost:
+            lease.check()
     if failures:
         raise _plain(failures[0]) from failures[0]
 

@@ -24,6 +24,7 @@ from luke_batch.corpus.commit import RunContext
 from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
+from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
@@ -31,6 +32,7 @@ from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftov
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import FOREIGN, Storage
+from luke_batch.corpus.vanished import find_vanished
 from luke_batch.distributed.planning import Prepared, examine, prepare, with_pinned_tables
 from luke_batch.distributed.preflight import check_broken, check_cluster, check_places
 from luke_batch.distributed.results import RunTally
@@ -102,6 +104,8 @@ class _Begun:
     input: str
     address: str | None
     quiet: bool
+    confirm_vanished: bool = False
+    """Somebody has confirmed what vanished: the manifest says so, for the runs to come."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
 
@@ -117,6 +121,7 @@ def annotate(
     address: str | None = None,
     *,
     where: Sequence[str] = (),
+    confirm_vanished: bool = False,
     quiet: bool = False,
 ) -> RunReport:
     """Annotate what INPUT has and OUTPUT lacks.
@@ -128,14 +133,15 @@ def annotate(
         address: Ray cluster (`auto`, `local`, HOST:PORT); None: the Ray that runs in this process, else RAY_ADDRESS,
             else a local one for this run.
         where: `key=value` for each partition that is wanted; nothing else is looked at.
+        confirm_vanished: go on although more of OUTPUT has vanished from INPUT than `output.vanished_limit`.
         quiet: show no progress.
 
     Raises:
         UsageError: something cannot be used, or another run is at work on OUTPUT; nothing has been written.
             PreflightError has several such problems.
-        IncompleteError: another run has taken over OUTPUT.
+        IncompleteError: another run has taken over OUTPUT; or too much has vanished, and nothing has been written.
     """
-    begun = _Begun("annotate", input, address, quiet)
+    begun = _Begun("annotate", input, address, quiet, confirm_vanished)
     problems = Problems()
     with ExitStack() as stack:
         lease = None
@@ -148,7 +154,11 @@ def annotate(
             problems.raise_any()
         assert lease is not None
         assert prepared is not None
-        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan))
+        vanished = find_vanished(prepared.plan)
+        if vanished is not None and not confirm_vanished:
+            vanished.refuse()
+        notes = [vanished.words] if vanished is not None and vanished.fresh else []
+        return _carry_out(prepared, begun, lease, partial(_judge, prepared.plan), notes)
 
 
 def replay(
@@ -233,7 +243,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
         compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
-        if not plan.nothing_to_do:
+        if not plan.nothing_to_do or begun.confirm_vanished:
             durations = {
                 "plan": planned - begun.clock,
                 "start": tally.throughput.started - planned,
@@ -294,9 +304,10 @@ def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
         lease.take()
         lease.check()
         remove(plan.output, leftovers)
-    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS:
-        with suppress(OSError):  # they only save time
-            write_known_footers(plan.output, plan.known)
+    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS or plan.hashed:
+        known = with_digests(plan.source, plan.known, (file.path for file in plan.files))
+        with suppress(OSError):
+            write_known_footers(plan.output, known)
     return leftovers.foreign
 
 
@@ -335,6 +346,8 @@ def _annotate_items(
         pools = check_cluster(plan, config, problems)
         with _reachable(plan.output):
             lease.take()
+            # Before any commit: should this run be killed, the next one knows which version of a file was read.
+            write_known_footers(plan.output, plan.known)
             write_manifest(plan.output, manifest)
         job = Job(config, plan.source, plan.output, _context(plan, config, manifest, lease))
         meter = Meter(sum(len(item.fragments) for item in plan.items), sum(item.rows for item in plan.items))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import FragmentError, InputError, LukeBatchError, OutputError
 from luke_batch.corpus.committed import CommittedFile, list_output
-from luke_batch.corpus.footers import inspect
+from luke_batch.corpus.footers import inspect, read_known_footers
 from luke_batch.corpus.manifest import RunManifest, read_manifests
 from luke_batch.corpus.sources import source_at
 from luke_batch.corpus.storage import Storage
@@ -82,7 +82,7 @@ def explain(output: Storage, wanted: str) -> list[Explanation]:
         )
     found = [
         *(_of_row(output, wanted, row, manifests) for row in rows),
-        *(_of_letter(wanted, letter, manifests) for letter in letters),
+        *(_of_letter(output, wanted, letter, manifests) for letter in letters),
     ]
     return sorted(found, key=lambda each: (each.source, -1 if each.source_row is None else each.source_row))
 
@@ -129,7 +129,7 @@ def _of_row(output: Storage, wanted: str, found: FoundRow, manifests: Mapping[st
         row=found.row,
         source=metadata.get("source", ""),
         source_row=found.source_row,
-        source_state=_source_state(runs, metadata.get("source", ""), found.file.key.content_id, manifests),
+        source_state=_source_state(output, runs, metadata.get("source", ""), found.file.key.content_id, manifests),
         fragment=str(found.file.key),
         fingerprint=metadata.get("fingerprint", found.file.key.fingerprint),
         schema=metadata.get("schema"),
@@ -143,7 +143,7 @@ def _of_row(output: Storage, wanted: str, found: FoundRow, manifests: Mapping[st
     )
 
 
-def _of_letter(wanted: str, found: FoundLetter, manifests: Mapping[str, RunManifest]) -> Explanation:
+def _of_letter(output: Storage, wanted: str, found: FoundLetter, manifests: Mapping[str, RunManifest]) -> Explanation:
     letter, notes = found.letter, list[str]()
     runs = _runs([letter["run"]], manifests, notes)
     run = manifests.get(letter["run"])
@@ -154,7 +154,7 @@ def _of_letter(wanted: str, found: FoundLetter, manifests: Mapping[str, RunManif
         row=None,
         source=letter["source"],
         source_row=letter["row"],
-        source_state=_source_state(runs, letter["source"], found.file.key.content_id, manifests),
+        source_state=_source_state(output, runs, letter["source"], found.file.key.content_id, manifests),
         fragment=letter["fragment"],
         fingerprint=found.file.key.fingerprint if run is None else run.fingerprint,
         schema=None,
@@ -216,7 +216,11 @@ def _runs(wanted: Sequence[str], manifests: Mapping[str, RunManifest], notes: li
 
 
 def _source_state(
-    runs: Sequence[Mapping[str, Any]], source: str, content_id: str, manifests: Mapping[str, RunManifest]
+    output: Storage,
+    runs: Sequence[Mapping[str, Any]],
+    source: str,
+    content_id: str,
+    manifests: Mapping[str, RunManifest],
 ) -> str:
     """What INPUT has at this path today."""
     known = [run for run in runs if run["run_id"] in manifests]
@@ -228,7 +232,8 @@ def _source_state(
         if found is None:
             return f"no longer in {input}"
         storage, file = found
-        same = inspect(storage, file).content_id == content_id
+        noted = read_known_footers(output).get(source)
+        same = (noted.content_id if noted and noted.is_of(file) else inspect(storage, file).footer_id) == content_id
     except (FragmentError, OSError, LukeBatchError) as error:
         return f"cannot be read in {input}: {' '.join(str(error).split())}"
     return f"unchanged in {input}" if same else f"changed since, in {input}"

@@ -97,6 +97,13 @@ def collect(output: Storage, run_id: str | None = None, *, samples: bool = True)
         notes.append(
             "This run recorded no labels, scores and coverage: it has not finished, or is of an older version."
         )
+    gone = run.planned.get("vanished", {})
+    if gone.get("rows"):
+        fate = (run.config.get("output") or {}).get("on_vanished", "keep")
+        notes.append(
+            f"OUTPUT held {gone['rows']:,} documents of {gone['files']:,} source files that INPUT no longer had,"
+            f" as after an overwrite under new names (output.on_vanished: {fate})."
+        )
     drift = run.figures.get("drift")
     measured = None if drift is None else Drift.from_figures(drift)
     before = _before(measured, manifests, run, notes)

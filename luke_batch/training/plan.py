@@ -8,6 +8,7 @@ A run has a folder beside OUTPUT_MODEL, `.<name>-run`, until it is finished:
     checkpoint.pt     where the run stands
     best.safetensors  the trained weights of the best dev score so far
     curve.jsonl       losses and dev scores, as they come
+    _luke_batch/      the lease of the command that works here (`corpus/lease.py`)
     model/            the result, renamed to OUTPUT_MODEL when it is whole
 """
 
@@ -19,7 +20,8 @@ import math
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from luke_batch.base.errors import CheckpointError, InputError, OutputError
+from luke_batch.corpus.storage import STATE
 from luke_batch.evaluation.calibration import check_libraries
 from luke_batch.model.files.reading import read_object
 from luke_batch.model.inputs.tokenizer import Tokenizer
@@ -45,6 +48,7 @@ from luke_batch.training.examples import (
     relation_places,
 )
 from luke_batch.training.labels import HeadLabels, gives_unrelated, label_sets, longest_span, overlaps, read_labels
+from luke_batch.training.leak import note_of, refuse_leak, shared_texts
 from luke_batch.training.settings import FinetuneConfig, HeadName
 from luke_batch.training.start import base_digest, prepare
 
@@ -138,14 +142,18 @@ def input_builder(start: Path) -> InputBuilder:
     return InputBuilder(Tokenizer.load(start), min(_LONGEST, room))
 
 
-def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path) -> tuple[TrainingPlan, bool]:
+def make_plan(
+    train: str, dev: str | None, config: FinetuneConfig, output: Path, claim: Callable[[], None] = lambda: None
+) -> tuple[TrainingPlan, bool]:
     """Read the data and prepare the folder of the run, unless OUTPUT_MODEL or the folder is of this very run.
+
+    `claim` is called once there is something to write, and before that: it may raise.
 
     Returns:
         The plan, and whether OUTPUT_MODEL is finished.
 
     Raises:
-        InputError: TRAIN or DEV cannot be used.
+        InputError: TRAIN or DEV cannot be used, or too many texts are in both.
         CheckpointError: the base cannot be used.
         OutputError: OUTPUT_MODEL is something else, or its folder holds the run of another command.
         MissingDependencyError: dev scores need libraries that are not installed.
@@ -164,6 +172,9 @@ def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path)
             )
         shutil.rmtree(folder, ignore_errors=True)
         return replace(plan, base=record["base"]), True
+    if tested is not None and not config.allow_overlap:
+        refuse_leak(trained, tested)
+    claim()
     if (folder / PLAN).exists():
         before = TrainingPlan.read(folder)
         if before.identity != plan.identity:
@@ -175,7 +186,7 @@ def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path)
         plan = replace(before, train=train, dev=dev, config=config)
         plan.write(folder)
         return plan, False
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     try:
         (folder / START).mkdir(parents=True)
     except OSError as error:
@@ -184,10 +195,21 @@ def make_plan(train: str, dev: str | None, config: FinetuneConfig, output: Path)
         plan = replace(plan, base=prepare(config.base, folder / START, config.seed).name)
         plan = replace(plan, batches=_batches(plan, trained.rows, input_builder(folder / START)))
     except (CheckpointError, InputError):
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
         raise
     plan.write(folder)
     return plan, False
+
+
+def _clear(folder: Path) -> None:
+    """Remove all of a run's folder but the lease."""
+    for item in folder.glob("*"):
+        if item.is_dir() and item.name != STATE:
+            shutil.rmtree(item, ignore_errors=True)
+        elif not item.is_dir():
+            item.unlink()
+    with suppress(OSError):  # it is not there, or has a lease
+        folder.rmdir()
 
 
 def _check_output(output: Path) -> None:
@@ -232,6 +254,8 @@ def _notes(trained: TrainingCorpus, tested: TrainingCorpus | None, heads: dict[H
         notes += [f"{corpus.name}: {count} rows left out: {why}" for why, count in sorted(corpus.skipped.items())]
         if "ner" in heads and (count := overlaps(corpus.rows)):
             notes.append(f"{corpus.name}: {count} mentions overlap others; flat decoding finds one of each")
+    if tested is not None and (shared := shared_texts(trained, tested)):
+        notes.append(note_of(shared, tested))
     for head, labels in heads.items():
         found = {label for named in label_sets(head, tested.rows if tested else []) for label in named}
         if strange := sorted(found - set(labels.spec.labels)):

@@ -14,7 +14,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class FinetuneConfig(BaseModel):
-    """How a model is fine-tuned. All of it, save `checkpoint_seconds`, decides what comes out."""
+    """How a model is fine-tuned. All of it, save `checkpoint_seconds` and `allow_overlap`, decides what comes out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -72,6 +72,8 @@ class FinetuneConfig(BaseModel):
     """How often dev is scored during the run; the best state is kept."""
     checkpoint_seconds: float = Field(default=300, gt=0)
     """Time between two checkpoints, from which a killed run goes on."""
+    allow_overlap: bool = False
+    """Train although more than 1% of the texts of DEV are in TRAIN."""
 
     @model_validator(mode="after")
     def _distinct_heads(self) -> Self:
@@ -82,7 +84,7 @@ class FinetuneConfig(BaseModel):
     @property
     def identity(self) -> dict[str, object]:
         """What decides the outcome."""
-        return self.model_dump(mode="json", exclude={"checkpoint_seconds"})
+        return self.model_dump(mode="json", exclude={"checkpoint_seconds", "allow_overlap"})
 
     def rates(self, hidden_size: int) -> tuple[float, float]:
         """The highest learning rates of encoder and heads."""

@@ -61,6 +61,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
             learning_rate=5e-3,
             head_learning_rate=2e-2,
             evaluations=2,
+            allow_overlap=True,  # few names make many texts twice
         ),
         folder=folder,
     )
@@ -175,7 +176,7 @@ def _arguments(case: Case, output: Path) -> list[str]:
         "--checkpoint-seconds": 0.01,
         "--address": "local",
     }
-    listed = [word for option, value in options.items() for word in (option, str(value))]
+    listed = ["--allow-overlap"] + [word for option, value in options.items() for word in (option, str(value))]
     return ["finetune", case.train, str(output), *listed]
 
 

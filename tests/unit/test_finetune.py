@@ -138,7 +138,7 @@ def trained(tmp_path: Path, base: str, heads: tuple[Any, ...], rows: list[dict[s
     """The model folder of a run of a few steps in this process, with dev."""
     config = FinetuneConfig(
         heads=heads, base=base, steps=3, batch_tokens=128, evaluations=1, class_weights="balanced",
-        gradient_checkpointing=True,
+        gradient_checkpointing=True, allow_overlap=True,
     )  # fmt: skip
     train = put_rows(tmp_path / "train.parquet", rows)
     dev = put_rows(tmp_path / "dev.parquet", rows[:6])
@@ -192,8 +192,9 @@ def test_an_interrupted_worker_goes_on_to_the_same_weights(tmp_path: Path, base:
     rows = annotated_rows(12)
     train, dev = (put_rows(tmp_path / f"{name}.parquet", rows) for name in ("train", "dev"))
     config = FinetuneConfig(
-        heads=("ner", "types"), base=base, steps=6, batch_tokens=128, evaluations=3, checkpoint_seconds=1e-6
-    )
+        heads=("ner", "types"), base=base, steps=6, batch_tokens=128, evaluations=3, checkpoint_seconds=1e-6,
+        allow_overlap=True,
+    )  # fmt: skip
     for name in ("whole", "stopped"):
         make_plan(train, dev, config, tmp_path / name)
     runs = [run_folder(tmp_path / name) for name in ("whole", "stopped")]
@@ -377,4 +378,5 @@ def test_settings_say_which_option_is_wrong() -> None:
         checked(heads=("ner",), batch_tokens=3)
     assert FinetuneConfig(heads=("ner",)).rates(384) == (1e-4, pytest.approx(1e-3))
     assert FinetuneConfig(heads=("ner",), learning_rate=3e-5).rates(1024)[0] == 3e-5
-    assert FinetuneConfig.model_fields.keys() - checked(heads=("ner",)).identity.keys() == {"checkpoint_seconds"}
+    outside = {"checkpoint_seconds", "allow_overlap"}
+    assert FinetuneConfig.model_fields.keys() - checked(heads=("ner",)).identity.keys() == outside

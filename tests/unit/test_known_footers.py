@@ -67,10 +67,12 @@ def test_rewritten_in_place_with_its_old_time(corpus: Path) -> None:
     assert plan_of(corpus).tallies["changed"].rows == 5
 
 
-def test_fresh_file_is_not_noted(corpus: Path) -> None:
-    """A file that was just written might be written again within the same tick of the clock."""
+def test_version_of_a_fresh_file_is_not_noted(corpus: Path) -> None:
+    """A file that was just written might be written again within the same tick of the clock: its bytes are hashed."""
     put(corpus, "in/date=3/a.parquet", documents(1))
-    assert "date=3/a.parquet" not in plan_of(corpus).known
+    noted = plan_of(corpus).known["date=3/a.parquet"]
+    assert noted.version == ""
+    assert noted.digest is not None
 
 
 def test_files_with_work_are_opened(corpus: Path) -> None:

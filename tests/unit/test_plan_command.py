@@ -81,8 +81,8 @@ def test_states(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in out.splitlines()[1:6]] == ["new", "changed", "stale", "done", "bad"]
     assert "bad: zero.parquet is empty (zero bytes)" in out
     (corpus / "in/date=1/a.parquet").unlink()
-    assert "vanished: outputs are kept" in planned(corpus, capsys)
-    assert "removed at the end" in planned(corpus, capsys, "--set", "output.on_vanished=prune")
+    assert "vanished: outputs are kept" in planned(corpus, capsys, "--set", "output.vanished_limit=1")
+    assert "removed at the end" in planned(corpus, capsys, "--set", "output.on_vanished=prune", "--confirm-vanished")
     (corpus / "in/date=1").rmdir()
     put(corpus, "in/date=1/a.parquet", documents(8))
     stale = json.loads(planned(corpus, capsys, "--json", "--set", "heads.0.decode=nested"))
