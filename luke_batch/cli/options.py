@@ -6,7 +6,9 @@ import typer
 
 Input = Annotated[
     str,
-    typer.Argument(metavar="INPUT", help="Parquet file, folder, glob or hive-partitioned folder, or s3://…"),
+    typer.Argument(
+        metavar="INPUT", help="Parquet file, folder, glob, hive-partitioned folder, Delta or Iceberg table, or s3://…"
+    ),
 ]
 Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder of the annotated corpus, or s3://…")]
 Where = Annotated[

@@ -2,7 +2,7 @@
 
 INPUT is a file, a folder, a glob or a hive-partitioned folder of Parquet, local or in an object store. Hidden
 files and folders are skipped, and so are those that begin with `_` (`_SUCCESS`, `_dead_letters`) unless they
-are partitions (`_date=2026-11-20`).
+are partitions (`_date=2026-11-20`). Of a Delta or Iceberg table its current files are taken (`table_formats.py`).
 """
 
 import re
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from luke_batch.base.errors import ConfigError, InputError
 from luke_batch.corpus.storage import Storage, StoredFile, base_name
+from luke_batch.corpus.table_formats import live_files, refuse_tables_below, table_folders
 
 _MAGIC = re.compile(r"[*?\[]")
 _SUFFIXES = (".parquet", ".pq")
@@ -176,7 +177,13 @@ def _sources(storage: Storage, wanted: Callable[[str], bool], *, is_folder: bool
     def includes(path: str) -> bool:
         return not _is_hidden(path) and wanted(path)
 
-    files = tuple(file for file in storage.list() if includes(file.path))
+    listed = storage.list()
+    tables = table_folders(listed)
+    if is_folder and "" in tables:
+        return Sources(storage, live_files(tables[""], storage, listed), is_folder, includes)
+    files = tuple(file for file in listed if includes(file.path))
+    if tables:
+        refuse_tables_below(storage, tables, files)
     return Sources(storage, files, is_folder, includes)
 
 
