@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -151,6 +152,7 @@ def summarise(report: "RunReport", command: str = "annotate") -> "Summary":
         forecast=report.forecast,
         labels={kind: totals(found) for kind, found in report.tally.statistics.labels.items()},
         drift=None if report.drift is None else report.drift.figures(),
+        removed=asdict(report.removed),
     )
 
 

@@ -1,8 +1,8 @@
 """Annotated rows of one work item -> one output file for each fragment, atomically.
 
 Each fragment must have all its rows, each once; dead rows go aside, good ones are verified. Once that is done
-for all fragments, each writes its dead letters (or removes older ones) first and its output file last: that
-is the commit.
+for all fragments, each writes its output file, which holds its dead letters too: that is the commit. It is written
+where there was none, or where the one is that a replay began with: an attempt that was overtaken leaves what it finds.
 """
 
 from collections import defaultdict
@@ -14,15 +14,27 @@ import pyarrow as pa
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters, write_file_dead_letter
+from luke_batch.corpus.dead_letters import (
+    DeadLetter,
+    count_in,
+    letters_table,
+    packed,
+    show_letters,
+    write_file_dead_letter,
+)
+from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.fragments import Fragment, WorkItem
+from luke_batch.corpus.held import held_by
 from luke_batch.corpus.lease import is_overtaken
-from luke_batch.corpus.output_file import for_rows, to_parquet, with_provenance
+from luke_batch.corpus.output_file import for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.read import ReadFailure, is_from_partition
-from luke_batch.corpus.storage import Storage
+from luke_batch.corpus.storage import Storage, StoredFile
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.document.source import readable, renamed_columns, source_column, texts_of
+
+_TRIES = 5
+"""Looks at an output file that others change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class Committed:
     """Documents in the dead letters."""
     bytes: int
     """Size of the output file."""
+    version: str
+    """Of the output file, see `StoredFile.version`."""
     duplicate_ids: int
     """Documents whose id an earlier one of the fragment has."""
     renamed: Mapping[str, str]
@@ -67,7 +81,7 @@ class _Prepared:
 
     fragment: Fragment
     table: pa.Table
-    dead: tuple[DeadLetter, ...]
+    dead: int
     duplicate_ids: int
 
 
@@ -135,7 +149,8 @@ def _prepare(table: pa.Table, fragment: Fragment, entries: list[tuple[int, int]]
     texts = texts_of(source_column(good, context.input.text_column)) if "mentions" in context.written else []
     verify(good, texts, context.written)
     known = [id for id in ids or [] if id is not None]
-    return _Prepared(fragment, _arranged(good, fragment, context), dead, len(known) - len(set(known)))
+    letters = letters_table(dead, fragment.key(context.fingerprint), context.run_id)
+    return _Prepared(fragment, _arranged(good, fragment, letters, context), len(dead), len(known) - len(set(known)))
 
 
 def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
@@ -152,8 +167,8 @@ def _gather(table: pa.Table, positions: list[int]) -> pa.Table:
     return pa.concat_tables(slices) if slices else table.slice(0, 0)
 
 
-def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Table:
-    """Source columns in their order, then ours in that of the contract; metadata with the provenance."""
+def _arranged(table: pa.Table, fragment: Fragment, letters: pa.Table, context: RunContext) -> pa.Table:
+    """Source columns in their order, then ours in that of the contract; metadata with provenance and dead letters."""
     ours = [name for name in load_contract("annotations").types if name in context.written]
     source = [
         field.name
@@ -168,6 +183,7 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
         "source_rows": str(fragment.file_rows),
         "rows": f"{fragment.row_start}-{fragment.row_end}",
         "content_id": fragment.content_id,
+        **packed(letters),
         **context.metadata,
     }
     # Without the dead rows the index has gaps, and pandas ignores a range whose length is wrong.
@@ -178,15 +194,66 @@ def _arranged(table: pa.Table, fragment: Fragment, context: RunContext) -> pa.Ta
 def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed:
     fragment = ready.fragment
     content = to_parquet(ready.table, context.compression)
-    write_dead_letters(output, fragment.key(context.fingerprint), ready.dead, context.run_id)
     path = fragment.output_path(context.fingerprint)
-    output.write_atomic(path, content)
+    version = _put(output, fragment, path, content, context)
+    rows, dead, size, said = ready.table.num_rows, ready.dead, content.size, provenance(ready.table.schema)
+    if version is None:
+        file, footer = _standing(output, path)
+        said = provenance(footer.schema)
+        version, rows, dead, size = file.version, footer.rows, count_in(said) or 0, file.size
+    # They were there before, and may be again: what is derived follows what is committed.
+    if dead or fragment.replaces is not None:
+        _show(output, fragment, path, version, said, context)
     return Committed(
         path=path,
         source=fragment.source,
-        rows=ready.table.num_rows,
-        dead=len(ready.dead),
-        bytes=content.size,
+        rows=rows,
+        dead=dead,
+        bytes=size,
+        version=version,
         duplicate_ids=ready.duplicate_ids,
         renamed=renamed_columns(ready.table.schema),
     )
+
+
+def _put(output: Storage, fragment: Fragment, path: str, content: pa.Buffer, context: RunContext) -> str | None:
+    """Write the output file: its version. None where another attempt has committed these rows in the meantime.
+
+    What is there and holds not all of its rows is replaced.
+    """
+    expected = fragment.replaces
+    for _ in range(_TRIES):
+        if context.lease is not None and is_overtaken(output, context.lease):
+            raise LeaseError(f"another run has taken over OUTPUT {output.url}")
+        version = output.put(path, content, expected)
+        if version is not None:
+            return version
+        there = output.stat(path)
+        if there is None:
+            expected = None
+            continue
+        key = fragment.key(context.fingerprint)
+        (held,) = held_by(output, [(key, there)], {}, {}).values()
+        if held.mark is not None and held.is_all_of(key):
+            return None
+        expected = there.version
+    raise LeaseError(f"OUTPUT {output.url}: {path} changes all the time; another run is at work on it")
+
+
+def _standing(output: Storage, path: str) -> tuple[StoredFile, Footer]:
+    """The output file that another attempt has committed."""
+    file = output.stat(path)
+    if file is None:
+        raise LeaseError(
+            f"OUTPUT {output.url}: {path} was removed while it was looked at; another run is at work on it"
+        )
+    return file, inspect(output, file)
+
+
+def _show(
+    output: Storage, fragment: Fragment, path: str, version: str, said: Mapping[str, str], context: RunContext
+) -> None:
+    """Derive the file of the letters, unless the output file is another by now, whose writer does it."""
+    there = output.stat(path)
+    if there is not None and there.version == version:
+        show_letters(output, fragment.key(context.fingerprint), said)

@@ -8,12 +8,13 @@ file, its old outputs are shown until the last new one is committed.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from luke_batch.base.errors import OutputError
 from luke_batch.corpus.footers import SMALLEST, inspect, is_whole
+from luke_batch.corpus.held import Held, held_by, read_known
 from luke_batch.corpus.output_file import Generation, Key, Range, generation_of, path_hash, provenance
 from luke_batch.corpus.storage import DATA, DEAD_LETTERS, Storage, StoredFile
 
@@ -62,6 +63,12 @@ class OutputListing:
     """Files in OUTPUT/data that no run has written: other names, or folders that are no partitions."""
     letters: BySource = field(default_factory=lambda: BySource())
     """Dead-letter files, those of whole files included."""
+    short: BySource = field(default_factory=lambda: BySource())
+    """Files in OUTPUT/data that lack rows which their names tell of: they commit nothing."""
+    held: Mapping[str, Held] = field(default_factory=lambda: dict[str, Held]())
+    """What each committed file holds, by its path; empty in a listing of data alone."""
+    opened: int = 0
+    """Files whose footers were read for that."""
 
     def outputs_of(self, source: str) -> list[CommittedFile]:
         """All outputs of a source file, by its path in INPUT."""
@@ -71,6 +78,14 @@ class OutputListing:
         """Outputs of this content of a source file under this fingerprint, which hold each row once."""
         return of_generation(self.outputs_of(source), generation_of(content_id, fingerprint))
 
+    def short_of(self, source: str) -> list[CommittedFile]:
+        """The files of a source file that lack rows, by its path in INPUT."""
+        return self.short.get(path_hash(source), [])
+
+    def dead(self, file: CommittedFile) -> int:
+        """How many dead letters a committed file has."""
+        return self.held[file.path].dead
+
     def letters_of(self, source: str) -> list[CommittedFile]:
         """All dead-letter files of a source file, by its path in INPUT."""
         return self.letters.get(path_hash(source), [])
@@ -78,16 +93,37 @@ class OutputListing:
     def beside(self, sources: Iterable[str]) -> "OutputListing":
         """What it holds of other source files than these."""
         known = {path_hash(source) for source in sources}
-        committed, letters = (
+        committed, letters, short = (
             {source: files for source, files in each.items() if source not in known}
-            for each in (self.committed, self.letters)
+            for each in (self.committed, self.letters, self.short)
         )
-        return replace(self, committed=committed, letters=letters)
+        return replace(self, committed=committed, letters=letters, short=short)
 
 
-def list_output(output: Storage) -> OutputListing:
-    """List OUTPUT."""
-    return replace(list_data(output), letters=list_dead_letters(output))
+def list_output(output: Storage, known: Mapping[str, Held] | None = None) -> OutputListing:
+    """List OUTPUT, and hold each file to what its name says.
+
+    known: what files are known to hold, beside what earlier runs noted; others are opened.
+    """
+    listed, letters = list_data(output), list_dead_letters(output)
+    files = [file for each in listed.committed.values() for file in each]
+    of_rows = {file.key: file.file for each in letters.values() for file in each if not file.is_of_file}
+    known = {**read_known(output), **(known or {})}
+    held = held_by(output, [(each.key, each.file) for each in files], of_rows, known)
+    short = {file.path for file in files if not held[file.path].is_all_of(file.key)}
+    return replace(
+        listed,
+        committed=_parted(listed.committed, lambda file: file.path not in short),
+        short=_parted(listed.committed, lambda file: file.path in short),
+        letters=letters,
+        held=held,
+        opened=sum(known.get(path) != each for path, each in held.items()),
+    )
+
+
+def _parted(files: BySource, wanted: Callable[[CommittedFile], bool]) -> BySource:
+    parts = {source: [file for file in each if wanted(file)] for source, each in files.items()}
+    return {source: each for source, each in parts.items() if each}
 
 
 def list_or_refuse(output: Storage) -> OutputListing:

@@ -14,7 +14,16 @@ import pyarrow.parquet as pq
 
 from luke_batch.base.errors import OutputError
 from luke_batch.corpus.committed import CommittedFile, list_or_refuse, of_generation
-from luke_batch.corpus.dead_letters import merge_dead_letters
+from luke_batch.corpus.dead_letters import (
+    count_in,
+    letters_in,
+    letters_table,
+    packed,
+    read_letters,
+    renamed,
+    show_letters,
+    without_letters,
+)
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.output_file import Key, for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.storage import Storage
@@ -62,9 +71,8 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
                 if len(group) > 1:
                     done.bytes += _merge(output, group, letters, lease)
             kept = {_merged_key(group) for group in groups}
-            for file in (*files, *(letter for letter in letters if not letter.is_of_file)):  # outputs first
-                if file.key not in kept:
-                    output.remove(file.path)
+            parts_and_letters = (*files, *(letter for letter in letters if not letter.is_of_file))  # outputs first
+            output.remove_all([file.path for file in parts_and_letters if file.key not in kept])
         done.after += len(groups)
     return done
 
@@ -97,14 +105,27 @@ def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[Co
     start, end = key.rows or (0, 0)
     runs = {run for each in tables for run in provenance(each.schema).get("run", "").split(",")}
     metadata = for_rows(first.metadata, 0, end - start)  # the first file's index begins where ours does
-    metadata = with_provenance(metadata, {"rows": f"{start}-{end}", "run": ",".join(sorted(runs))})
+    older = {file.key for file, table in zip(group, tables, strict=True) if count_in(provenance(table.schema)) is None}
+    dead = _letters(output, key, tables, [each for each in letters if each.key in older])
+    said = {"rows": f"{start}-{end}", "run": ",".join(sorted(runs)), **packed(dead)}
+    metadata = with_provenance(without_letters(metadata), said)
     whole = pa.concat_tables([each.replace_schema_metadata(metadata) for each in tables])
     content = to_parquet(whole, read[0][1])
     lease.check()
-    keys = {file.key for file in group}
-    merge_dead_letters(output, [each.path for each in letters if each.key in keys], key)
-    output.write_atomic(key.output_path(group[0].partition), content)
+    path = key.output_path(group[0].partition)
+    if output.put(path, content, None) is None:  # as a compaction that was killed has left it, or not whole
+        output.write_atomic(path, content)
+    show_letters(output, key, provenance(whole.schema))
     return content.size
+
+
+def _letters(output: Storage, key: Key, tables: Sequence[pa.Table], apart: Sequence[CommittedFile]) -> pa.Table:
+    """Those of all parts as letters of the merged rows; `apart`: the files of those that older parts do not hold."""
+    held = [letters_in(provenance(table.schema)) for table in tables]
+    parts = [letters for letters in held if letters is not None and letters.num_rows]
+    parts += [read_letters(output, file.path) for file in apart]
+    empty = letters_table([], key, "")
+    return renamed(pa.concat_tables([empty, *(part.cast(empty.schema) for part in parts)]), key)
 
 
 def _merged_key(group: Sequence[CommittedFile]) -> Key:

@@ -56,6 +56,8 @@ class Fragment:
     """Of the planned file, see `Footer`; empty: not compared."""
     written: str = ""
     """Of the planned file, see `StoredFile`; empty: not compared."""
+    replaces: str | None = None
+    """Version of the output file of these rows that is done again; None: there is none."""
 
     @property
     def rows(self) -> int:

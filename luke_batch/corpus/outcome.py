@@ -7,7 +7,7 @@ over OUTPUT/data gives what `luke_batch.read` gives.
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from luke_batch.base.errors import FragmentError, IncompleteError
 from luke_batch.corpus.committed import (
@@ -19,12 +19,16 @@ from luke_batch.corpus.committed import (
     of_generation,
     shown,
 )
-from luke_batch.corpus.dead_letters import DeadLetter, write_file_dead_letter
-from luke_batch.corpus.footers import footers_of, inspect
+from luke_batch.corpus.dead_letters import DeadLetter, mark_of, show_letters, write_file_dead_letter
+from luke_batch.corpus.footers import inspect, inspect_all
 from luke_batch.corpus.output_file import Key, provenance
 from luke_batch.corpus.plan import Plan, PlannedFile
 from luke_batch.corpus.storage import DATA, FOREIGN, TEMPORARY, Storage, StoredFile, join
 
+TIDY_SECONDS = 600.0
+"""Most that a run spends on removing files; an object store takes some 100,000 of them in that time."""
+_AT_ONCE = 1000
+"""Files that are removed between two looks at the clock."""
 _ABANDONED_SECONDS = 3600.0
 """Age of a temporary file that no living writer still has."""
 
@@ -59,13 +63,45 @@ class Outcome:
 class Leftovers:
     """What does not belong into OUTPUT any more; paths are relative to it."""
 
-    removable: list[str] = field(default_factory=lambda: list[str]())
-    """Superseded, pruned and torn outputs, dead letters that outlived theirs, abandoned temporary files."""
+    superseded: list[str] = field(default_factory=lambda: list[str]())
+    """Outputs whose rows others hold, and dead letters that outlived theirs."""
+    vanished: list[str] = field(default_factory=lambda: list[str]())
+    """Outputs and dead letters of source files that are gone, under `on_vanished: prune`."""
+    vanished_documents: int = 0
+    """Documents in these."""
+    damaged: list[str] = field(default_factory=lambda: list[str]())
+    """Torn and abandoned files, which commit nothing."""
     foreign: list[str] = field(default_factory=lambda: list[str]())
     """Parquet files in OUTPUT/data that no run has written: moved out of it, never removed."""
+    unshown: list[CommittedFile] = field(default_factory=lambda: list[CommittedFile]())
+    """Outputs whose dead letters are not, or not as they are, in OUTPUT/_dead_letters."""
+
+    @property
+    def removable(self) -> list[str]:
+        """All that is removed."""
+        return [*self.superseded, *self.vanished, *self.damaged]
 
     def __bool__(self) -> bool:
-        return bool(self.removable or self.foreign)
+        return bool(self.removable or self.foreign or self.unshown)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a run has taken out of OUTPUT."""
+
+    superseded: int = 0
+    """Files whose rows others hold, and their dead letters."""
+    vanished: int = 0
+    """Files of sources that are gone, and their dead letters."""
+    vanished_documents: int = 0
+    damaged: int = 0
+    foreign: int = 0
+    """Moved to OUTPUT/_foreign."""
+    left: int = 0
+    """Files that the time was too short for: the next run removes them."""
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
 
 
 def report_bad_files(plan: Plan, run_id: str) -> None:
@@ -83,14 +119,12 @@ def reconcile(plan: Plan, run_id: str, listed: OutputListing | None = None) -> O
     run; the letters of earlier runs may speak of a disturbance that is over.
     """
     listed = listed or list_output(plan.output)
-    fragments, dead_files, missing, unreadable = 0, 0, list[str](), list[str]()
-    of_rows: list[CommittedFile] = []
+    fragments, dead_documents, dead_files, missing, unreadable = 0, 0, 0, list[str](), list[str]()
     for file in plan.files:
         present = listed.current(file.path, file.content_id, plan.fingerprint)
-        names = {each.key for each in present}
         fragments += len(present)
+        dead_documents += sum(listed.dead(each) for each in present)
         letters = listed.letters_of(file.path)
-        of_rows.extend(letter for letter in letters if letter.key in names)
         if is_complete(present, file.rows):
             continue
         of_file = Key.of(file.path, file.content_id, plan.fingerprint)
@@ -106,7 +140,6 @@ def reconcile(plan: Plan, run_id: str, listed: OutputListing | None = None) -> O
             dead_files += 1
         else:
             missing.append(f"{bad.path} (its dead letter)")
-    dead_documents = sum(footer.rows for footer in footers_of(plan.output, [letter.file for letter in of_rows]))
     return Outcome(fragments, plan.rows, dead_documents, dead_files, tuple(missing), tuple(unreadable))
 
 
@@ -132,36 +165,79 @@ def find_leftovers(plan: Plan, outcome: Outcome, listed: OutputListing | None = 
     touched.
     """
     listed = listed or list_output(plan.output)
-    removable = find_superseded(plan, outcome, listed)
+    found = Leftovers(find_superseded(plan, outcome, listed), foreign=_meant(plan, listed.foreign))
     if outcome.complete:
-        removable += _vanished(plan, listed.beside(file.path for file in (*plan.files, *plan.bad)))
-    removable += _meant(plan, listed.torn)
+        _add_vanished(found, plan, listed.beside(file.path for file in (*plan.files, *plan.bad)))
     oldest = time.time() - _ABANDONED_SECONDS
-    removable += [file.path for file in plan.output.list(".part", under=TEMPORARY) if file.modified < oldest]
-    return Leftovers(removable, _meant(plan, listed.foreign))
+    found.damaged += _meant(plan, listed.torn)
+    found.damaged += [file.path for file in plan.output.list(".part", under=TEMPORARY) if file.modified < oldest]
+    gone = set(found.removable)
+    found.unshown = [file for file in find_unshown(plan, listed) if file.path not in gone]
+    return found
+
+
+def find_unshown(plan: Plan, listed: OutputListing) -> list[CommittedFile]:
+    """The outputs of the plan's files of which OUTPUT/_dead_letters does not say what they hold."""
+    unshown: list[CommittedFile] = []
+    shown_ones: list[tuple[CommittedFile, CommittedFile]] = []
+    for planned in plan.files:
+        by_key = {letter.key: letter for letter in listed.letters_of(planned.path)}
+        for file in listed.outputs_of(planned.path):
+            mark, letter = listed.held[file.path].mark, by_key.get(file.key)
+            if mark is None:  # of a version that kept letters apart
+                continue
+            if bool(mark) != (letter is not None):
+                unshown.append(file)
+            elif letter is not None:
+                shown_ones.append((file, letter))
+    footers = inspect_all(plan.output, [letter.file for _, letter in shown_ones])
+    for (file, _), footer in zip(shown_ones, footers, strict=True):
+        told = None if isinstance(footer, FragmentError) else mark_of(provenance(footer.schema))
+        if told != listed.held[file.path].mark:
+            unshown.append(file)
+    return unshown
 
 
 def find_superseded(plan: Plan, outcome: Outcome, listed: OutputListing) -> list[str]:
     """Outputs and dead letters of the plan's own files that others have taken the place of."""
     removable: list[str] = []
     for file in (*plan.files, *plan.bad):
-        outputs = listed.outputs_of(file.path)
+        outputs, short = listed.outputs_of(file.path), listed.short_of(file.path)
         is_planned = isinstance(file, PlannedFile)
         kept = _kept(plan, file, listed, outcome) if is_planned else _shown(plan.output, outputs)
         if kept is not None:
             names = {each.key for each in kept}
             if not is_planned or file.path in outcome.unreadable:
                 names.add(Key.of(file.path, file.content_id, plan.fingerprint))
-            removable += _others([*outputs, *listed.letters_of(file.path)], names)
+            removable += _others([*outputs, *listed.letters_of(file.path)], names) + [each.path for each in short]
     return removable
 
 
-def remove(output: Storage, leftovers: Leftovers) -> None:
-    """Remove and move them."""
-    for path in leftovers.removable:
-        output.remove(path)
+def tidy(output: Storage, leftovers: Leftovers, seconds: float = TIDY_SECONDS) -> Removed:
+    """Show letters, move and remove, in that order, for about so long; what is left is found again by the next run."""
+    for file in leftovers.unshown:
+        show_letters(output, file.key, provenance(inspect(output, file.file).schema))
     for path in leftovers.foreign:
         output.move(path, join(FOREIGN, path.removeprefix(f"{DATA}/")))
+    end = time.monotonic() + seconds
+    counts: list[int] = []
+    for paths in (leftovers.vanished, leftovers.superseded, leftovers.damaged):
+        done = 0
+        while done < len(paths) and time.monotonic() < end:
+            part = paths[done : done + _AT_ONCE]
+            output.remove_all(part)
+            done += len(part)
+        counts.append(done)
+    vanished, superseded, damaged = counts
+    whole = vanished == len(leftovers.vanished)
+    return Removed(
+        superseded=superseded,
+        vanished=vanished,
+        vanished_documents=leftovers.vanished_documents if whole else 0,
+        damaged=damaged,
+        foreign=len(leftovers.foreign),
+        left=len(leftovers.removable) - sum(counts),
+    )
 
 
 def _run_of(plan: Plan, letter: CommittedFile) -> str | None:
@@ -185,17 +261,24 @@ def _kept(plan: Plan, file: PlannedFile, listed: OutputListing, outcome: Outcome
     return current or _shown(plan.output, outputs)
 
 
-def _vanished(plan: Plan, gone: OutputListing) -> list[str]:
-    """What is removed of source files that are not in INPUT, as far as the plan is about their partition."""
-    prune, removable, letters = plan.on_vanished == "prune", list[str](), dict(gone.letters)
+def _add_vanished(found: Leftovers, plan: Plan, gone: OutputListing) -> None:
+    """What is removed of source files that are not in INPUT, as far as the plan is about their partition.
+
+    Under `keep` that is what their readers are not shown anyhow.
+    """
+    prune, letters = plan.on_vanished == "prune", dict(gone.letters)
     for source, outputs in gone.committed.items():
         mine = letters.pop(source, [])
-        if plan.where.matches(outputs[0].partition):
-            kept = set[Key]() if prune else {each.key for each in _shown(plan.output, outputs)}
-            removable += _others([*outputs, *(each for each in mine if prune or not each.is_of_file)], kept)
+        if not plan.where.matches(outputs[0].partition):
+            continue
+        if prune:
+            found.vanished += [file.path for file in (*outputs, *mine)]
+            found.vanished_documents += sum(gone.held[file.path].rows for file in _shown(plan.output, outputs))
+        else:
+            kept = {each.key for each in _shown(plan.output, outputs)}
+            found.superseded += _others([*outputs, *(each for each in mine if not each.is_of_file)], kept)
     if prune and not plan.where:  # letters of files that never had an output; they tell no partition
-        removable += [letter.path for mine in letters.values() for letter in mine]
-    return removable
+        found.vanished += [letter.path for mine in letters.values() for letter in mine]
 
 
 def _shown(output: Storage, files: Sequence[CommittedFile]) -> Sequence[CommittedFile]:

@@ -95,6 +95,8 @@ class Plan:
     footers_read: int
     hashed: int
     """Files whose bytes were read, because their footer did not say which content they have."""
+    short: int = 0
+    """Files of OUTPUT that lack rows which their names tell of; they are done again."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -164,6 +166,7 @@ def make_plan(
         known=draft.known,
         footers_read=len(opened),
         hashed=draft.hashed,
+        short=sum(where.matches(file.partition) for each in listed.short.values() for file in each),
     )
 
 

@@ -15,7 +15,7 @@ from luke_batch.config import OutputConfig
 from luke_batch.corpus.committed import CommittedFile, OutputListing
 from luke_batch.corpus.footers import Footer, footers_of
 from luke_batch.corpus.fragments import Fragment, schema_key, whole_range, work_items
-from luke_batch.corpus.outcome import Leftovers, Outcome, find_superseded, reconcile
+from luke_batch.corpus.outcome import Leftovers, Outcome, find_superseded, find_unshown, reconcile
 from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.plan import Plan, PlannedFile, StateCounts
 from luke_batch.corpus.storage import StoredFile
@@ -85,14 +85,14 @@ def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Ou
     outcome = replace(outcome, missing=(*outcome.missing, *missing))
     settled = replay.touched - {part.source for part in left}
     files = tuple(file for file in replay.plan.files if file.path in settled)
-    return outcome, Leftovers(find_superseded(replace(replay.plan, files=files), outcome, listed))
+    narrowed = replace(replay.plan, files=files)
+    superseded = find_superseded(narrowed, outcome, listed)
+    return outcome, Leftovers(superseded, unshown=find_unshown(narrowed, listed))
 
 
 def _with_letters(plan: Plan, file: PlannedFile, listed: OutputListing) -> list[CommittedFile]:
     """Committed fragments of a file that have dead letters."""
-    names = {letter.key for letter in listed.letters_of(file.path)}
-    current = listed.current(file.path, file.content_id, plan.fingerprint)
-    return [each for each in current if each.key in names]
+    return [each for each in listed.current(file.path, file.content_id, plan.fingerprint) if listed.dead(each)]
 
 
 def _fragments(
@@ -106,7 +106,10 @@ def _fragments(
                 left[fragment.source].append(fragment)
     fragments: list[tuple[Fragment, str]] = []
     for file, footer in _footers(plan, sorted({*again, *failed})):
-        parts = [whole_range(file, footer, each.rows) for each in again.get(file.path, ())]
+        parts = [
+            replace(whole_range(file, footer, each.rows), replaces=each.file.version)
+            for each in again.get(file.path, ())
+        ]
         parts += left.get(file.path, ())
         kind = schema_key(footer.schema)
         fragments += [(part, kind) for part in sorted(parts, key=lambda part: part.row_start)]

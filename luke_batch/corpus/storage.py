@@ -7,11 +7,12 @@ written with plain system calls: a plan over 10,000 files spends its time there.
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from hashlib import md5
 from typing import Any, Self, cast
 
 import pyarrow as pa
@@ -27,7 +28,12 @@ RUNS = f"{STATE}/runs"
 TEMPORARY = f"{STATE}/part"
 LEASES = f"{STATE}/lease"
 FOOTERS = f"{STATE}/footers.arrow"
+HELD = f"{STATE}/held.arrow"
 
+_ONE_PUT = 5 * 2**29
+"""Bytes up to half of which a conditional PUT is one request: one of several parts takes no If-Match."""
+_BATCH = 1000
+"""Keys of one request to delete, S3's most."""
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
 
 
@@ -179,14 +185,59 @@ class Storage:
             return
         temporary, target = self._with_folder(self.temporary_path()), self._with_folder(path)
         try:
-            with open(temporary, "wb") as file:
-                file.write(memoryview(data))
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(temporary, data)
             os.replace(temporary, target)
         except BaseException:
             _unlink(temporary)
             raise
+
+    def put(self, path: str, data: "bytes | pa.Buffer", version: str | None) -> str | None:
+        """Create `path`, or replace the file that has this `version` there, as a whole: its new version. None, and
+        nothing is changed, where another file is there, or the one to replace is gone.
+
+        Object store: a conditional PUT (If-None-Match, If-Match). One whose answer was lost finds its own object, which
+        is known by its content. A local file is created by a link, which fails where there is one; between the look at
+        its version and the replacement lie some microseconds, and as much as a request in a store that knows no
+        conditions.
+        """
+        if self.is_local:
+            return self._put_local(path, data, version)
+        content = bytes(memoryview(data))
+        condition = {"mode": "create"} if version is None else {"IfMatch": version}
+        try:
+            if not self._is_s3:
+                raise OSError("a store without conditions")
+            self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
+        except (FileExistsError, OSError):
+            there = self.stat(path)
+            if there is not None and there.version.strip('"') == md5(content, usedforsecurity=False).hexdigest():
+                return there.version
+            if (None if there is None else there.version) != version:
+                return None
+            self._remote("pipe_file", path, content)
+        there = self.stat(path)
+        return None if there is None else there.version
+
+    def _put_local(self, path: str, data: "bytes | pa.Buffer", version: str | None) -> str | None:
+        temporary, target = self._with_folder(self.temporary_path()), self._with_folder(path)
+        try:
+            _write_synced(temporary, data)
+            there = self.stat(path)
+            if (None if there is None else there.version) != version:
+                return None
+            if version is not None:
+                os.replace(temporary, target)
+            else:
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
+                    return None
+                except OSError:  # a file system without links
+                    os.replace(temporary, target)
+        finally:
+            _unlink(temporary)
+        there = self.stat(path)
+        return None if there is None else there.version
 
     def remove(self, path: str) -> None:
         """Delete `path`; a file that does not exist is no error."""
@@ -195,6 +246,26 @@ class Storage:
             return
         with suppress(FileNotFoundError):
             self._remote("rm_file", path)
+
+    def remove_all(self, paths: Sequence[str]) -> None:
+        """Delete all of them; those that do not exist are no error. An object store is told of 1,000 in a request.
+
+        Raises OSError where one cannot be deleted.
+        """
+        if self.is_local:
+            for path in paths:
+                _unlink(self.absolute(path))
+            return
+        if not self._is_s3:
+            for path in paths:
+                self.remove(path)
+            return
+        for start in range(0, len(paths), _BATCH):
+            places = [self._filesystem.split_path(self.absolute(path)) for path in paths[start : start + _BATCH]]
+            keys = {"Objects": [{"Key": key} for _, key, _ in places], "Quiet": True}
+            answer = self._asked("call_s3", "delete_objects", Bucket=places[0][0], Delete=keys)
+            for error in answer.get("Errors", []):
+                raise OSError(f"{self.url}: {error.get('Key')} cannot be deleted: {error.get('Code')}")
 
     def move(self, path: str, target: str) -> None:
         """Rename a file, replacing `target`; in an object store by copying it."""
@@ -225,6 +296,10 @@ class Storage:
                 return self.read_bytes(path) == data
             self.write_atomic(path, data)
         return True
+
+    @property
+    def _is_s3(self) -> bool:
+        return hasattr(self._filesystem, "call_s3")
 
     @cached_property
     def arrow_filesystem(self) -> Any:
@@ -270,12 +345,16 @@ class Storage:
         return absolute
 
     def _remote(self, method: str, path: str, *arguments: Any, **options: Any) -> Any:
-        """What a method of the fsspec filesystem says of `path`.
+        """What a method of the fsspec filesystem says of `path`; see `_asked`."""
+        return self._asked(method, self.absolute(path), *arguments, **options)
+
+    def _asked(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of the fsspec filesystem says.
 
         Errors of an object store's client libraries come as OSError: callers need not know these libraries.
         """
         try:
-            return getattr(self._filesystem, method)(self.absolute(path), *arguments, **options)
+            return getattr(self._filesystem, method)(*arguments, **options)
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in _STORE_LIBRARIES:
                 raise
@@ -292,6 +371,13 @@ def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
     seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified)
     version = str(info.get("ETag") or modified)
     return StoredFile(path, int(info["size"]), version, seconds, version)
+
+
+def _write_synced(path: str, data: "bytes | pa.Buffer") -> None:
+    with open(path, "wb") as file:
+        file.write(memoryview(data))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _unlink(path: str) -> None:

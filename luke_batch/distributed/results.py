@@ -15,6 +15,7 @@ import pyarrow as pa
 from luke_batch.annotate.annotator import StageSpec
 from luke_batch.base import meters
 from luke_batch.corpus.commit import Committed
+from luke_batch.corpus.held import Held
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed.wire import Readings
 
@@ -153,6 +154,8 @@ class RunTally:
     samples: list[str] = field(default_factory=lambda: list[str]())
     """Some of the committed files with documents, each as likely as any other (Vitter's algorithm R)."""
     statistics: Statistics = field(default_factory=Statistics)
+    held: dict[str, Held] = field(default_factory=lambda: dict[str, Held]())
+    """What the committed files hold, by their paths."""
     throughput: Throughput = field(default_factory=Throughput)
     _offered: int = 0
     _random: Random = field(default_factory=lambda: Random(_SEED))  # noqa: S311 - no secret depends on it
@@ -182,6 +185,8 @@ class RunTally:
             self.failures.append(result.error)
         for entry in result.committed:
             self._sample(entry)
+            if not entry.dead:  # of others the letters are read again
+                self.held[entry.path] = Held(entry.version, entry.rows, 0, "")
             self.renamed.update(entry.renamed)
             if entry.duplicate_ids:
                 self.duplicates[entry.source] += entry.duplicate_ids

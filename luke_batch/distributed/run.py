@@ -21,14 +21,24 @@ from luke_batch.base.errors import IncompleteError, InputError, OutputError
 from luke_batch.base.problems import Problems
 from luke_batch.config import JobConfig, OutputConfig
 from luke_batch.corpus.commit import RunContext
-from luke_batch.corpus.committed import OutputListing, list_dead_letters, list_output
+from luke_batch.corpus.committed import OutputListing, list_output
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT_EXIT_CODE
 from luke_batch.corpus.drift import Drift, baseline_of, compare, last_drift
 from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import write_known_footers
+from luke_batch.corpus.held import write_known
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
-from luke_batch.corpus.outcome import Leftovers, Outcome, exit_code, find_leftovers, reconcile, remove, report_bad_files
+from luke_batch.corpus.outcome import (
+    Leftovers,
+    Outcome,
+    Removed,
+    exit_code,
+    find_leftovers,
+    reconcile,
+    report_bad_files,
+    tidy,
+)
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import FOREIGN, Storage
@@ -60,6 +70,8 @@ class RunReport:
     """The state of OUTPUT afterwards, from a fresh listing."""
     tally: RunTally
     seconds: float
+    removed: Removed = field(default_factory=Removed)
+    """What was taken out of OUTPUT."""
     foreign: Sequence[str] = ()
     """Files in OUTPUT/data that no run has written; they were moved to OUTPUT/_foreign."""
     forecast: Mapping[str, Any] | None = None
@@ -85,11 +97,12 @@ class RunReport:
             f"{source}: {count} documents bear the id of an earlier one; rows are told apart by their place"
             for source, count in sorted(self.tally.duplicates.items())
         ]
+        short = [f"{self.plan.short:,} files of OUTPUT lacked rows that their names tell of: they were done again"]
         moved = [
             f"OUTPUT/{path} was written by no run, and would be read as one of ours: moved to {FOREIGN}/"
             for path in self.foreign
         ]
-        return [*self.notes, *renamed, *duplicates, *moved]
+        return [*self.notes, *renamed, *duplicates, *(short if self.plan.short else []), *moved]
 
 
 Judge = Callable[[str, OutputListing], tuple[Outcome, Leftovers]]
@@ -190,14 +203,15 @@ def replay(
     config = settings(last.config)
     begun = _Begun("replay", input or last.input, address, quiet)
     with Lease(storage, begun.run_id, config.output.lease_seconds) as lease:
-        if not list_dead_letters(storage):
+        listed = list_output(storage)
+        if not listed.letters and not any(each.dead for each in listed.held.values()):
             return None
         try:
             prepared = prepare(begun.input, output, config, same_as=last)
         except InputError as error:
             hint = "a manifest keeps no user and password of a URL; --input names INPUT anew"
             raise InputError(f"{error} (INPUT as of run {last.run_id}; {hint})") from error
-        found = plan_replay(prepared.plan, list_output(storage), config.output)
+        found = plan_replay(prepared.plan, listed, config.output)
         prepared = replace(prepared, plan=found.plan)
         return _carry_out(prepared, begun, lease, partial(judge_replay, found), found.notes)
 
@@ -236,14 +250,15 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
             lease.take()
             lease.check()
             report_bad_files(plan, begun.run_id)
-        outcome, leftovers = judge(begun.run_id, list_output(plan.output))
-        foreign = _tidy(plan, leftovers, lease)
+        listed = list_output(plan.output, tally.held)
+        outcome, leftovers = judge(begun.run_id, listed)
+        removed = _tidy(plan, listed, leftovers, lease)
         drift = _drift(plan.output, manifest, tally, config.output)
         code = exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
         compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
-        if not plan.nothing_to_do or begun.confirm_vanished:
+        if not plan.nothing_to_do or removed or begun.confirm_vanished:
             durations = {
                 "plan": planned - begun.clock,
                 "start": tally.throughput.started - planned,
@@ -251,13 +266,19 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
                 "finish": time.monotonic() - worked,
             }
             measured = drift.figures() if drift is not None and _has_own_drift(manifest, tally) else None
-            figures = {**tally.figures(), "drift": measured, "agreements": dict(prepared.agreements)}
+            figures = {
+                **tally.figures(),
+                "drift": measured,
+                "agreements": dict(prepared.agreements),
+                "removed": asdict(removed),
+            }
             manifest = replace(manifest, durations=durations, renamed=tally.renamed, figures=figures)
             if compared is not None:
                 manifest = replace(manifest, forecast=compared)
             write_manifest(plan.output, manifest.finish(outcome, code, datetime.now(UTC)))
     seconds = time.monotonic() - begun.clock
-    return RunReport(begun.run_id, code, plan, outcome, tally, seconds, foreign, compared, drift, notes)
+    report = RunReport(begun.run_id, code, plan, outcome, tally, seconds, removed, leftovers.foreign, compared, drift)
+    return replace(report, notes=notes)
 
 
 @contextmanager
@@ -298,17 +319,22 @@ def _has_own_drift(manifest: RunManifest, tally: RunTally) -> bool:
     return manifest.command == "annotate" and tally.statistics.documents > 0
 
 
-def _tidy(plan: Plan, leftovers: Leftovers, lease: Lease) -> list[str]:
-    """Remove what is superseded and note the footers; the foreign files that were moved aside."""
+def _tidy(plan: Plan, listed: OutputListing, leftovers: Leftovers, lease: Lease) -> Removed:
+    """Remove what is superseded, and note what was read of footers."""
+    removed = Removed()
     if leftovers:
         lease.take()
         lease.check()
-        remove(plan.output, leftovers)
-    if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS or plan.hashed:
-        known = with_digests(plan.source, plan.known, (file.path for file in plan.files))
-        with suppress(OSError):
+        removed = tidy(plan.output, leftovers)
+    with suppress(OSError):  # they only save time
+        if not plan.nothing_to_do or plan.footers_read >= _MANY_FOOTERS or plan.hashed:
+            known = with_digests(plan.source, plan.known, (file.path for file in plan.files))
             write_known_footers(plan.output, known)
-    return leftovers.foreign
+        gone = set(leftovers.removable)
+        held = {path: each for path, each in listed.held.items() if path not in gone}
+        if not plan.nothing_to_do or removed or listed.opened >= _MANY_FOOTERS:
+            write_known(plan.output, held)
+    return removed
 
 
 def _annotate_items(

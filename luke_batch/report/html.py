@@ -65,6 +65,7 @@ def render(figures: Figures, now: datetime | None = None) -> str:
         run=figures.run,
         verdict=wording.verdict(figures.run),
         outcome=figures.run.outcome or {},
+        removed=wording.removed(figures.run.figures.get("removed") or {}),
         states=wording.STATES,
         line=charts.throughput(figures.run.figures.get("throughput")),
         chart=(charts.WIDTH, charts.HEIGHT),

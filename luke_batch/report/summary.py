@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
-from luke_batch.report.wording import plain
+from luke_batch.report.wording import plain, removed
 
 _SHOWN = 5
 """Warnings, failures and missing fragments that the table lists one by one."""
@@ -54,7 +54,9 @@ class Summary:
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: dict[str, dict[str, int]]())
     """Kind (mentions, types, relations) -> label -> how many this run found, most first."""
     drift: Mapping[str, Any] | None = None
-    """How far the label shares are from those of the run before, see `Drift`."""
+    """How far the label shares are from those of the baseline, see `Drift`."""
+    removed: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    """What was taken out of OUTPUT, see `Removed`."""
 
     @property
     def verdict(self) -> str:
@@ -81,6 +83,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     else:
         for name, value in _figures(summary):
             _line(console, Text.assemble((f"{name:<14}", "dim"), value))
+    if said := removed(summary.removed):
+        _line(console, Text.assemble((f"{'removed':<14}", "dim"), said))
     for heading, lines in (
         ("warning", summary.warnings),
         ("failed", summary.failures),

@@ -48,6 +48,8 @@ def _facts(figures: Figures) -> Iterator[tuple[str, str]]:
     if outcome:
         yield "dead letters", f"{outcome['dead_documents']:,} documents, {outcome['dead_files']:,} files"
         yield "missing", f"{len(outcome['missing']):,} row ranges"
+    if said := wording.removed(run.figures.get("removed") or {}):
+        yield "removed", said
     line = throughput(run.figures.get("throughput"))
     if figures.work_seconds and figures.committed:
         mean = figures.committed / figures.work_seconds

@@ -54,6 +54,19 @@ def verdict(run: RunManifest) -> tuple[str, str]:
     return "ok", "complete"
 
 
+def removed(counts: Mapping[str, int]) -> str:
+    """What a run took out of OUTPUT, as `Removed` counts it; "" for nothing."""
+    words = {
+        "vanished": f"{counts.get('vanished', 0):,} files of sources that are gone, with"
+        f" {counts.get('vanished_documents', 0):,} documents",
+        "superseded": f"{counts.get('superseded', 0):,} superseded files",
+        "damaged": f"{counts.get('damaged', 0):,} torn or abandoned files",
+        "foreign": f"{counts.get('foreign', 0):,} files of no run, moved to _foreign",
+        "left": f"{counts.get('left', 0):,} more are left to the next run",
+    }
+    return "; ".join(text for name, text in words.items() if counts.get(name))
+
+
 def seconds(value: float) -> str:
     """A time for people."""
     if value < 120:

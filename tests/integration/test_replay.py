@@ -8,8 +8,8 @@ import pytest
 
 import luke_batch
 from luke_batch import JobConfig
-from luke_batch.corpus.dead_letters import DeadLetter, write_dead_letters
-from luke_batch.corpus.output_file import Key
+from luke_batch.corpus.dead_letters import DeadLetter, letters_table, packed, show_letters
+from luke_batch.corpus.output_file import Key, with_provenance
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import pipeline
 from luke_batch.distributed.run import annotate, replay
@@ -33,9 +33,11 @@ def disturb(output: Path, id: str) -> str:
             key = Key.parse(path.name)
             assert key is not None
             row = ids.index(id)
-            pq.write_table(pa.concat_tables([table.slice(0, row), table.slice(row + 1)]), path)
             letter = DeadLetter(id, "a.parquet", row, "ner", "MemoryError", "no room")
-            write_dead_letters(Storage.at(str(output)), key, [letter], "an-earlier-run")
+            said = packed(letters_table([letter], key, "an-earlier-run"))
+            rest = pa.concat_tables([table.slice(0, row), table.slice(row + 1)])
+            pq.write_table(rest.replace_schema_metadata(with_provenance(table.schema.metadata, said)), path)
+            show_letters(Storage.at(str(output)), key, said)
             return str(path.relative_to(output))
     raise AssertionError(id)
 

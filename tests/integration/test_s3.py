@@ -33,6 +33,7 @@ from luke_batch.report.explanation import explain
 from luke_batch.report.figures import collect
 from tests.annotated_outputs import document, put_output
 from tests.corpora import FINGERPRINT, context, documents, job, run
+from tests.fault_proxy import FaultProxy
 from tests.reported import report_run, sentences
 from tests.s3_server import leading_to, s3_server
 from tests.unit.test_outcome import NOW
@@ -52,6 +53,32 @@ def bucket(request: pytest.FixtureRequest) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     boto3.client("s3").create_bucket(Bucket=name)
     return name
+
+
+def test_two_writers_of_one_object(bucket: str) -> None:
+    """The conditions of S3: the second one changes nothing, whichever file it began with."""
+    storage = Storage.at(f"s3://{bucket}/x")
+    first = storage.put("a", b"1", None)
+    assert first is not None
+    assert storage.put("a", b"2", None) is None
+    second = storage.put("a", b"22", first)
+    assert second is not None
+    assert storage.put("a", b"333", first) is None
+    assert storage.put("a", b"22", first) == second  # its own, whose answer was lost
+    assert storage.read_bytes("a") == b"22"
+
+
+def test_removal_is_one_request_for_a_thousand(bucket: str, endpoint: str) -> None:
+    """Before, 1,200 files were 1,200 requests."""
+    names = [f"data/x=[{number % 3}]*/{number}.parquet" for number in range(1200)]
+    client = boto3.client("s3")
+    for name in names:
+        client.put_object(Bucket=bucket, Key=f"out/{name}", Body=b"1")
+    with FaultProxy(endpoint) as proxy, leading_to(proxy.url):
+        Storage.at(f"s3://{bucket}/out").remove_all(names)
+        assert sum(proxy.operations.values()) <= 4
+    with leading_to(endpoint):
+        assert Storage.at(f"s3://{bucket}/out").list() == []
 
 
 def put(url: str, name: str, table: pa.Table) -> None:

@@ -20,6 +20,7 @@ from luke_batch.config import JobConfig
 from luke_batch.corpus import reader
 from luke_batch.corpus.drift import Drift, KindDrift
 from luke_batch.corpus.manifest import Forecast
+from luke_batch.corpus.outcome import Removed
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed import run as runner
 
@@ -43,8 +44,10 @@ class _FakeRun:
         *,
         where: Sequence[str] = (),
         quiet: bool = False,
+        confirm_vanished: bool = False,
     ) -> SimpleNamespace:
         """As the real one."""
+        self.confirmed = confirm_vanished
         self.called_with = (input, output, config, address, quiet, *where)
         if self.error is not None:
             raise self.error
@@ -79,6 +82,7 @@ def _report(
         nothing_to_do=nothing,
         forecast=forecast,
         drift=drift,
+        removed=Removed(),
     )
 
 
@@ -120,6 +124,14 @@ def test_annotate_hands_over_what_it_was_told(
     assert fake_run.called_with[3:] == ("host:6379", False)
     assert (config.input.text_column, config.input.lang_column, config.output.max_rows) == ("body", "lang", 5)
     assert config.heads[0].decode == "nested"
+
+
+def test_annotate_hands_over_the_confirmation(fake_run: _FakeRun, command: Captured) -> None:
+    """Of what has vanished, for this run alone."""
+    assert command("annotate", "IN", "OUT", "--confirm-vanished")[0] == 0
+    assert fake_run.confirmed
+    assert command("annotate", "IN", "OUT")[0] == 0
+    assert not fake_run.confirmed
 
 
 def test_annotate_hands_over_the_restriction(fake_run: _FakeRun, command: Captured) -> None:

@@ -1,6 +1,7 @@
 """The commit: every row once, source columns untouched, dead rows aside, one atomic file a fragment."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import pytest
 
 from luke_batch.base.errors import ContractError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.output_file import to_parquet
+from luke_batch.corpus.commit import Committed
+from luke_batch.corpus.dead_letters import without_letters
+from luke_batch.corpus.fragments import WorkItem
+from luke_batch.corpus.outcome import find_leftovers, reconcile, tidy
+from luke_batch.corpus.output_file import Key, to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
@@ -25,6 +30,11 @@ def plan_of(folder: Path, table: pa.Table, **options: Any) -> Plan:
     """The plan for one file with `table`."""
     put(folder, "in/a.parquet", table, **options)
     return make_plan(str(folder / "in"), Storage.at(str(folder / "out")), job(), FINGERPRINT)
+
+
+def plan_again(plan: Plan) -> Plan:
+    """A fresh plan over the same INPUT and OUTPUT."""
+    return make_plan(plan.source.url, plan.output, job(), FINGERPRINT)
 
 
 def committed(folder: Path) -> list[pa.Table]:
@@ -97,31 +107,122 @@ def test_file_without_rows(tmp_path: Path) -> None:
     assert committed(tmp_path)[0].column_names == ["id", "text", "year", *WRITTEN]
 
 
+def calm(table: pa.Table) -> pa.Table:
+    """Everything succeeds."""
+    return annotate(table.set_column(1, "text", [["fine"] * table.num_rows]))
+
+
+def replaying(plan: Plan, done: Sequence[Committed]) -> Plan:
+    """The plan whose fragments are done again, as `replay` makes it."""
+    versions = {entry.path: entry.version for entry in done}
+    items = [
+        WorkItem(tuple(replace(part, replaces=versions[part.output_path(plan.fingerprint)]) for part in item.fragments))
+        for item in plan.items
+    ]
+    return replace(plan, items=tuple(items))
+
+
+def failing_plan(folder: Path) -> Plan:
+    """Two documents, of which one fails."""
+    return plan_of(folder, documents(2).set_column(1, "text", [["FAIL", "ok"]]))
+
+
 def test_a_good_second_try_removes_dead_letters(tmp_path: Path) -> None:
     """Dead letters of an earlier try of the same fragment do not outlive its commit."""
-    plan = plan_of(tmp_path, documents(2).set_column(1, "text", [["FAIL", "ok"]]))
-    run(plan, context())
+    plan = failing_plan(tmp_path)
+    first = run(plan, context())
     assert letters(tmp_path).num_rows == 1
-
-    def calm(table: pa.Table) -> pa.Table:
-        return annotate(table.set_column(1, "text", [["fine"] * table.num_rows]))
-
-    run(plan, context(), calm)
+    run(replaying(plan, first), context(), calm)
     assert list((tmp_path / "out/_dead_letters").iterdir()) == []
     assert committed(tmp_path)[0].num_rows == 2
 
 
-def test_dead_letters_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The output is written last: a crash before it leaves the fragment undone, never done without its
-    letters.
+def test_rows_and_letters_are_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash behind the one write loses no letter: the output file holds it, and the next run shows it again.
+
+    Before, the letters were a file of their own, written first: a replay that was killed between the two left one row
+    of two, no letter, and nothing to do.
     """
-    written: list[str] = []
-    original = Storage.write_atomic
-    monkeypatch.setattr(
-        Storage, "write_atomic", lambda self, path, data: written.append(path) or original(self, path, data)
-    )
-    run(plan_of(tmp_path, documents(2).set_column(1, "text", [["FAIL", "ok"]])), context())
-    assert [path.partition("/")[0] for path in written] == ["_dead_letters", "data"]
+    plan = failing_plan(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write_atomic", _killed)
+        with pytest.raises(_Killed):
+            run(plan, context())
+    assert committed(tmp_path)[0].num_rows == 1
+    assert not (tmp_path / "out/_dead_letters").exists()
+    again = plan_again(plan)
+    assert again.nothing_to_do
+    outcome = reconcile(again, "run2")
+    assert (outcome.complete, outcome.dead_documents) == (True, 1)
+    tidy(plan.output, find_leftovers(again, outcome))
+    assert letters(tmp_path)["id"].to_pylist() == ["d0"]
+
+
+def test_a_replay_that_is_killed_keeps_rows_and_letters_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after it has committed, and before it removes the letter: the letter goes with the next run."""
+    plan = failing_plan(tmp_path)
+    first = run(plan, context())
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "remove", _killed)
+        with pytest.raises(_Killed):
+            run(replaying(plan, first), context(), calm)
+    assert (committed(tmp_path)[0].num_rows, letters(tmp_path).num_rows) == (2, 1)
+    again = plan_again(plan)
+    outcome = reconcile(again, "run2")
+    assert (outcome.complete, outcome.dead_documents) == (True, 0)
+    tidy(plan.output, find_leftovers(again, outcome))
+    assert list((tmp_path / "out/_dead_letters").iterdir()) == []
+
+
+def test_an_attempt_that_was_overtaken_leaves_what_it_finds(tmp_path: Path) -> None:
+    """Run A is paused before it commits one row and a letter; run B commits both rows; A wakes.
+
+    Before, A's file replaced that of B, which had removed the letter: a document was lost, and the run said complete.
+    The same holds for a retry of a commit beside its first attempt.
+    """
+    plan = failing_plan(tmp_path)
+    run(plan, context(run_id="b"), calm)
+    (late,) = run(plan, context(run_id="a"))
+    assert (late.rows, late.dead) == (2, 0)
+    assert committed(tmp_path)[0].num_rows == 2
+    assert not (tmp_path / "out/_dead_letters").exists()
+
+
+def test_a_replay_that_was_overtaken_leaves_what_it_finds(tmp_path: Path) -> None:
+    """Two replays began with the same file: the first to commit counts."""
+    plan = failing_plan(tmp_path)
+    again = replaying(plan, run(plan, context()))
+    run(again, context(run_id="b"), calm)
+    (late,) = run(again, context(run_id="a"))
+    assert (late.rows, late.dead) == (2, 0)
+    assert list((tmp_path / "out/_dead_letters").iterdir()) == []
+
+
+def test_a_file_of_an_earlier_version_that_lacks_a_row_is_done_again(tmp_path: Path) -> None:
+    """One row of two and no letter, as a kill could leave it. Before, a plan had nothing to do."""
+    plan = failing_plan(tmp_path)
+    (done,) = run(plan, context())
+    path = tmp_path / "out" / done.path
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.replace_schema_metadata(without_letters(table.schema.metadata)), path)
+    assert plan_again(plan).nothing_to_do  # the letter is there
+    key = Key.parse(done.path)
+    assert key is not None
+    (tmp_path / "out" / key.dead_letter_path).unlink()
+    again = plan_again(plan)
+    assert (again.short, len(again.items)) == (1, 1)
+    assert reconcile(again, "run2").missing == ("a.parquet rows 0-2",)
+    run(again, context(), calm)
+    assert committed(tmp_path)[0].num_rows == 2
+    assert plan_again(plan).nothing_to_do
+
+
+class _Killed(BaseException):
+    """As if the process were killed."""
+
+
+def _killed(*_: object) -> None:
+    raise _Killed
 
 
 def test_rows_may_come_in_any_order(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_killed_at_any_write_or_removal(corpus: Path, step: int, monkeypatch: py
     before = table(corpus)
     with monkeypatch.context() as patch:
         crash = dies_at(step, lambda method, *arguments: method(*arguments))
-        for name in ("write_atomic", "remove"):
+        patch.setattr(Storage, "remove_all", lambda self, paths: [self.remove(path) for path in paths])
+        for name in ("write_atomic", "put", "remove"):
             method = getattr(Storage, name)
             patch.setattr(
                 Storage,

@@ -15,7 +15,7 @@ import pytest
 from luke_batch.corpus import edits
 from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import KnownFooter, inspect, read_known_footers, write_known_footers
-from luke_batch.corpus.outcome import find_leftovers, reconcile, remove
+from luke_batch.corpus.outcome import find_leftovers, reconcile, tidy
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import FOOTERS, Storage
@@ -38,7 +38,7 @@ def night(folder: Path, *, noted: bool = True) -> dict[str, int]:
     plan = plan_of(folder)
     write_known_footers(plan.output, plan.known)
     run(plan, context())
-    remove(plan.output, find_leftovers(plan, reconcile(plan, "run1")))
+    tidy(plan.output, find_leftovers(plan, reconcile(plan, "run1")))
     if noted:
         paths = [file.path for file in plan.files]
         write_known_footers(plan.output, with_digests(plan.source, plan.known, paths))

@@ -8,7 +8,7 @@ import pytest
 
 from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.outcome import find_leftovers, reconcile, remove, report_bad_files
+from luke_batch.corpus.outcome import find_leftovers, reconcile, report_bad_files, tidy
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage
@@ -47,7 +47,7 @@ def finish(plan: Plan, fingerprint: str = FINGERPRINT) -> list[str]:
 def sweep(plan: Plan, run_id: str = "run1") -> list[str]:
     """Remove what is superseded; the removed paths."""
     leftovers = find_leftovers(plan, reconcile(plan, run_id))
-    remove(plan.output, leftovers)
+    tidy(plan.output, leftovers)
     return leftovers.removable
 
 

@@ -22,7 +22,7 @@ class Clock:
 
 def result(rows: int, dead: int = 0) -> ItemResult:
     """A work item with one fragment."""
-    return ItemResult((Committed("p", "s", rows - dead, dead, 1, 0, {}),), 0)
+    return ItemResult((Committed("p", "s", rows - dead, dead, 1, "v", 0, {}),), 0)
 
 
 def test_rate_and_time_left() -> None:

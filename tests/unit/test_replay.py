@@ -15,7 +15,7 @@ from luke_batch.corpus.compaction import compact
 from luke_batch.corpus.fragments import Fragment
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.manifest import latest_manifest, write_manifest
-from luke_batch.corpus.outcome import Outcome, remove
+from luke_batch.corpus.outcome import Outcome, tidy
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.reader import read
@@ -59,7 +59,7 @@ def work(replay: Replay, left_out: Sequence[Fragment] = ()) -> Outcome:
         if not set(item.fragments) & set(left_out):
             commit(replay.plan, read_item(replay.plan.source, item, run2.input), run2, lenient)
     outcome, leftovers = judge_replay(replay, "run2", list_output(replay.plan.output))
-    remove(replay.plan.output, leftovers)
+    tidy(replay.plan.output, leftovers)
     return outcome
 
 

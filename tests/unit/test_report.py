@@ -137,7 +137,7 @@ def test_some_committed_files_are_remembered() -> None:
     """A dozen of however many, with documents, all as likely."""
     tally = RunTally()
     for number in range(500):
-        entry = Committed(f"data/{number}", "s", number % 2, 0, 10, 0, {})
+        entry = Committed(f"data/{number}", "s", number % 2, 0, 10, "v", 0, {})
         tally.add(ItemResult((entry,), 0))
     numbers = [int(path.removeprefix("data/")) for path in tally.samples]
     assert len(set(numbers)) == len(numbers) == 12

@@ -69,6 +69,31 @@ def test_rewriting_changes_the_version(storage: Storage) -> None:
     assert storage.read_bytes("x") == b"2"
 
 
+def test_put_creates_or_replaces_what_was_seen(storage: Storage) -> None:
+    """Two writers that began with the same file: the second one changes nothing, and is told so."""
+    first = storage.put("a/x", b"1", None)
+    seen = storage.stat("a/x")
+    assert seen is not None
+    assert first == seen.version
+    assert storage.put("a/x", b"2", None) is None
+    second = storage.put("a/x", b"22", first)
+    assert second is not None
+    assert storage.put("a/x", b"333", first) is None
+    assert storage.read_bytes("a/x") == b"22"
+    storage.remove("a/x")
+    assert storage.put("a/x", b"4", second) is None
+    assert [file.path for file in storage.list()] == []
+
+
+def test_removes_many_at_once(storage: Storage) -> None:
+    """Those that are gone are no error."""
+    for name in ("a", "b/c", "d"):
+        storage.write_atomic(name, b"1")
+    storage.remove_all(["a", "nowhere", "b/c"])
+    assert [file.path for file in storage.list()] == ["d"]
+    storage.remove_all([])
+
+
 def test_pickles_as_its_url(storage: Storage) -> None:
     """Workers get a storage by its URL alone, so that no credential travels."""
     storage.write_atomic("x", b"1")

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
 
-from luke_batch.corpus.outcome import Outcome, find_leftovers, reconcile, remove, report_bad_files
+from luke_batch.corpus.outcome import Outcome, find_leftovers, reconcile, report_bad_files, tidy
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
@@ -35,7 +35,7 @@ def night(folder: Path, fingerprint: str = FINGERPRINT, max_rows: int = 4, vanis
 def finish(plan: Plan) -> Outcome:
     """The end of a run."""
     outcome = reconcile(plan, "run1")
-    remove(plan.output, find_leftovers(plan, outcome))
+    tidy(plan.output, find_leftovers(plan, outcome))
     return outcome
 
 

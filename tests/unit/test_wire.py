@@ -74,7 +74,7 @@ def test_a_replaced_table_leaves_the_item_alone() -> None:
 
 def test_results_come_back() -> None:
     """What the driver counts is what the sink has committed."""
-    done = Committed("data/k.parquet", "a.parquet", 8, 2, 999, 1, {"mentions": "source_mentions"})
+    done = Committed("data/k.parquet", "a.parquet", 8, 2, 999, "v", 1, {"mentions": "source_mentions"})
     results = [ItemResult((done,), 1), ItemResult((), 0, "ContractError: broken")]
     rows = pa.concat_tables([result.to_row() for result in results])
     assert ItemResult.from_rows(rows) == results
