@@ -34,6 +34,8 @@ from luke_batch.training.batches import Batches
 from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
+from luke_batch.training.span_scorer import RECALL, LikelySpans, ScorerConfig, least_bound, sentences, span_scores
+from luke_batch.training.span_scorer import train as train_scorer
 from luke_batch.training.start import ENTITY_VOCABULARY, EncoderBase, load_base, to_luke
 from recipes.batches import MAX_WORDS, SHARES, propose, sources
 from recipes.e5_weights import read_e5
@@ -48,8 +50,6 @@ from recipes.export import (
 from recipes.identity_loss import vector_losses
 from recipes.name_vectors import name_vectors
 from recipes.rows import entity_labels
-from recipes.span_scorer import LikelySpans, ScorerConfig, least_bound, sentences, span_scores
-from recipes.span_scorer import train as train_scorer
 from recipes.vocabulary import prune
 
 log = logging.getLogger("embedded")
@@ -60,10 +60,6 @@ CHECKPOINT = "checkpoint.pt"
 LOG_EVERY = 25
 """Steps between two lines of the log."""
 SCORER = ScorerConfig()
-SCORER_RECALL = 0.9925
-"""Of the mentions in the NER dev sets, those that the span scorer leaves to the ner head: so many that at
-least 95% of each set's gold spans are candidates, those that are never proposed counted.
-"""
 
 
 @dataclass
@@ -189,8 +185,8 @@ def _scorer(options: argparse.Namespace, rows: TrainingRows, builder: InputBuild
         save_file(net.state_dict(), file)
     net.eval()
     dev = sentences(ner_dev(options.data), NER_LABELS, builder, propose)
-    threshold = least_bound(span_scores(net, dev, table), dev, SCORER_RECALL)
-    log.info("span scorer: %.1f%% of the dev mentions reach %.5f", 100 * SCORER_RECALL, threshold)
+    threshold = least_bound(span_scores(net, dev, table), dev, RECALL)
+    log.info("span scorer: %.1f%% of the dev mentions reach %.5f", 100 * RECALL, threshold)
     return Scorer(net, threshold)
 
 

@@ -32,11 +32,11 @@ from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.outputs import ner_outputs, relations_outputs, types_outputs
 from luke_batch.training.scoring import CalibratedHead, calibrated
+from luke_batch.training.span_scorer import LikelySpans
 from recipes.batches import propose
 from recipes.embedded_data import crossner_dev, ner_dev
 from recipes.export import load_head_state
 from recipes.rows import read_rows
-from recipes.span_scorer import LikelySpans
 
 LEAST_PRECISION = 0.6
 """Of relations on dev: some more than is asked for on test."""

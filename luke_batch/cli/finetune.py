@@ -168,7 +168,7 @@ def show(found: "Finetuned", *, quiet: bool, json: bool) -> None:
         shown = {key: scores[key] for key in ("precision", "recall", "f1", "accuracy") if scores[key] is not None}
         listed = ", ".join(f"{key} {100 * value:.1f}" for key, value in shown.items())
         typer.echo(f"{name} on dev: {listed}; ECE {100 * figures['ece_after']:.1f}")
-    for note in record["notes"]:
+    for note in [*record["notes"], *filter(None, [record.get("span_scorer")])]:
         typer.echo(note)
     for reason, count in record["left_out"].items():
         typer.echo(f"examples left out: {reason}: {count}")

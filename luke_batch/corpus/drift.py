@@ -102,10 +102,19 @@ def baseline_of(output: Storage, run_id: str, wanted: str | None = None) -> RunM
     return known[wanted]
 
 
-def last_drift(output: Storage) -> Drift | None:
-    """That of the last run with documents: what a run without new ones is judged by."""
+def last_drift(output: Storage, wanted: str | None = None) -> Drift | None:
+    """That of the last run with documents, which a run without new ones is judged by: from the run `wanted`, else as it
+    was measured then.
+
+    Raises ConfigError as `baseline_of` does.
+    """
     run = latest_manifest(output, _has_counted)
-    measured = None if run is None else run.figures.get("drift")
+    if run is None:
+        return None
+    baseline = None if wanted is None else baseline_of(output, run.run_id, wanted)
+    if baseline is not None:
+        return compare(Statistics.from_json(run.figures["statistics"]), run.fingerprint, baseline)
+    measured = run.figures.get("drift")
     return None if measured is None else Drift.from_figures(measured)
 
 

@@ -91,7 +91,8 @@ def read_known(output: Storage) -> dict[str, Held]:
 
 def write_known(output: Storage, known: Mapping[str, Held]) -> None:
     """Replace what earlier runs noted."""
-    rows = [{"path": path, **asdict(each)} for path, each in sorted(known.items())]
+    # A footer that could not be read may be read tomorrow.
+    rows = [{"path": path, **asdict(each)} for path, each in sorted(known.items()) if each.rows >= 0]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _KNOWN) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema=_KNOWN))
@@ -99,4 +100,4 @@ def write_known(output: Storage, known: Mapping[str, Held]) -> None:
 
 
 def _is_of(known: Held | None, file: StoredFile) -> bool:
-    return known is not None and known.version == file.version
+    return known is not None and known.version == file.version and known.rows >= 0

@@ -277,6 +277,11 @@ def _add_vanished(found: Leftovers, plan: Plan, gone: OutputListing) -> None:
         else:
             kept = {each.key for each in _shown(plan.output, outputs)}
             found.superseded += _others([*outputs, *(each for each in mine if not each.is_of_file)], kept)
+    if prune:  # files that lack rows hold documents too
+        for file in (each for files in gone.short.values() for each in files):
+            if plan.where.matches(file.partition):
+                found.vanished.append(file.path)
+                found.vanished_documents += max(0, gone.held[file.path].rows)
     if prune and not plan.where:  # letters of files that never had an output; they tell no partition
         found.vanished += [letter.path for mine in letters.values() for letter in mine]
 

@@ -32,6 +32,8 @@ HELD = f"{STATE}/held.arrow"
 
 _ONE_PUT = 5 * 2**29
 """Bytes up to half of which a conditional PUT is one request: one of several parts takes no If-Match."""
+_CONDITIONAL_PUTS = 3
+"""Times that a store is asked with a condition, which it also refuses while another writes the same object."""
 _BATCH = 1000
 """Keys of one request to delete, S3's most."""
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
@@ -204,14 +206,20 @@ class Storage:
             return self._put_local(path, data, version)
         content = bytes(memoryview(data))
         condition = {"mode": "create"} if version is None else {"IfMatch": version}
-        try:
-            if not self._is_s3:
-                raise OSError("a store without conditions")
-            self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
-        except (FileExistsError, OSError):
+        own = md5(content, usedforsecurity=False).hexdigest()
+        for conditional in (*([True] * _CONDITIONAL_PUTS if self._is_s3 else []), False):
+            try:
+                if conditional:
+                    self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
+                    break
+            except OSError:
+                there = self.stat(path)
+                if there is not None and there.version.strip('"') == own:
+                    return there.version
+                if (None if there is None else there.version) != version:
+                    return None
+                continue
             there = self.stat(path)
-            if there is not None and there.version.strip('"') == md5(content, usedforsecurity=False).hexdigest():
-                return there.version
             if (None if there is None else there.version) != version:
                 return None
             self._remote("pipe_file", path, content)

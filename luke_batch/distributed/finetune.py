@@ -74,7 +74,7 @@ class Follower:
         self.look()
 
     def look(self) -> None:
-        """Show what has come: every dev score, and losses every ten seconds."""
+        """Show what has come: notes, every dev score, and losses every ten seconds."""
         if self._stream is None or not self._curve.exists():
             return
         with self._curve.open("rb") as file:
@@ -83,6 +83,9 @@ class Follower:
         whole = content[: content.rfind(b"\n") + 1]
         self._place += len(whole)
         for point in parse(whole.decode().splitlines()):
+            if "note" in point:
+                self._stream.write(point["note"] + "\n")
+                continue
             self._first = self._first or point
             due = time.monotonic() - self._shown >= self._line_seconds or point["step"] == point["steps"]
             if "dev" in point or due:

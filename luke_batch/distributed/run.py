@@ -309,7 +309,7 @@ def _manifest(begun: _Begun, prepared: Prepared) -> RunManifest:
 def _drift(output: Storage, manifest: RunManifest, tally: RunTally, settings: OutputConfig) -> Drift | None:
     """That of this run; where it adds no documents to compare, and a limit is to be kept, of the last one."""
     if not _has_own_drift(manifest, tally):
-        return None if settings.drift_limit is None else last_drift(output)
+        return None if settings.drift_limit is None else last_drift(output, settings.drift_baseline)
     baseline = baseline_of(output, manifest.run_id, settings.drift_baseline)
     return None if baseline is None else compare(tally.statistics, manifest.fingerprint, baseline)
 

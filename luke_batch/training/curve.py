@@ -1,6 +1,7 @@
 """The curve of a run: a line of JSON for each point, appended as they come, and its picture.
 
-A point has `step`, `steps` and `seconds`, and either `losses` and `examples`, or `dev`: scores by head.
+A point has `step`, `steps` and `seconds`, and either `losses` and `examples`, or `dev`: scores by head; or `note`, a
+line for people.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def read_curve(file: Path) -> list[Point]:
     if not file.exists():
         return []
     points = parse(file.read_text(encoding="utf-8").splitlines())
-    latest = {(point["step"], "dev" in point): point for point in points}
+    latest = {(point["step"], "dev" in point, "note" in point): point for point in points}
     return [latest[key] for key in sorted(latest)]
 
 

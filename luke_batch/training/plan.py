@@ -6,6 +6,7 @@ A run has a folder beside OUTPUT_MODEL, `.<name>-run`, until it is finished:
                       that was killed
     start/            the base (`start.py`)
     checkpoint.pt     where the run stands
+    span_scorer*      the span scorer of `ner` (.safetensors), or why there is none (.txt)
     best.safetensors  the trained weights of the best dev score so far
     curve.jsonl       losses and dev scores, as they come
     _luke_batch/      the lease of the command that works here (`corpus/lease.py`)
@@ -42,6 +43,7 @@ from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.examples import (
     MarkedExamples,
     NerExamples,
+    SpanProposer,
     SpanSampling,
     mention_places,
     proposer,
@@ -107,15 +109,22 @@ class TrainingPlan:
         return TypeAdapter(TrainingPlan).validate_json((folder / PLAN).read_bytes())
 
     def examples(
-        self, head: HeadName, rows: Sequence[Row], builder: InputBuilder, skipped: Counter[str]
+        self,
+        head: HeadName,
+        rows: Sequence[Row],
+        builder: InputBuilder,
+        skipped: Counter[str],
+        likely: SpanProposer | None = None,
     ) -> NumberedExamples:
-        """The examples of a head; `skipped` counts by reason whenever one cannot be made."""
+        """The examples of a head; `skipped` counts by reason whenever one cannot be made. `likely`: see NerExamples."""
         config, spec = self.config, self.heads[head].spec
         limit = min(config.max_tokens, builder.max_tokens)
         if head == "ner":
             sampling = SpanSampling(most=config.negatives)
             propose = proposer(self.max_words)
-            return NerExamples(rows, spec.labels, builder, propose, skipped, max_tokens=limit, sampling=sampling)
+            return NerExamples(
+                rows, spec.labels, builder, propose, skipped, max_tokens=limit, sampling=sampling, likely=likely
+            )
         return MarkedExamples(
             head,
             mention_places(rows, together=spec.multi_label)

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from luke_batch.model.files.checkpoint import HEADS_FILE, TOKENIZER_FILES
-from luke_batch.model.files.facts import FORMAT, MANIFEST, HeadFacts
+from luke_batch.model.files.checkpoint import HEADS_FILE, SCORER_FILE, TOKENIZER_FILES
+from luke_batch.model.files.facts import FORMAT, MANIFEST, SCORER, SCORER_LABELS, HeadFacts
 from luke_batch.model.files.reading import SINGLE, read_object
 from luke_batch.model.writing.new_folder import new_folder
 from luke_batch.model.writing.single_head import write_single_head
@@ -25,6 +25,7 @@ from luke_batch.training.model import MultiTaskModel
 from luke_batch.training.plan import RECORD, TrainingPlan
 from luke_batch.training.scoring import CalibratedHead
 from luke_batch.training.settings import FinetuneConfig, HeadName
+from luke_batch.training.span_scorer import FittedScorer
 from luke_batch.training.start import save_weights, write_json
 
 _SHOWN = 60
@@ -50,17 +51,29 @@ class Result:
     calibrated: dict[HeadName, CalibratedHead]
     """Empty without dev."""
     curve: list[Point]
-    """`losses` and `examples`, or `dev` scores, each with `step` and `seconds`."""
+    """`losses` and `examples`, or `dev` scores, each with `step` and `seconds`; notes."""
+    span_scorer: str | None = None
+    """What the span scorer of `ner` does, or why there is none."""
 
 
-def write_result(folder: Path, start: Path, plan: TrainingPlan, model: MultiTaskModel, result: Result) -> None:
+def write_result(
+    folder: Path,
+    start: Path,
+    plan: TrainingPlan,
+    model: MultiTaskModel,
+    result: Result,
+    scorer: FittedScorer | None = None,
+) -> None:
     """Write the folder, which appears as a whole. `start`: the folder whose tokenizer and config.json it gets."""
     with new_folder(folder) as partial:
         for name in TOKENIZER_FILES:
             if (start / name).exists():
                 shutil.copyfile(start / name, partial / name)
         name = folder.parent.name.removeprefix(".").removesuffix("-run")
-        _write_weights(partial, name, read_object(start / "config.json"), plan, model, result)
+        spans = None if scorer is None else HeadFacts(labels=SCORER_LABELS, threshold=scorer.threshold)
+        _write_weights(partial, name, read_object(start / "config.json"), plan, model, result, spans)
+        if scorer is not None:
+            save_weights(scorer.net.state_dict(), partial / SCORER_FILE)
         record = _record(plan, result)
         write_json(partial / RECORD, record)
         (partial / "README.md").write_text(readme(plan, result.calibrated, record), encoding="utf-8")
@@ -68,7 +81,13 @@ def write_result(folder: Path, start: Path, plan: TrainingPlan, model: MultiTask
 
 
 def _write_weights(
-    folder: Path, name: str, config: dict[str, Any], plan: TrainingPlan, model: MultiTaskModel, result: Result
+    folder: Path,
+    name: str,
+    config: dict[str, Any],
+    plan: TrainingPlan,
+    model: MultiTaskModel,
+    result: Result,
+    scorer: HeadFacts | None,
 ) -> None:
     """config.json, weights and what the heads are."""
     facts = {head: _facts(head, plan, result.calibrated.get(head)) for head in plan.heads}
@@ -76,9 +95,11 @@ def _write_weights(
     if len(facts) == 1:
         ((head, only),) = facts.items()
         classifier = {f"classifier.{part.removeprefix(head + '.')}": item for part, item in heads.items()}
-        write_single_head(folder, head, only, config, "none", {**encoder, **classifier})
+        write_single_head(folder, head, only, config, "none", {**encoder, **classifier}, scorer)
         return
-    described = {head: item.model_dump(mode="json") for head, item in facts.items()}
+    described: dict[str, Any] = {head: item.model_dump(mode="json") for head, item in facts.items()}
+    if scorer is not None:
+        described[SCORER] = scorer.model_dump(mode="json")
     write_json(folder / "config.json", config)
     write_json(folder / MANIFEST, {"format": FORMAT, "name": name, "heads": described, "context": "none"})
     save_weights(encoder, folder / SINGLE)
@@ -122,7 +143,8 @@ def readme(plan: TrainingPlan, calibrated: Mapping[HeadName, CalibratedHead], re
     seen = ", ".join(f"{name} {count}" for name, count in sorted(record["examples"].items()))
     run = f"{record['steps']} steps in {record['seconds']:.0f} s with {record['workers']} worker(s)"
     run += f"; examples that each saw: {seen}"
-    notes = "".join(f"* {note}\n" for note in plan.notes)
+    told = [*plan.notes, *([record["span_scorer"]] if record.get("span_scorer") else [])]
+    notes = "".join(f"* {note}\n" for note in told)
     return f"""\
 # Fine-tuned {" and ".join(f"`{name}`" for name in plan.heads)}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.model.files.reading import read_object
+from luke_batch.model.files.weights import WORD_TABLE, Table
 from luke_batch.training.batches import Batches, PooledBatches
 from luke_batch.training.corpus import read_corpus
 from luke_batch.training.curve import append, read_curve
@@ -28,12 +29,16 @@ from luke_batch.training.plan import START, TrainingPlan, input_builder
 from luke_batch.training.result import Result, write_result
 from luke_batch.training.scoring import CalibratedHead, calibrated, labels_of, score, threshold_of
 from luke_batch.training.settings import FinetuneConfig, HeadName
+from luke_batch.training.span_scorer import FittedScorer, LikelySpans, fit
 from luke_batch.training.start import read_start
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
 CURVE = "curve.jsonl"
 MODEL = "model"
+SCORER = "span_scorer"
+TRAINED_SCORER = "span_scorer_trained"
+"""The scorer for the word embeddings that a run starts with, and the one for those that it has trained."""
 
 _POOL = 2048
 """Examples that are cut into batches together."""
@@ -61,6 +66,10 @@ class TrainingWorker:
         specs = {str(name): head.spec for name, head in self.plan.heads.items()}
         self._model = MultiTaskModel(encoder, specs, config.dropout, freeze_words=freeze)
         self._model.encoder.load_state_dict(load_file(run / START / "model.safetensors"))
+        self._words_stay = freeze
+        self._propose = proposer(self.plan.max_words)
+        self._scorer = self._find_scorer(SCORER, 0) if "ner" in self.plan.heads else None
+        self._likely = self._likely_spans()
         if config.gradient_checkpointing:
             self._model.recompute_layers()
         self._trainer = self._make_trainer(*config.rates(encoder.hidden_size))
@@ -76,6 +85,9 @@ class TrainingWorker:
         self._trainer.run(checkpoint, watch=self._watch)
         if self._dev:
             self._load_best()
+        if self._scorer is not None and not self._words_stay:
+            self._scorer = self._find_scorer(TRAINED_SCORER, self.plan.steps)
+            self._likely = self._likely_spans()
         found = self._calibrate() if self._dev else {}
         skipped = sum((Counter(part) for part in self.group.gather(dict(self.skipped))), Counter[str]())
         if self.group.leads:
@@ -87,15 +99,17 @@ class TrainingWorker:
                 left_out=dict(sorted(skipped.items())),
                 calibrated=found,
                 curve=read_curve(self.run / CURVE),
+                span_scorer=self._scorer.describe() if isinstance(self._scorer, FittedScorer) else self._scorer,
             )
-            write_result(self.run / MODEL, self.run / START, self.plan, self._model, result)
+            scorer = self._scorer if isinstance(self._scorer, FittedScorer) else None
+            write_result(self.run / MODEL, self.run / START, self.plan, self._model, result, scorer)
         self.group.wait()
 
     def _make_trainer(self, encoder_rate: float, head_rate: float) -> Trainer:
         config, group = self.plan.config, self.group
         sources: dict[str, Batches] = {
             name: PooledBatches(
-                self.plan.examples(name, self._rows, self._builder, self.skipped),
+                self.plan.examples(name, self._rows, self._builder, self.skipped, self._likely),
                 config.batch_tokens,
                 _POOL,
                 config.seed + 101 * number,
@@ -124,6 +138,35 @@ class TrainingWorker:
             weights=weights if config.class_weights == "balanced" else None,
         )
 
+    def _find_scorer(self, name: str, step: int) -> FittedScorer | str:
+        """The scorer of the run's folder, which the first process trains for the words of the model as it is; or why
+        there is none.
+        """
+        file, reason = self.run / f"{name}.safetensors", self.run / f"{name}.txt"
+        if self.group.leads and not (file.exists() or reason.exists()):
+            table = self._table()
+            labels = self.plan.heads["ner"].spec.labels
+            made = fit(self._rows, self._dev, labels, self._builder, self._propose, table, self.plan.config.seed)
+            written, partial = (reason if isinstance(made, str) else file), self.run / f"{name}.partial"
+            if isinstance(made, str):
+                partial.write_text(made, encoding="utf-8")
+            else:
+                made.save(partial)
+            partial.replace(written)
+            note = made if isinstance(made, str) else made.describe()
+            append(self.run / CURVE, {"step": step, "steps": self.plan.steps, "seconds": 0.0, "note": note})
+        self.group.wait()
+        return FittedScorer.load(file) if file.exists() else reason.read_text(encoding="utf-8")
+
+    def _table(self) -> Table:
+        return Table(self._model.encoder.state_dict()[WORD_TABLE].detach().float().cpu(), None)
+
+    def _likely_spans(self) -> LikelySpans | None:
+        """What inference looks at with `spans: auto`; None: all candidates."""
+        if not isinstance(self._scorer, FittedScorer):
+            return None
+        return LikelySpans(self._scorer.net, self._table(), self._scorer.threshold, self._builder, self._propose)
+
     def _watch(self) -> None:
         progress = self._trainer.progress
         every = max(1, self.plan.steps // _LINES)
@@ -148,7 +191,7 @@ class TrainingWorker:
         """Of all processes, each on its part of dev."""
         rows = self._dev[self.group.rank :: self.group.size]
         if head == "ner":
-            own = ner_outputs(self._model, rows, self._builder, proposer(self.plan.max_words))
+            own = ner_outputs(self._model, rows, self._builder, self._likely or self._propose)
         elif head == "types":
             own = types_outputs(self._model, rows, self._builder)
         else:

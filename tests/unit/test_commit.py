@@ -17,6 +17,7 @@ from luke_batch.config import InputConfig
 from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.dead_letters import without_letters
 from luke_batch.corpus.fragments import WorkItem
+from luke_batch.corpus.held import Held, read_known, write_known
 from luke_batch.corpus.outcome import find_leftovers, reconcile, tidy
 from luke_batch.corpus.output_file import Key, to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
@@ -453,3 +454,30 @@ def test_encoding_of_vectors(kind: pa.DataType) -> None:
     assert split == [False, kind == pa.float32(), kind == pa.float32()]
     assert file.read().equals(table)
     assert pl.read_parquet(content.to_pybytes())["text_embedding"].to_list()[0] == [1, 2]
+
+
+def test_a_file_that_lacks_a_row_is_pruned_with_its_source(tmp_path: Path) -> None:
+    """Before, `on_vanished: prune` left it in OUTPUT for good, with its document, and did not say so."""
+    plan = failing_plan(tmp_path)
+    (done,) = run(plan, context())
+    path = tmp_path / "out" / done.path
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.replace_schema_metadata(without_letters(table.schema.metadata)), path)
+    for letter in (tmp_path / "out/_dead_letters").iterdir():
+        letter.unlink()
+    (tmp_path / "in/a.parquet").rename(tmp_path / "in/b.parquet")
+    run(plan_again(plan), context(), calm)
+    again = replace(plan_again(plan), on_vanished="prune")
+    left = find_leftovers(again, reconcile(again, "run2"))
+    assert (left.vanished, left.vanished_documents) == ([done.path], 1)
+
+
+def test_a_footer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:
+    """Before, -1 rows were noted for the version: with a dead letter, every later run ended as incomplete."""
+    plan = failing_plan(tmp_path)
+    (done,) = run(plan, context())
+    write_known(plan.output, {done.path: Held(done.version, -1, 0, "")})
+    assert read_known(plan.output) == {}
+    again = plan_again(plan)
+    assert again.nothing_to_do
+    assert reconcile(again, "run2").dead_documents == 1

@@ -77,6 +77,20 @@ def test_a_lasting_fault_keeps_alarming(tmp_path: Path) -> None:
     assert (after.exit_code, after.figures["drift"]["baseline"]) == (0, accepted.run_id)
 
 
+def test_a_night_without_news_is_judged_by_the_named_baseline(tmp_path: Path) -> None:
+    """The last run's labels are accepted by naming it, at once and not with the next documents. Before: such a night
+    went on alarming.
+    """
+    report_run(tmp_path, sentences(150), drift_limit=0.3)
+    second = report_run(tmp_path, sentences(150, "ORG", first=1000), number=1, drift_limit=0.3)
+    output = Storage.at(str(tmp_path / "out"))
+    as_measured, accepted = last_drift(output), last_drift(output, second.run_id)
+    assert as_measured is not None
+    assert accepted is not None
+    assert as_measured.exceeds(0.3)
+    assert (accepted.largest, accepted.baseline) == (0.0, second.run_id)
+
+
 def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     """Before any work, with the runs there are."""
     run = report_run(tmp_path, sentences(2))

@@ -16,7 +16,7 @@ from luke_batch.model.files.weights import Table, encoder_tables
 from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.words import all_spans, words
 from luke_batch.training.corpus import GoldEntity, Row
-from recipes.span_scorer import (
+from luke_batch.training.span_scorer import (
     ScorerConfig,
     least_bound,
     sentences,

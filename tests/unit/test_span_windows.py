@@ -23,7 +23,7 @@ from luke_batch.model.engine.span_scorer import SpanScorer
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.text.words import all_spans, words
-from recipes.span_scorer import span_least
+from luke_batch.training.span_scorer import span_least
 from tests.checkpoints import TOKENIZERS, add_span_scorer, make_multi_head
 
 TEXT = "Ada Lovelace met Charles Babbage in London. He lived there, they say."

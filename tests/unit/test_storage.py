@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,40 @@ def test_local_urls(tmp_path: Path) -> None:
     """file:// and relative paths mean local folders."""
     assert Storage.at(f"file://{tmp_path}").root == str(tmp_path)
     assert Storage.at("x").root == str(Path("x").absolute())
+
+
+class _BusyStore:
+    """Refuses the first conditional PUT, as S3 does (409) while another is under way, which is done a moment later."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+        self.refused = False
+
+    def call_s3(self) -> None:
+        """As s3fs has it."""
+
+    def invalidate_cache(self) -> None:
+        """There is none."""
+
+    def info(self, path: str) -> dict[str, object]:
+        """Nothing yet; the other's object right after."""
+        if self.content is None:
+            self.content = b"other"
+            raise FileNotFoundError(path)
+        return {"type": "file", "size": len(self.content), "ETag": md5(self.content).hexdigest(), "LastModified": None}
+
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite", **_: object) -> None:
+        """One PUT."""
+        if not self.refused:
+            self.refused = True
+            raise OSError("ConditionalRequestConflict")
+        if mode == "create" and self.content is not None:
+            raise FileExistsError(path)
+        self.content = data
+
+
+def test_a_refused_condition_is_asked_again() -> None:
+    """Before, a 409 led to a PUT without a condition, which replaced what the other writer had just put."""
+    store = _BusyStore()
+    assert Storage("s3://b/x", store, "b/x", is_local=False).put("a", b"mine", None) is None
+    assert store.content == b"other"

@@ -4,7 +4,7 @@ Scoring every span of a sentence is most of the work of NER, and nearly all span
 The scorer reads the rows of the model's word embeddings (normalised; frozen in training), mixes those of nine
 neighbouring tokens in two residual convolutions and tells for each token whether a mention may begin or end
 there. That is under 1% of the encoder's work for the same words. It learns from the NER head's training data
-(`recipes/span_scorer.py`), and its threshold is chosen for recall: it decides what is looked at, the
+(`training/span_scorer.py`), and its threshold is chosen for recall: it decides what is looked at, the
 NER head decides what is a mention.
 """
 

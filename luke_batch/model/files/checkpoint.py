@@ -11,6 +11,8 @@ shards) of LukeModel or one of its heads. luke-batch's own format 1, several hea
                                      types.bias, relations.weight (labels, 2H)
     span_scorer.safetensors          float32, where there is a head `spans`: see model/engine/span_scorer.py
     luke_batch.json                  {"format": 1, "name", "heads": {"ner": HeadFacts, …}, "context"}
+
+A transformers checkpoint of ours may have span_scorer.safetensors as well: its config.json says so.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.files.facts import LAYERS, MANIFEST, HeadFacts, read_manifest, transformers_heads
+from luke_batch.model.files.facts import LAYERS, MANIFEST, SCORER, HeadFacts, read_manifest, transformers_heads
 from luke_batch.model.files.fetch import Location, fetch
 from luke_batch.model.files.reading import (
     State,
@@ -184,12 +186,12 @@ def _read(location: Location, path: str, state: State) -> Checkpoint:  # noqa: A
         heads, context = read_manifest(folder)
         if any(facts.labels for facts in heads.values()):
             files.append(_required(folder, HEADS_FILE, path))
-        if "spans" in heads:
-            _required(folder, SCORER_FILE, path)
         tensors = read_headers(files)
     else:
         tensors = read_headers(files)
         heads, context = transformers_heads(config, tensors, path)
+    if SCORER in heads:
+        _required(folder, SCORER_FILE, path)
     tokenizer_config = _tokenizer_config(folder, path)
     checkpoint = Checkpoint(
         path=path,

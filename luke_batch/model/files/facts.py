@@ -15,6 +15,9 @@ FORMAT = 1
 SECTION = "luke_batch"
 """Of config.json: what a fine-tuned head knows beyond the settings of transformers."""
 SECTION_FORMAT = 1
+SCORER = "spans"
+"""The span scorer among the heads, and the key of the section that says its threshold."""
+SCORER_LABELS = ("start", "end")
 
 LAYERS = {
     task.head: task for task in (Task.NER, Task.TYPES, Task.RELATIONS, Task.SEQUENCE, Task.TOKENS, Task.QA, Task.CHOICE)
@@ -135,7 +138,10 @@ def _with_section(heads: dict[str, HeadFacts], content: object, path: str) -> He
             f" luke-batch reads {SECTION_FORMAT}; update luke-batch"
         )
     told = {name: section[name] for name in _IN_SECTION if name in section}
-    described = {name: {**facts.model_dump(), **told} for name, facts in heads.items()}
+    described: dict[str, object] = {name: {**facts.model_dump(), **told} for name, facts in heads.items()}
+    if "ner" in heads and SCORER in section:
+        scorer = section[SCORER]
+        described[SCORER] = {"labels": SCORER_LABELS, **scorer} if isinstance(scorer, dict) else scorer
     try:
         found = _Manifest.model_validate({"heads": described, "context": section.get("context")})
     except ValidationError as error:

@@ -2,9 +2,10 @@
 
 config.json       LukeConfig with the class, id2label and problem_type; in a section `luke_batch` what
                   transformers has no place for: none_label, temperature, offsets, threshold, max_words,
-                  context
+                  context, and `spans`, the threshold of a span scorer
 model.safetensors the encoder's parameters behind `luke.`, and `classifier.weight` and `.bias`, float32
 tokenizer files   as they were
+span_scorer.safetensors  of ner, where there is one
 """
 
 import json
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luke_batch.base.errors import CheckpointError
-from luke_batch.model.files.checkpoint import TOKENIZER_FILES, resolve
-from luke_batch.model.files.facts import ARCHITECTURES, SECTION, SECTION_FORMAT, HeadFacts
+from luke_batch.model.files.checkpoint import SCORER_FILE, TOKENIZER_FILES, resolve
+from luke_batch.model.files.facts import ARCHITECTURES, SCORER, SECTION, SECTION_FORMAT, HeadFacts
 from luke_batch.model.files.fit import PREFIX
 from luke_batch.model.files.reading import SINGLE
 from luke_batch.model.writing.new_folder import check_destination, new_folder
@@ -38,8 +39,9 @@ def write_single_head(
     config: Mapping[str, object],
     context: str | None,
     weights: Mapping[str, "Tensor"],
+    scorer: HeadFacts | None = None,
 ) -> None:
-    """Write config.json and model.safetensors into an existing folder.
+    """Write config.json and model.safetensors into an existing folder, to which a `scorer`'s file belongs as well.
 
     `weights`: the encoder's parameters by their names in LukeModel, and `classifier.weight` and `.bias`.
     """
@@ -47,11 +49,13 @@ def write_single_head(
     from safetensors.torch import save_file
 
     kind = "multi_label_classification" if facts.multi_label else "single_label_classification"
-    section = {
+    section: dict[str, object] = {
         "format": SECTION_FORMAT,
         "context": context,
         **facts.model_dump(include={"none_label", "temperature", "offsets", "threshold", "max_words"}),
     }
+    if scorer is not None:
+        section[SCORER] = {"threshold": scorer.threshold}
     described: dict[str, Any] = {
         **{name: value for name, value in config.items() if name not in ("torch_dtype", "dtype")},
         "architectures": [_CLASSES[head]],
@@ -90,7 +94,8 @@ def extract_head(source: str, head: str, destination: Path) -> None:
     if bias is not None:
         weights["classifier.bias"] = bias
     with new_folder(destination) as folder:
-        write_single_head(folder, head, facts, checkpoint.config, checkpoint.context, weights)
-        for name in TOKENIZER_FILES:
+        scorer = checkpoint.heads.get(SCORER) if head == "ner" else None
+        write_single_head(folder, head, facts, checkpoint.config, checkpoint.context, weights, scorer)
+        for name in TOKENIZER_FILES if scorer is None else (*TOKENIZER_FILES, SCORER_FILE):
             if (checkpoint.folder / name).exists():
                 shutil.copyfile(checkpoint.folder / name, folder / name)
