@@ -58,6 +58,11 @@ chaos: export LUKE_BATCH_CHAOS_SEED ?= $(shell date +%s)
 chaos: $(DEV) ## the same ten times with other seeds: an hour or more
 	$(BIN)/pytest tests/chaos --timeout=1800
 
+.PHONY: chaos-hosts
+chaos-hosts: export LUKE_BATCH_CHAOS_HOSTS = 1
+chaos-hosts: $(DEV) ## cut a cluster's hosts off, lose packets, nodes and the store: half an hour, as root
+	$(BIN)/pytest tests/chaos/test_hosts.py --timeout=3600
+
 .PHONY: bench
 bench: $(DEV) ## time engines and the whole job, measure memory: writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks

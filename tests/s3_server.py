@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from s3fs import S3FileSystem
 
 
 @contextmanager
-def s3_server(log: Path) -> Generator[str]:
-    """A moto server on a free loopback port; its URL."""
+def s3_server(log: Path, host: str = "127.0.0.1", under: Sequence[str] = ()) -> Generator[str]:
+    """A moto server on a port that is free on the loopback; its URL. Its command line begins with `under`."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    command = [*under, str(Path(sys.executable).with_name("moto_server")), "-H", host, "-p", str(port)]
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            _wait_for(port, server)
-            yield f"http://127.0.0.1:{port}"
+            _wait_for(host, port, server)
+            yield f"http://{host}:{port}"
         finally:
             server.terminate()
             server.wait(10)
@@ -61,11 +61,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_for(host: str, port: int, server: subprocess.Popen[bytes]) -> None:
     for _ in range(300):
         assert server.poll() is None, "moto_server ended"
         with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
+            if client.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.1)
     raise TimeoutError("moto_server does not answer")

@@ -1,4 +1,4 @@
-"""`luke-batch annotate` as a process of its own, over a corpus of many small fragments."""
+"""`luke-batch annotate`, `replay` and `compact` as processes of their own, over a corpus of many small fragments."""
 
 import os
 import re
@@ -10,30 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
 
 from luke_batch.corpus.storage import DATA, RUNS, Storage
 from tests.chaos.cluster import Cluster
 from tests.chaos.processes import command_of, descendants, kill_all
-from tests.corpora import put
-from tests.integration.conftest import documents
 
-FILES = 20
-FRAGMENTS = 2 * FILES
-"""Of three documents each."""
 _COMMAND = str(Path(sys.executable).with_name("luke-batch"))
 _SETTINGS = ("input.lang_column=lang", "models.main.actors=2", "models.main.num_cpus=0.5",
-             "output.max_rows=3", "output.lease_seconds=10")  # fmt: skip
+             "output.max_rows=3", "output.lease_seconds=10", "input.mentions_column=given",
+             "output.error_budget=1000")  # fmt: skip
 _END_SECONDS = 400.0
 _OUR_FRAME = re.compile(r'File "[^"]*/luke_batch/')
-
-
-def make_corpus(folder: Path) -> pa.Table:
-    """Write FILES source files; their documents."""
-    tables = [documents(f"{number:02}") for number in range(FILES)]
-    for number, table in enumerate(tables):
-        put(folder, f"{number:02}.parquet", table)
-    return pa.concat_tables(tables)
 
 
 @dataclass(frozen=True)
@@ -46,6 +33,8 @@ class Job:
     logs: Path
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    under: Sequence[str] = ()
+    """What the command line begins with."""
     cluster: Cluster | None = None
     """Where it runs; None: on a local Ray of its own."""
 
@@ -54,16 +43,23 @@ class Job:
         """OUTPUT."""
         return Storage.at(self.output)
 
-    def start(self, *options: str) -> "Run":
+    def start(self, *options: str, command: str = "annotate") -> "Run":
         """A run, under way."""
         self.logs.mkdir(exist_ok=True)
         settings = [f"--set={setting}" for setting in (*_SETTINGS, f"models.main.path={self.model}")]
-        command = [_COMMAND, "annotate", self.input, self.output, *settings, *self.options, *options]
+        arguments = {
+            "annotate": [self.input, self.output, *settings, *self.options],
+            "replay": [self.output, *self.options],
+            "compact": [self.output],
+        }
         log = self.logs / f"{len(list(self.logs.iterdir())):03}.log"
         before = len(self.storage.list(".json", under=RUNS))
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | self.environment
+                [*self.under, _COMMAND, command, *arguments[command], *options],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment,
             )
         return Run(self, process, log, before)
 

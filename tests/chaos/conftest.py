@@ -9,15 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 import luke_batch
-from tests.chaos.annotation import Job, make_corpus
-from tests.chaos.story import LANDED, summary
+from tests.chaos.annotation import Job
+from tests.chaos.corpus import FILES, Corpus, fall_ill, make_corpus, poisoned
+from tests.chaos.story import LANDED, STORIES, summary
 from tests.checkpoints import make_multi_head
 
 ROUNDS = int(os.environ.get("LUKE_BATCH_CHAOS_ROUNDS", "1"))
@@ -32,20 +31,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many kills of which kind landed."""
-    if LANDED:
+    if LANDED or STORIES:
         terminalreporter.section(f"chaos, {ROUNDS} rounds from seed {SEED}")
         for line in summary():
             terminalreporter.write_line(line)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """INPUT, a checkpoint, and what an undisturbed run makes of them."""
-
-    input: Path
-    model: Path
-    documents: pa.Table
-    annotated: pa.Table
 
 
 @pytest.fixture(scope="session")
@@ -57,19 +46,28 @@ def ray_folder() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def ray_environment(ray_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For these tests alone: the folder names a cluster that is gone, which other tests would look for."""
+def environment(ray_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For these tests alone: the folder names a cluster that is gone, which other tests would look for.
+    Documents that can be ill are.
+    """
     monkeypatch.setenv("RAY_TMPDIR", ray_folder)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, value in poisoned(tmp_path / "illness").items():
+        monkeypatch.setenv(name, value)
+    fall_ill()
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory, ray_folder: str) -> Corpus:
     """Annotated once, undisturbed."""
-    folder = tmp_path_factory.mktemp("chaos")
-    documents = make_corpus(folder / "in")
+    return annotated_once(tmp_path_factory.mktemp("chaos"), FILES, ray_folder)
+
+
+def annotated_once(folder: Path, files: int, ray_folder: str) -> Corpus:
+    """A corpus of so many files below `folder`."""
+    documents = make_corpus(folder / "in", files)
     model = make_multi_head(folder / "model", seed=1)
-    own = {"RAY_TMPDIR": ray_folder}
+    own = {"RAY_TMPDIR": ray_folder, **poisoned(None)}
     run = Job(str(folder / "in"), str(folder / "out"), model, folder / "logs", environment=own).start()
     assert run.end() == 0, run.said()
     return Corpus(folder / "in", model, documents, luke_batch.read(str(folder / "out")).to_table())

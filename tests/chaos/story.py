@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
-from tests.chaos.annotation import FRAGMENTS, Job, Run
+from tests.chaos.annotation import Job, Run
+from tests.chaos.corpus import FRAGMENTS, Corpus, fall_ill, get_well
 from tests.chaos.disturbances import ACTIONS, KILLS
-from tests.chaos.verdict import assert_as_undisturbed
+from tests.chaos.verdict import assert_as_undisturbed, assert_replayed
 
 LANDED: Counter[str] = Counter()
 """Disturbances of this session that hit something while a run was at work."""
+STORIES: list[str] = []
+"""What happened in those of this session that are told by a single write, with their seeds."""
 _MOST_RUNS = 30
 _MOST_STORIES = 4
 _DELAY_SECONDS = 0.4
@@ -79,16 +80,20 @@ def run_to_the_end(job: Job, plan: Sequence[Disturbance], rng: random.Random) ->
     return story
 
 
-def disturb(job: Job, counts: Mapping[str, int], rng: random.Random, expected: pa.Table) -> None:
-    """Tell stories with one OUTPUT each until every disturbance has hit something, and judge each OUTPUT.
+def disturb(job: Job, counts: Mapping[str, int], rng: random.Random, corpus: Corpus) -> None:
+    """Tell stories with one OUTPUT each until every disturbance has hit something, and judge each OUTPUT, also
+    after a replay once all are well.
 
     Children are left out where the processes have none.
     """
     left = Counter(counts)
     for number in range(_MOST_STORIES):
         own = replace(job, output=f"{job.output}-{number}")
+        fall_ill()
         story = run_to_the_end(own, schedule(rng, left), rng)
-        assert_as_undisturbed(own, expected)
+        assert_as_undisturbed(own, corpus)
+        get_well()
+        assert_replayed(own, corpus)
         left -= story.landed
         if not story.landed["child"]:
             del left["child"]
@@ -107,7 +112,9 @@ def _check_end(run: Run, code: int) -> None:
 
 
 def summary() -> Iterable[str]:
-    """How many disturbances of which kind have landed."""
+    """How many disturbances of which kind have landed, and single stories."""
     kills = sum(LANDED[kind] for kind in KILLS)
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(LANDED.items()) if count)
-    yield f"{kills} kills landed while a run was at work; of all disturbances: {kinds}"
+    if kinds:
+        yield f"{kills} kills landed while a run was at work; of all disturbances: {kinds}"
+    yield from STORIES

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.annotation import Job
 from tests.chaos.cluster import Cluster
-from tests.chaos.conftest import Corpus
+from tests.chaos.corpus import Corpus
 from tests.chaos.story import disturb
 
 COUNTS = {"node": 2, "driver": 1, "worker": 1}
@@ -30,4 +30,4 @@ def test_cluster(job: Job, corpus: Corpus, cluster: Cluster, seed: int) -> None:
         environment=cluster.environment,
         options=["--address", cluster.address, "--set", "output.shared=true"],
     )
-    disturb(on_cluster, COUNTS, random.Random(seed), corpus.annotated)
+    disturb(on_cluster, COUNTS, random.Random(seed), corpus)

@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from tests.chaos.annotation import Job
-from tests.chaos.conftest import Corpus
+from tests.chaos.corpus import Corpus
 from tests.chaos.story import disturb, run_to_the_end
 from tests.chaos.verdict import assert_as_undisturbed
 from tests.fault_proxy import FAULTS, FaultProxy
@@ -50,14 +50,14 @@ def test_faults(stored: Job, corpus: Corpus, server: str, seed: int) -> None:
         assert {fault for fault, _ in proxy.happened} == set(FAULTS)
         assert {"GET", "PUT", "HEAD", "LIST"} <= {operation for _, operation in proxy.happened}
     assert story.codes in ([0], [4, 0])
-    assert_as_undisturbed(stored, corpus.annotated)
+    assert_as_undisturbed(stored, corpus)
 
 
 def test_kills_and_faults(stored: Job, corpus: Corpus, server: str, seed: int) -> None:
     """A driver, an actor and a worker die between disturbed requests."""
     with FaultProxy(server, SHARE, seed) as proxy:
         faulty = replace(stored, environment=s3_environment(proxy.url))
-        disturb(faulty, COUNTS, random.Random(seed), corpus.annotated)
+        disturb(faulty, COUNTS, random.Random(seed), corpus)
 
 
 def test_a_store_that_is_not_there(stored: Job) -> None:
@@ -92,4 +92,4 @@ def test_a_store_that_goes_away(stored: Job, corpus: Corpus, server: str) -> Non
     assert "error: OUTPUT s3://bucket/out" in run.said()
     again = stored.start()
     assert again.end() == 0, again.said()
-    assert_as_undisturbed(stored, corpus.annotated)
+    assert_as_undisturbed(stored, corpus)

@@ -4,7 +4,7 @@ import random
 import time
 
 from tests.chaos.annotation import Job
-from tests.chaos.conftest import Corpus
+from tests.chaos.corpus import Corpus
 from tests.chaos.verdict import assert_as_undisturbed
 
 OTHERS = ((), ("--set", "output.max_rows=4"), ("--set", "output.lease_seconds=2"))
@@ -23,7 +23,7 @@ def test_two_runs(job: Job, corpus: Corpus, seed: int) -> None:
         assert 0 in codes, said
         for code, text in zip(codes, said, strict=True):
             assert code == 0 or (code == 2 and "is in use by run" in text), said
-        assert_as_undisturbed(job, corpus.annotated)
+        assert_as_undisturbed(job, corpus)
     finally:
         for run in runs:
             run.stop()

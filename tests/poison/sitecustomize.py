@@ -1,7 +1,8 @@
 """Makes texts poisonous: put this folder on PYTHONPATH, and the child processes of a run obey them.
 
-A text that contains `POISON(deed@stage)` makes its process raise, end, hang or allocate in that stage. Python
-imports this module by its name, in every process; only those of `luke_batch.isolation.child` are changed.
+A text that contains `POISON(deed@stage)` makes its process raise, end, hang or allocate in that stage. `ill`
+raises as long as the folder LUKE_BATCH_POISON holds no file `well`, and `once_NAME` the first time. Python imports
+this module by its name, in every process; only those of `luke_batch.isolation.child` are changed.
 """
 
 import os
@@ -10,8 +11,11 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+_STATE = os.environ.get("LUKE_BATCH_POISON", "")
 _ORDER = re.compile(r"POISON\((\w+)@(\w+)\)")
 
 
@@ -54,13 +58,26 @@ def _abort() -> None:
         os.abort()
 
 
-_DEEDS = {function.__name__[1:]: function for function in (_raise, _end, _kill, _hang, _hold, _allocate, _abort)}
+def _ill() -> None:
+    if _STATE and not os.path.exists(f"{_STATE}/well"):  # noqa: PTH110 - pathlib is slow to import everywhere
+        raise ZeroDivisionError("ill")
+
+
+def _once(name: str) -> None:
+    if _STATE:
+        with suppress(FileExistsError), open(f"{_STATE}/{name}", "x"):  # noqa: PTH123 - the same
+            raise ZeroDivisionError("the first time")
+
+
+_ALL = (_raise, _end, _kill, _hang, _hold, _allocate, _abort, _ill, _once)
+_DEEDS: dict[str, Callable[..., None]] = {function.__name__[1:]: function for function in _ALL}
 
 
 def _obey(text: str, stage: str) -> None:
     for deed, where in _ORDER.findall(text):
         if where == stage:
-            _DEEDS[deed]()
+            name, *arguments = deed.split("_")
+            _DEEDS[name](*arguments)
 
 
 def _poison() -> None:
