@@ -47,8 +47,8 @@ class HeadSpec:
 class PairHead(nn.Module):
     """All ordered pairs of a window's entities at once: (B, E, H) to (B, E, E, labels).
 
-    One layer over [h_head; h_tail] is the sum of two products, of n rows each and not of n squared; the units behind it,
-    which a label needs to tell one head's tail from another's, are few.
+    One layer over [h_head; h_tail] is the sum of two products, of n rows each and not of n squared; the units behind
+    it, which a label needs to tell one head's tail from another's, are few.
     """
 
     def __init__(self, hidden: int, labels: int, width: int = 256) -> None:
@@ -61,7 +61,7 @@ class PairHead(nn.Module):
 
     def forward(self, entities: Tensor) -> Tensor:
         """Logits of head (second axis) and tail (third)."""
-        units = functional.gelu(self.head(entities).unsqueeze(2) + self.tail(entities).unsqueeze(1))  # (B, E, E, width)
+        units = functional.relu(self.head(entities).unsqueeze(2) + self.tail(entities).unsqueeze(1))  # (B, E, E, width)
         return self.out(units)
 
 
