@@ -107,7 +107,7 @@ class JointMultiTypes(JointExamples):
         for item, place in zip(row.entities, places.tolist(), strict=True):
             if place >= 0 and item.label in self._numbers:
                 found[place, self._numbers[item.label]] = 1
-        return found, np.repeat(found.any(1)[:, None], found.shape[1], 1)
+        return found, np.broadcast_to(found.any(axis=1, keepdims=True), found.shape)
 
 
 class JointRelations(JointExamples):
