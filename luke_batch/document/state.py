@@ -122,6 +122,8 @@ class Document:
     """The columns of INPUT that heads read, by their names there."""
     results: dict[str, Result] = field(default_factory=dict[str, Result])
     """What heads found of the text as a whole, by the columns of the contract."""
+    passes: dict[str, object] = field(default_factory=dict[str, object])
+    """What heads of one stage have read and tell one another; no column holds it."""
     coverage: Coverage = field(default_factory=Coverage)
     failure: Failure | None = None
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.base.errors import ConfigError
 from luke_batch.base.section import listed
 from luke_batch.document.state import Document
 from luke_batch.heads.frames import Frame, Frames, as_mentions, candidates, group_by_sentence, region_of
 from luke_batch.heads.head import Annotation, Answer, Ask, Head, Place, Setup, SpanHeadConfig, ask, ask_each
+from luke_batch.heads.joint import JointPass
 from luke_batch.heads.sentence_windows import SentenceWindow, sentence_windows
 from luke_batch.heads.titles import Titles
 from luke_batch.model.files.checkpoint import Checkpoint
@@ -44,6 +46,10 @@ class EmbeddingsConfig(SpanHeadConfig):
     """
     joint: bool = True
     """All mentions of a sentence in one pass; false: one a pass."""
+    text_from: Literal["auto", "own", "joint"] = "auto"
+    """own: the text vector is read from the text alone; joint: it is the mean of the words in the pass over the
+    mentions, which other heads share; auto: what the checkpoint says.
+    """
     with_entities: bool = False
     """The model reads the titles of the mentions along with the text: knowledge-enhanced vectors of text and
     words.
@@ -108,9 +114,11 @@ class EmbeddingsHead(Head):
     """`head: embeddings`."""
 
     settings = EmbeddingsConfig
-    version = 1
+    version = 2
 
     def __init__(self, config: EmbeddingsConfig, setup: Setup, checkpoint: Checkpoint) -> None:
+        self._joint = JointPass(setup, checkpoint) if _shares(config, checkpoint) else None
+        self._text_jointly = _reads_text_jointly(config, checkpoint)
         self._config = config
         self._setup = setup
         self._builder = setup.builder
@@ -118,10 +126,20 @@ class EmbeddingsHead(Head):
         self._titles = Titles.of(setup.builder.tokenizer, config.title_language) if config.needs_titles else None
 
     @classmethod
-    def tasks(cls, config: EmbeddingsConfig, checkpoint: Checkpoint) -> list[Task]:  # noqa: ARG003 - every one has them
-        """Of entities, of words, or both."""
+    def tasks(cls, config: EmbeddingsConfig, checkpoint: Checkpoint) -> list[Task]:
+        """Of entities, of words, or of both at once."""
         wanted = {_ENTITIES: {"mentions", "entities"}, _WORDS: {"text", "words"}}
-        return [task for task, of in wanted.items() if not of.isdisjoint(config.of)]
+        joint = [Task.JOINT] if _shares(config, checkpoint) else []
+        return [*joint, *(task for task, of in wanted.items() if not of.isdisjoint(config.of))]
+
+    @classmethod
+    def check(cls, config: EmbeddingsConfig, checkpoint: Checkpoint) -> None:
+        """See Head."""
+        if config.text_from == "joint" and not _reads_text_jointly(config, checkpoint):
+            raise ConfigError(
+                "heads (embeddings): `text_from: joint` needs `of: [mentions, text]`, without words, `with_entities` or"
+                f" `joint: false`, and a model with joint heads, which {checkpoint.path} may not be; leave it at auto"
+            )
 
     def annotate(self, document: Document) -> Annotation:
         """Write the vectors that `of` asks for."""
@@ -129,8 +147,13 @@ class EmbeddingsHead(Head):
         document.merge_mentions(as_mentions(document, spans, self._config.proposers))
         if "mentions" in self._config.of:
             document.coverage.spans_proposed += len(spans)
-            masks = np.full(len(spans), self._builder.tokenizer.entity_mask_id, np.int32)
-            vectors = yield from self._embed_spans(document, spans, masks)
+            if self._joint is None:
+                masks = np.full(len(spans), self._builder.tokenizer.entity_mask_id, np.int32)
+                vectors = yield from self._embed_spans(document, spans, masks)
+            else:
+                found = yield from self._joint.states(document, spans)
+                vectors = np.full((len(document.mentions), self._dimension), np.nan, np.float32)
+                vectors[document.mentions.find(spans)] = self._finished(found.states)
             document.mention_vectors = vectors
             missing = np.isnan(vectors[document.mentions.find(spans), 0]).sum()
             document.coverage.spans_scored += len(spans) - int(missing)
@@ -138,7 +161,10 @@ class EmbeddingsHead(Head):
         known, entities = self._entities(document, spans)
         if "entities" in self._config.of:
             document.entity_vectors = yield from self._embed_entities(document, known, entities)
-        if "text" in self._config.of or "words" in self._config.of:
+        if self._text_jointly and self._joint is not None and not self._setup.whole_document:
+            text = yield from self._joint.text(document, spans)
+            document.text_vector = None if text is None else self._finished(text[None])[0]
+        elif "text" in self._config.of or "words" in self._config.of:
             yield from self._embed_text(document, known, entities)
 
     def _embed_entities(
@@ -244,6 +270,22 @@ class EmbeddingsHead(Head):
             return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def _shares(config: EmbeddingsConfig, checkpoint: Checkpoint) -> bool:
+    """Whether mention vectors come from the pass that other heads of the checkpoint read."""
+    joint = any(facts.input == "joint" for facts in checkpoint.heads.values())
+    return joint and config.joint and "mentions" in config.of
+
+
+def _reads_text_jointly(config: EmbeddingsConfig, checkpoint: Checkpoint) -> bool:
+    """Whether the text vector does, too."""
+    facts = checkpoint.heads.get("embeddings")
+    trained = config.text_from == "joint" or (
+        config.text_from == "auto" and facts is not None and facts.input == "joint"
+    )
+    plain = "text" in config.of and "words" not in config.of and not config.with_entities
+    return trained and plain and _shares(config, checkpoint)
 
 
 class _Mean:

@@ -1,19 +1,34 @@
 """Relations: `<ent>` around the head, `<ent2>` around the tail, [MASK] and [MASK2] labelled as a pair
-(Yamada et al. 2020, section 4.2).
+(Yamada et al. 2020, section 4.2); or, where the checkpoint was trained so, all mentions of a sentence in one window,
+and every pair of them from their states (`joint.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from luke_batch.base.arrays import IntArray
 from luke_batch.document.state import Document, Relations, no_spans
 from luke_batch.heads.frames import Frames, as_mentions, candidates, region_of
-from luke_batch.heads.head import Annotation, Head, Labels, Place, Setup, SpanHeadConfig, ask_in_parts, none_index
+from luke_batch.heads.head import (
+    Annotation,
+    Answer,
+    Ask,
+    Head,
+    Labels,
+    Place,
+    Setup,
+    SpanHeadConfig,
+    ask_in_parts,
+    none_index,
+)
+from luke_batch.heads.joint import Input, JointLayer, is_joint
 from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.fit import joint_names
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task
 
@@ -24,6 +39,8 @@ class RelationsConfig(SpanHeadConfig):
     columns = ("relations",)
 
     head: Literal["relations"] = "relations"
+    input: Input = "auto"
+    """marked: a window a pair; joint: one for all mentions of a sentence; auto: what the checkpoint was trained for."""
     pairs: Literal["all", "given"] = "all"
     """all: ordered pairs inside a sentence; given: those of `input.relations_column`."""
     max_pairs: int = Field(default=64, ge=1)
@@ -53,18 +70,27 @@ class RelationsHead(Head):
     """`head: relations`."""
 
     settings = RelationsConfig
-    version = 1
+    version = 2
     task = Task(Reads.PAIR, "relations")
 
     def __init__(self, config: RelationsConfig, setup: Setup, checkpoint: Checkpoint) -> None:
         self._config = config
         self._setup = setup
         self._labels = relation_labels(config, checkpoint)
+        joint = is_joint("relations", config.input, checkpoint)
+        self._joint = JointLayer("relations", setup, checkpoint) if joint else None
+
+    @classmethod
+    def tasks(cls, config: RelationsConfig, checkpoint: Checkpoint) -> list[Task]:
+        """See Head."""
+        return [Task.JOINT] if is_joint("relations", config.input, checkpoint) else [cls.task]
 
     @classmethod
     def check(cls, config: RelationsConfig, checkpoint: Checkpoint) -> None:
         """See Head."""
         relation_labels(config, checkpoint)
+        if is_joint("relations", config.input, checkpoint):
+            joint_names(checkpoint, "relations")
 
     def annotate(self, document: Document) -> Annotation:
         """Write the labelled pairs, sorted by (head, tail), the best label of a pair first."""
@@ -72,6 +98,25 @@ class RelationsHead(Head):
         spans = candidates(document, proposers, self._setup.max_words)
         document.merge_mentions(as_mentions(document, spans, proposers))
         pairs = self._pairs(document, spans)
+        if self._joint is None:
+            read, answer = yield from self._marked(document, pairs)
+        else:
+            numbers = np.searchsorted(document.mentions.find(spans), pairs)
+            read, answer = yield from self._joint.pair_logits(document, spans, numbers)
+        document.coverage.drop("unread_pair", len(pairs) - len(read))
+        found = [
+            (pairs[index], label, score)
+            for index, logits in zip(read.tolist(), answer, strict=True)
+            for label, score in self._labels.decode(logits)
+        ]
+        document.relations = Relations(
+            np.array([pair for pair, _, _ in found], np.int32).reshape(-1, 2),
+            [label for _, label, _ in found],
+            np.array([score for _, _, score in found], np.float32),
+        )
+
+    def _marked(self, document: Document, pairs: IntArray) -> Generator[Ask, Answer, tuple[NDArray[np.intp], Answer]]:
+        """Which pairs could be read, in a window each, and their logits."""
         frames = Frames(document, self._setup.builder, self._setup.whole_document)
         read: list[int] = []
 
@@ -85,17 +130,7 @@ class RelationsHead(Head):
             return found
 
         answer = yield from ask_in_parts(document, self.task, len(pairs), windows)
-        document.coverage.drop("unread_pair", len(pairs) - len(read))
-        found = [
-            (pairs[index], label, score)
-            for index, logits in zip(read, answer, strict=True)
-            for label, score in self._labels.decode(logits)
-        ]
-        document.relations = Relations(
-            np.array([pair for pair, _, _ in found], np.int32).reshape(-1, 2),
-            [label for _, label, _ in found],
-            np.array([score for _, _, score in found], np.float32),
-        )
+        return np.array(read, np.intp), answer
 
     def _pairs(self, document: Document, spans: IntArray) -> IntArray:
         """(n, 2) indices into the document's mentions, sorted; what is left out is counted."""

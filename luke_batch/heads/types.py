@@ -1,17 +1,21 @@
 """Entity types: `<ent>` markers around one mention, its [MASK] entity labelled (Yamada et al. 2020,
-section 4.1).
+section 4.1); or, where the checkpoint was trained so, all mentions of a sentence in one window (`joint.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from luke_batch.base.arrays import IntArray
 from luke_batch.document.state import Document
 from luke_batch.heads.frames import Frames, as_mentions, candidates, region_of
-from luke_batch.heads.head import Annotation, Head, Labels, Setup, SpanHeadConfig, ask_in_parts
+from luke_batch.heads.head import Annotation, Answer, Ask, Head, Labels, Setup, SpanHeadConfig, ask_in_parts
+from luke_batch.heads.joint import Input, JointLayer, is_joint
 from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.fit import joint_names
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task
 
@@ -22,6 +26,9 @@ class TypesConfig(SpanHeadConfig):
     repeatable = True  # types of mentions unite
 
     head: Literal["types"] = "types"
+    input: Input = "auto"
+    """marked: a window a mention; joint: one for all mentions of a sentence; auto: what the checkpoint was trained for.
+    """
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Multi-label: labels with at least this probability are written; null: what the checkpoint says, else
     0.5.
@@ -34,7 +41,7 @@ class TypesHead(Head):
     """`head: types`."""
 
     settings = TypesConfig
-    version = 2
+    version = 3
     task = Task(Reads.ENTITY, "types")
 
     def __init__(self, config: TypesConfig, setup: Setup, checkpoint: Checkpoint) -> None:
@@ -42,6 +49,19 @@ class TypesHead(Head):
         self._setup = setup
         facts = checkpoint.require(config.head)
         self._labels = Labels.of(facts, multi=config.multi_label, threshold=config.threshold)
+        joint = is_joint("types", config.input, checkpoint)
+        self._joint = JointLayer("types", setup, checkpoint) if joint else None
+
+    @classmethod
+    def tasks(cls, config: TypesConfig, checkpoint: Checkpoint) -> list[Task]:
+        """See Head."""
+        return [Task.JOINT] if is_joint("types", config.input, checkpoint) else [cls.task]
+
+    @classmethod
+    def check(cls, config: TypesConfig, checkpoint: Checkpoint) -> None:
+        """See Head."""
+        if is_joint("types", config.input, checkpoint):
+            joint_names(checkpoint, "types")
 
     def annotate(self, document: Document) -> Annotation:
         """Write the types of every mention, beside those of an earlier head; a mention that cannot be read
@@ -50,6 +70,18 @@ class TypesHead(Head):
         spans = candidates(document, self._config.spans, self._setup.max_words)
         document.merge_mentions(as_mentions(document, spans, self._config.spans))
         document.coverage.spans_proposed += len(spans)
+        typed, answer = yield from (self._marked if self._joint is None else self._joint.logits)(document, spans)
+        document.coverage.spans_scored += len(typed)
+        document.coverage.drop("untyped_mention", len(spans) - len(typed))
+        places = document.mentions.find(spans[typed])
+        for place, logits in zip(places.tolist(), answer, strict=True):
+            found = self._labels.decode(logits)
+            labels = {label for label, _ in found}
+            earlier = [entry for entry in document.mentions.types[place] or [] if entry[0] not in labels]
+            document.mentions.types[place] = sorted([*found, *earlier], key=lambda entry: -entry[1])
+
+    def _marked(self, document: Document, spans: IntArray) -> Generator[Ask, Answer, tuple[NDArray[np.intp], Answer]]:
+        """Which mentions could be read, in a window each, and their logits."""
         frames = Frames(document, self._setup.builder, self._setup.whole_document)
         typed: list[int] = []
 
@@ -63,11 +95,4 @@ class TypesHead(Head):
             return found
 
         answer = yield from ask_in_parts(document, self.task, len(spans), windows)
-        document.coverage.spans_scored += len(typed)
-        document.coverage.drop("untyped_mention", len(spans) - len(typed))
-        places = document.mentions.find(spans[np.array(typed, np.intp)])
-        for place, logits in zip(places.tolist(), answer, strict=True):
-            found = self._labels.decode(logits)
-            labels = {label for label, _ in found}
-            earlier = [entry for entry in document.mentions.types[place] or [] if entry[0] not in labels]
-            document.mentions.types[place] = sorted([*found, *earlier], key=lambda entry: -entry[1])
+        return np.array(typed, np.intp), answer

@@ -33,6 +33,10 @@ class Reads(StrEnum):
     """(e, hidden) last hidden states of the entities."""
     WORD_STATES = "text"
     """(t, hidden) last hidden states of the words, special tokens included; entities are optional."""
+    JOINT = "joint"
+    """(e + 1, hidden) last hidden states of the entities, of which there may be none, and in the last row the mean of
+    those of the words between `<s>` and `</s>`.
+    """
 
     @property
     def states(self) -> int:
@@ -63,6 +67,7 @@ class Task:
     CHOICE: ClassVar["Task"]
     MENTIONS: ClassVar["Task"]
     TEXT: ClassVar["Task"]
+    JOINT: ClassVar["Task"]
 
     def __str__(self) -> str:
         return self.reads.value if self.head == "embeddings" else self.head
@@ -80,3 +85,4 @@ Task.QA = Task(Reads.WORDS, "qa")
 Task.CHOICE = Task(Reads.FIRST_WORD, "choice")
 Task.MENTIONS = Task(Reads.ENTITY_STATES, "embeddings")
 Task.TEXT = Task(Reads.WORD_STATES, "embeddings")
+Task.JOINT = Task(Reads.JOINT, "embeddings")

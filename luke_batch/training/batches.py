@@ -32,9 +32,11 @@ class Example:
 
     window: Window
     targets: NDArray[Any]
-    """(entities,) label numbers, or (labels,) 0 and 1 for a multi-label head."""
+    """(entities,) label numbers, or 0 and 1 for a multi-label head: (labels,) of a window's one place, (entities,
+    labels) or (entities, entities, labels) of all in a joint one.
+    """
     known: BoolArray | None = None
-    """(labels,) those of which the annotation tells whether they hold; None: all."""
+    """Shaped alike: those of which the annotation tells whether they hold; None: all."""
 
     @property
     def words(self) -> int:
@@ -76,14 +78,22 @@ def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tupl
     )
     if not multi_label:
         return inputs, _padded([example.targets for example in examples], IGNORED), None
-    targets = np.stack([example.targets for example in examples])
-    known = [np.ones(targets.shape[1], bool) if item.known is None else item.known for item in examples]
-    return inputs, torch.from_numpy(targets), torch.from_numpy(np.stack(known))
+    targets = _boxed([example.targets for example in examples])
+    known = _boxed([np.ones(item.targets.shape, bool) if item.known is None else item.known for item in examples])
+    return inputs, targets, known
 
 
 def _padded(rows: Sequence[NDArray[Any]], value: int) -> Tensor:
     """(n, longest, …) int64 of n arrays that differ in their length."""
     return pad_sequence([torch.from_numpy(row.astype(np.int64)) for row in rows], True, value)
+
+
+def _boxed(parts: Sequence[NDArray[Any]]) -> Tensor:
+    """(n, …) of n arrays, each in the first corner of a box that holds the largest; the rest is 0."""
+    boxes = np.zeros((len(parts), *np.max([part.shape for part in parts], axis=0)), parts[0].dtype)
+    for box, part in zip(boxes, parts, strict=True):
+        box[tuple(map(slice, part.shape))] = part
+    return torch.from_numpy(boxes)
 
 
 class Batches(ABC):

@@ -103,9 +103,11 @@ class NerExamples:
         max_tokens: int = 180,
         sampling: SpanSampling | None = None,
         likely: SpanProposer | None = None,
+        change: Callable[[Row, Generator], Row] | None = None,
     ) -> None:
         """`labels[0]` is the label of a span that is no mention. `likely`: those of the proposed spans that
-        inference looks at, where a scorer leaves out others. `skipped` counts by reason what has no example.
+        inference looks at, where a scorer leaves out others. `change`: the row as it is shown this time. `skipped`
+        counts by reason what has no example.
         """
         self._rows = rows
         self._numbers = {label: number for number, label in enumerate(labels)}
@@ -115,6 +117,7 @@ class NerExamples:
         self._skipped = skipped
         self._max_tokens = max_tokens
         self._sampling = sampling or SpanSampling()
+        self._change = change
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -123,6 +126,7 @@ class NerExamples:
     def at(self, number: int, rng: Generator, share: float) -> Example | None:
         """The row with its gold spans and a sample of the others, or now and then as inference shows it."""
         row, window = self._rows[number], self._sampling.shows_window(share, rng)
+        row = row if self._change is None else self._change(row, rng)
         spans = self._propose(row)
         unknown = {item.span for item in row.entities if item.label not in self._numbers}
         gold = {

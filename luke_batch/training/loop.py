@@ -147,7 +147,7 @@ class Trainer:
     def start(self) -> None:
         """Prepares the heads of a new run; a resumed one has them in its checkpoint."""
         for name, spec in self.model.specs.items():
-            if spec.multi_label and spec.feature == "pair":
+            if spec.multi_label and spec.feature == "pair" and not spec.joint:
                 inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
                 self.model.start_rare(name, inputs.to(self.group.device))
         self.group.copy_from_leader(item.data for item in self.model.parameters())

@@ -16,7 +16,7 @@ from luke_batch.training.batches import IGNORED
 from luke_batch.training.encoder import EncoderConfig, EncoderInput, LukeEncoder
 
 Feature = Literal["span", "entity", "pair", "vector"]
-"""What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or [h_head; h_tail]. A vector
+"""What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or h_head and h_tail. A vector
 is h_entity itself: there is nothing to predict, and the encoder alone learns.
 """
 VectorLoss = Callable[[Tensor, Tensor], Tensor]
@@ -35,6 +35,34 @@ class HeadSpec:
     labels: tuple[str, ...]
     multi_label: bool = False
     none_label: str | None = None
+    joint: bool = False
+    """A pair's window shows all mentions of the sentence, without markers, and every two of them are a pair."""
+
+    @property
+    def is_joint_pair(self) -> bool:
+        """Whether the head is a `PairHead`."""
+        return self.joint and self.feature == "pair"
+
+
+class PairHead(nn.Module):
+    """All ordered pairs of a window's entities at once: (B, E, H) to (B, E, E, labels).
+
+    One layer over [h_head; h_tail] is the sum of two products, of n rows each and not of n squared; the units behind
+    it, which a label needs to tell one head's tail from another's, are few.
+    """
+
+    def __init__(self, hidden: int, labels: int, width: int = 256) -> None:
+        super().__init__()
+        self.head = nn.Linear(hidden, width, bias=False)
+        self.tail = nn.Linear(hidden, width)
+        self.out = nn.Linear(width, labels)
+        nn.init.normal_(self.out.weight, std=0.02)
+        nn.init.constant_(self.out.bias, _RARE_LOGIT)
+
+    def forward(self, entities: Tensor) -> Tensor:
+        """Logits of head (second axis) and tail (third)."""
+        units = functional.relu(self.head(entities).unsqueeze(2) + self.tail(entities).unsqueeze(1))  # (B, E, E, width)
+        return self.out(units)
 
 
 class MultiTaskModel(nn.Module):
@@ -58,6 +86,9 @@ class MultiTaskModel(nn.Module):
         for name, spec in heads.items():
             if spec.feature == "vector":
                 continue
+            if spec.is_joint_pair:
+                self.heads[name] = PairHead(config.hidden_size, len(spec.labels))
+                continue
             # As in transformers, where the classifier of pairs has no bias.
             biased = spec.feature != "pair"
             head = nn.Linear(_WIDTH[spec.feature] * config.hidden_size, len(spec.labels), bias=biased)
@@ -67,13 +98,14 @@ class MultiTaskModel(nn.Module):
             self.heads[name] = head
 
     def features(self, name: str, batch: EncoderInput) -> Tensor:
-        """What the head reads, in float32: (batch, entities, width), for pairs (batch, width)."""
+        """What the head reads, in float32: (batch, entities, width), for marked pairs (batch, width)."""
         words, entities = self.encoder(batch)
-        return _features(self.specs[name].feature, words, entities, batch.entity_spans).float()
+        feature = "entity" if self.specs[name].is_joint_pair else self.specs[name].feature
+        return _features(feature, words, entities, batch.entity_spans).float()
 
     def forward(self, name: str, batch: EncoderInput) -> Tensor:
-        """Logits in float32: (batch, entities, labels), for pairs (batch, labels), for vectors themselves
-        (batch, entities, hidden).
+        """Logits in float32: (batch, entities, labels), for marked pairs (batch, labels), for joint ones (batch,
+        entities, entities, labels), for vectors themselves (batch, entities, hidden).
         """
         features = self.dropout(self.features(name, batch))
         if self.specs[name].feature == "vector":
@@ -108,7 +140,7 @@ def _features(feature: Feature, words: Tensor, entities: Tensor, spans: Tensor) 
 
 
 def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, weights: Tensor | None = None) -> Tensor:
-    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a pair's labels.
+    """The mean loss of a decision: cross-entropy of a span, or the summed binary ones of a place's labels.
 
     `weights`, (labels,), count examples of rare labels more.
 
@@ -116,9 +148,10 @@ def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, weights: Tens
     """
     if known is None:
         return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=IGNORED)
-    logits = logits.view_as(targets)  # the windows of types have one entity
+    told = known.flatten(0, -2).any(-1)
+    logits, targets, known = (part.view_as(targets).flatten(0, -2)[told] for part in (logits, targets, known))
     each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
-    loss = (each * known).sum(-1).mean()
+    loss = (each * known).sum() / max(len(logits), 1)
     partly = ~known.all(-1) & (targets.sum(-1) == 1)
     if partly.any():
         among = logits[partly].masked_fill(~known[partly], -torch.inf)

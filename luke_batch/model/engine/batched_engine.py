@@ -29,7 +29,7 @@ _NEEDED_ENTITIES = {Reads.ENTITY: 1, Reads.PAIR: 2}
 """The least number of entities of a window."""
 BY_ENTITY = (Reads.SPANS, Reads.ENTITY_STATES, Reads.CANDIDATES)
 """Their outputs have a row for each entity."""
-_OF_EVERY_CHECKPOINT = (Reads.ENTITY_STATES, Reads.WORD_STATES)
+_OF_EVERY_CHECKPOINT = (Reads.ENTITY_STATES, Reads.WORD_STATES, Reads.JOINT)
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 

@@ -59,10 +59,8 @@ class FastEngine(BatchedEngine):
                 return _cut(self._span_logits(task, batch), batch.first_entities)
             case Reads.ENTITY | Reads.PAIR:
                 return list(as_array(self._first_entity_logits(task, batch)))
-            case Reads.ENTITY_STATES:
-                return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
-            case Reads.WORD_STATES:
-                return _cut(self._encoder(batch, rows=batch.token_rows), batch.first_tokens)
+            case Reads.ENTITY_STATES | Reads.WORD_STATES | Reads.JOINT:
+                return self._states(task, batch)
             case Reads.WORDS:
                 states = self._encoder(batch, rows=batch.token_rows)
                 return _cut(self._heads[task](states), batch.first_tokens)
@@ -87,6 +85,24 @@ class FastEngine(BatchedEngine):
         labels = len(head.weight)
         logits = torch.addmm(head.bias, states[len(tokens) :], entity.T)
         return logits.add_(from_tokens[starts, :labels]).add_(from_tokens[ends, labels:])
+
+    def _states(self, task: Task, batch: PackedWindows[Indices]) -> list[FloatArray]:
+        """Of the entities, of the words, or (e + 1, hidden) of the entities and the mean of the words."""
+        if task.reads is Reads.ENTITY_STATES:
+            return _cut(self._encoder(batch, only_entities=True), batch.first_entities)
+        if task.reads is Reads.WORD_STATES:
+            return _cut(self._encoder(batch, rows=batch.token_rows), batch.first_tokens)
+        states = self._encoder(batch)
+        lengths = np.diff(batch.first_tokens)
+        inner = np.ones(len(batch.token_rows), bool)
+        inner[batch.first_tokens[:-1]] = inner[batch.first_tokens[1:] - 1] = False
+        owners = np.repeat(np.arange(batch.windows), lengths)[inner]
+        rows, owners = (torch.from_numpy(part).to(states.device) for part in (batch.token_rows[inner], owners))
+        sums = states.new_zeros(batch.windows, states.shape[1]).index_add_(0, owners, states[rows])
+        counts = torch.from_numpy(np.maximum(lengths - 2, 1)).to(states.device)
+        means = as_array(sums / counts.unsqueeze(1))
+        entities = _cut(states[torch.from_numpy(batch.entity_rows).to(states.device)], batch.first_entities)
+        return [np.vstack(both) for both in zip(entities, means, strict=True)]
 
     def _predictions(self, task: Task, batch: PackedWindows[Indices], windows: Sequence[Window]) -> list[FloatArray]:
         """Of the heads of LukeForMaskedLM: of entities among candidates, or of words and entities in gaps."""

@@ -112,6 +112,8 @@ class TransformersEngine(BatchedEngine):
             return self._entity_head.among_candidates(states, windows)
         if task.reads is Reads.GAPS:
             return self._gap_scores(outputs, windows)
+        if task.reads is Reads.JOINT:
+            return _joint(outputs, counts, [len(window.token_ids) for window in windows])
         return _answers(task, outputs, counts, [len(window.token_ids) for window in windows])
 
     def _gap_scores(self, outputs: Any, windows: Sequence[Window]) -> list[FloatArray]:
@@ -180,8 +182,18 @@ def _answers(task: Task, outputs: Any, entities: Sequence[int], tokens: Sequence
             return _cut(outputs.entity_last_hidden_state, entities)
         case Reads.WORD_STATES:
             return _cut(outputs.last_hidden_state, tokens)
-        case Reads.BOUNDS | Reads.CANDIDATES | Reads.GAPS:
-            raise AssertionError(f"{task} is answered by heads of our own")
+        case Reads.BOUNDS | Reads.CANDIDATES | Reads.GAPS | Reads.JOINT:
+            raise AssertionError(f"{task} is answered elsewhere")
+
+
+def _joint(outputs: Any, entities: Sequence[int], tokens: Sequence[int]) -> list[FloatArray]:
+    """The states of each window's entities, and the mean of its words between `<s>` and `</s>`."""
+    words: Tensor = outputs.last_hidden_state
+    means = as_array(torch.stack([row[1 : max(n - 1, 2)].mean(0) for row, n in zip(words, tokens, strict=True)]))
+    if not any(entities):
+        return list(means[:, None])
+    states = _cut(outputs.entity_last_hidden_state, entities)
+    return [np.vstack(both) for both in zip(states, means, strict=True)]
 
 
 def _rows(padded: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -207,8 +207,8 @@ def _read(location: Location, path: str, state: State) -> Checkpoint:  # noqa: A
             {"max_mention_length": 30} | tokenizer_config, "max_mention_length", f"{path}: tokenizer_config.json", 1
         ),
     )
-    for head in checkpoint.heads:
-        if head in LAYERS:
+    for head, facts in checkpoint.heads.items():
+        if head in LAYERS and facts.input == "marked":
             checkpoint.layer(LAYERS[head])
     return checkpoint
 

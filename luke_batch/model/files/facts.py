@@ -51,6 +51,10 @@ class HeadFacts(BaseModel):
     """The label that means "nothing"."""
     multi_label: bool | None = None
     """Labels do not exclude one another."""
+    input: Literal["marked", "joint"] = "marked"
+    """types, relations: one mention or pair a window, between markers, or all mentions of a sentence in one window.
+    embeddings: `joint` where the text vector is the mean of the words of those windows.
+    """
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it before they become probabilities (calibration; decoding uses raw logits)."""
     offsets: tuple[float, ...] = Field(default=(), strict=False)

@@ -155,6 +155,27 @@ def layer_names(checkpoint: Checkpoint, task: Task) -> Names:
     return names
 
 
+_PAIR_PARTS = ("head.weight", "tail.weight", "tail.bias", "out.weight", "out.bias")
+"""Of a joint head of pairs: out(relu(head(h_head) + tail(h_tail)))."""
+
+
+def joint_names(checkpoint: Checkpoint, head: str) -> Names:
+    """The parameters of a joint head: `weight` and `bias` over the state of a mention, or those of pairs of them.
+
+    CheckpointError where one is missing or does not fit.
+    """
+    labels, hidden = len(checkpoint.require(head).labels), checkpoint.hidden_size
+    shapes: Shapes = {"weight": (labels, hidden), "bias": (labels,)}
+    if head == "relations":
+        first = checkpoint.tensors.get(f"{head}.head.weight")
+        units = first.shape[0] if first is not None and first.shape else 0
+        wide, narrow = (units, hidden), (labels, units)
+        shapes = dict(zip(_PAIR_PARTS, (wide, wide, (units,), narrow, (labels,)), strict=True))
+    names = {part: f"{head}.{part}" for part in shapes}
+    _check(checkpoint, names, shapes)
+    return names
+
+
 def head_names(checkpoint: Checkpoint, head: str) -> Names:
     """`layer_names` by the name of the head; of one that is not transformers' what the file has."""
     if head in LAYERS:
@@ -264,7 +285,7 @@ def _encoder_candidates(checkpoint: Checkpoint) -> Names:
     names = {name for name in checkpoint.tensors if not name.endswith(SCALE)}
     prefixed = any(name.startswith(PREFIX) for name in names)
     if checkpoint.multi_head:
-        names -= {f"{head}.{part}" for head in checkpoint.heads for part in ("weight", "bias")}
+        names -= {f"{head}.{part}" for head in checkpoint.heads for part in ("weight", "bias", *_PAIR_PARTS)}
     found: Names = {}
     for name in sorted(names):
         plain = name.removeprefix(PREFIX) if prefixed else name

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from luke_batch.base.arrays import FloatArray
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.model.files.fit import (
     SCALE,
@@ -20,6 +21,7 @@ from luke_batch.model.files.fit import (
     encoder_names,
     entity_head_names,
     head_names,
+    joint_names,
     pooler_names,
     word_head_names,
 )
@@ -82,6 +84,11 @@ def head_state(checkpoint: Checkpoint, head: str) -> tuple[Tensor, Tensor | None
     """
     tensors = _read(checkpoint, head_names(checkpoint, head))
     return tensors["weight"], tensors.get("bias")
+
+
+def joint_state(checkpoint: Checkpoint, head: str) -> dict[str, FloatArray]:
+    """The parameters of a joint head by the names of `joint_names`, which raises, as arrays for the host."""
+    return {name: item.numpy() for name, item in _read(checkpoint, joint_names(checkpoint, head)).items()}
 
 
 def pooler_state(checkpoint: Checkpoint) -> tuple[Tensor, Tensor]:
