@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LukeModel
+from transformers import LukeConfig, LukeModel
 
 from luke_batch.annotate.annotator import Annotator, check_models
 from luke_batch.base.errors import ConfigError, LukeBatchError
@@ -56,7 +56,7 @@ def states_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """(mentions, hidden) states and the mean of the words, one sentence after another through transformers' class."""
     checkpoint = resolve(str(folder))
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
-    config = LukeModel.config_class.from_dict(dict(checkpoint.config))
+    config = LukeConfig.from_dict(dict(checkpoint.config))
     model = LukeModel(config, add_pooling_layer=False).eval()
     model.load_state_dict(encoder_state(checkpoint))
     found, words = [], []
