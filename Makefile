@@ -55,7 +55,7 @@ test-chaos: $(DEV) ## run the tests that kill processes and disturb the store
 .PHONY: chaos
 chaos: export LUKE_BATCH_CHAOS_ROUNDS ?= 10
 chaos: export LUKE_BATCH_CHAOS_SEED ?= $(shell date +%s)
-chaos: $(DEV) ## the same ten times with other seeds: an hour or more
+chaos: $(DEV) ## the same ten times with other seeds, and 40 kills and pauses at single writes: hours
 	$(BIN)/pytest tests/chaos --timeout=1800
 
 .PHONY: chaos-hosts

@@ -2,7 +2,8 @@
 
 A text that contains `POISON(deed@stage)` makes its process raise, end, hang or allocate in that stage. `ill`
 raises as long as the folder LUKE_BATCH_POISON holds no file `well`, and `once_NAME` the first time. Python imports
-this module by its name, in every process; only those of `luke_batch.isolation.child` are changed.
+this module by its name, in every process; only those of `luke_batch.isolation.child` are changed, and with
+LUKE_BATCH_BREAKPOINTS those that write (`breakpoints.py`).
 """
 
 import os
@@ -111,3 +112,7 @@ def _poison() -> None:
 
 if "luke_batch.isolation.child" in sys.orig_argv:
     _poison()
+elif "LUKE_BATCH_BREAKPOINTS" in os.environ:
+    import breakpoints
+
+    breakpoints.install()
