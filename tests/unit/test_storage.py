@@ -201,8 +201,9 @@ class _RefusingStore(_BusyStore):
             raise FileNotFoundError(path)
         return {"type": "file", "size": len(self.content), "ETag": md5(self.content).hexdigest(), "LastModified": None}
 
-    def pipe_file(self, _path: str, data: bytes, mode: str = "overwrite", **_: object) -> None:
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite", **_: object) -> None:
         """One PUT."""
+        assert path == "b/x/a"
         self.asked += 1
         if mode == "create":
             raise OSError(f"An error occurred ({self.words}) when calling the PutObject operation")

@@ -1,13 +1,14 @@
 """Tidying is bounded in time and goes on the next night; what cannot be removed is said, and hides nothing else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from luke_batch import cli
+from luke_batch.base.errors import FragmentError
 from luke_batch.corpus import leftovers as module
 from luke_batch.corpus.footers import Footer, inspect_all
 from luke_batch.corpus.leftovers import Leftovers, find_leftovers, tidy
@@ -125,7 +126,7 @@ def test_a_file_of_letters_is_opened_once(tmp_path: Path, monkeypatch: pytest.Mo
     cli.run([*command, "--set", "output.error_budget=1"])
     opened: list[str] = []
 
-    def noted(storage: Storage, files: Sequence[StoredFile]) -> "list[Footer | Exception]":
+    def noted(storage: Storage, files: Sequence[StoredFile]) -> Iterator[Footer | FragmentError]:
         opened.extend(file.path for file in files)
         return inspect_all(storage, files)
 
