@@ -16,6 +16,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ _LEAST_SHARE = 0.04
 _LEAST_SEEN = 8
 """Relations (by distinct pairs of surfaces) without which nothing is learned of a label."""
 _ALWAYS, _NEVER = 0.9, 0.03
-_LEAST_ENTITIES = 30
+_LEAST_ENTITIES = 20
 """Heads without which a relation is not called one-valued."""
 _ONE = 0.93
+_INSIDE = ("located in the administrative territorial entity", "country", "part of", "continent")
+"""Relations of a place with what it lies in."""
 _MANY_TAILS = frozenset(
     {
         *("author", "composer", "creator", "director", "employer", "founded by", "operator", "original network"),
@@ -79,6 +82,8 @@ class Seen:
     """Of these, by relation, those that have it the other way round."""
     several: list[int] = field(default_factory=list[int])
     """Tails of each head in a sentence."""
+    apart: list[int] = field(default_factory=list[int])
+    """The same, those that lie in one another counted as one."""
     shared: list[int] = field(default_factory=list[int])
     """Heads of each tail in a sentence."""
 
@@ -103,7 +108,13 @@ def learned(rows: Iterable[Row], entities: Iterable[Sequence[int] | None], label
         for side, several in (("one_tail", _MANY_TAILS), ("one_head", _MANY_HEADS)):
             if label in several:
                 rule.pop(side, None)
-    return {"format": 1, "types": list(TYPES), "relations": {label: rule for label, rule in rules.items() if rule}}
+    inside = [label for label in _INSIDE if label in labels]
+    return {
+        "format": 1,
+        "types": list(TYPES),
+        "inside": inside,
+        "relations": {label: rule for label, rule in rules.items() if rule},
+    }
 
 
 def _count_labels(row: Row, seen: dict[str, Seen]) -> None:
@@ -129,8 +140,11 @@ def _count_entities(row: Row, numbers: Sequence[int], seen: dict[str, Seen]) -> 
         for label in told:
             seen[label].told += 1
             seen[label].back.update(of_pair.get((tail, head), ()))
+    inside = {pair for pair, told in of_pair.items() if told & set(_INSIDE)}
     for (label, _), others in tails.items():
         seen[label].several.append(len(others))
+        nested = all((one, two) in inside or (two, one) in inside for one, two in combinations(others, 2))
+        seen[label].apart.append(1 if nested else len(others))
     for (label, _), others in heads.items():
         seen[label].shared.append(len(others))
 
@@ -141,10 +155,15 @@ def _rule(seen: Seen) -> dict[str, Any]:
         total = counts.total()
         if total >= _LEAST_SEEN:
             rule[side] = sorted(name for name in TYPES if counts[name] >= max(2, _LEAST_SHARE * total))
-    for side, counts in (("one_tail", seen.several), ("one_head", seen.shared)):
-        if len(counts) >= _LEAST_ENTITIES and sum(count == 1 for count in counts) >= _ONE * len(counts):
-            rule[side] = True
+    sides = (("one_tail", "nested", seen.apart), ("one_tail", True, seen.several), ("one_head", True, seen.shared))
+    rule |= {side: value for side, value, counts in sides if _is_one(counts)}
+    if rule.get("one_tail") is True and max(seen.several) > max(seen.apart):
+        rule["one_tail"] = "nested"
     return rule
+
+
+def _is_one(counts: Sequence[int]) -> bool:
+    return len(counts) >= _LEAST_ENTITIES and sum(count == 1 for count in counts) >= _ONE * len(counts)
 
 
 def _add_directions(rules: dict[str, dict[str, Any]], seen: dict[str, Seen]) -> None:
@@ -203,7 +222,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         f"  {json.dumps(label, ensure_ascii=False)}: {json.dumps(rule, ensure_ascii=False)}"
         for label, rule in content["relations"].items()
     )
-    head = json.dumps({"format": content["format"], "types": content["types"]}, ensure_ascii=False)[1:-1]
+    head = json.dumps({name: value for name, value in content.items() if name != "relations"}, ensure_ascii=False)[1:-1]
     path.write_text(f'{{{head},\n "relations": {{\n{rules}\n }}\n}}\n', encoding="utf-8")
 
 

@@ -25,6 +25,9 @@ _MOST_STEPS = 20_000
 """Of the search for the statements of one sentence that hang together. It begins with the most probable ones, so what
 it has at the end is no worse than they are, and depends on nothing else."""
 
+_NEAR = 0.5
+"""Of the threshold: from there on one of two tails may lie in the other, so that both are true or neither."""
+
 Found = tuple[int, str, float]
 """Which pair, its label and its score."""
 
@@ -51,6 +54,12 @@ class Consistency:
         self._rules = [constraints.rule(name) for name in labels.names]
         numbers = {name: number for number, name in enumerate(labels.names)}
         self._inverse = [None if rule.inverse is None else numbers[rule.inverse] for rule in self._rules]
+        self._opposites: list[set[tuple[int, int]]] = [set() for _ in labels.names]
+        for label, inverse in enumerate(self._inverse):
+            if inverse is not None and inverse != label:
+                for one in (label, inverse):
+                    self._opposites[one].add((min(label, inverse), max(label, inverse)))
+        self._inside = [numbers[name] for name in constraints.inside]
         self._allowed: dict[tuple[str | None, str | None], NDArray[np.bool_]] = {}
 
     def possible(self, document: Document, pairs: IntArray) -> NDArray[np.bool_]:
@@ -73,7 +82,7 @@ class Consistency:
         likely = _likely(self._labels, values, scores)
         possible = self.possible(document, pairs)
         statements = list(self._statements(pairs, scores, likely & possible, possible))
-        conflicts = self._conflicts(document, pairs, statements)
+        conflicts = self._conflicts(document, pairs, statements, self._nested(document, pairs, scores))
         kept = [statements[number] for number in best_set([item.gain for item in statements], conflicts)]
         written = {item: statement.score for statement in kept for item in statement.items}
         best = likely if self._labels.multi else likely & (values == values.max(axis=1, keepdims=True))
@@ -120,33 +129,45 @@ class Consistency:
             if likely[back, other] or score >= self._labels.threshold:
                 yield Statement(((pair, label), (back, other)), score)
 
-    def _conflicts(self, document: Document, pairs: IntArray, statements: Sequence[Statement]) -> list[set[int]]:
+    def _nested(self, document: Document, pairs: IntArray, scores: FloatArray) -> set[tuple[object, object]]:
+        """Surfaces of which one may well lie in the other, in both orders."""
+        surfaces = _surfaces(document, pairs)
+        near = (scores[:, self._inside] >= _NEAR * self._labels.threshold).any(axis=1)
+        found: set[tuple[object, object]] = {(surfaces[head], surfaces[tail]) for head, tail in pairs[near].tolist()}
+        return found | {(tail, head) for head, tail in found}
+
+    def _conflicts(
+        self, document: Document, pairs: IntArray, statements: Sequence[Statement], nested: set[tuple[object, object]]
+    ) -> list[set[int]]:
         """Of each statement the numbers of those that exclude it."""
         surfaces = _surfaces(document, pairs)
         sentences = document.sentence_of(document.mentions.spans[pairs.reshape(-1)]).reshape(-1, 2).min(axis=1).tolist()
         ends = pairs.tolist()
         # A slot holds one value: of all statements with one key, those of other values exclude one another.
         slots: dict[tuple[object, ...], list[tuple[int, object]]] = defaultdict(list)
+        nothing = set[tuple[object, object]]()
         for number, statement in enumerate(statements):
             for pair, label in statement.items:
                 head, tail = (surfaces[end] for end in ends[pair])
-                place, rule, inverse = sentences[pair], self._rules[label], self._inverse[label]
+                place, rule = sentences[pair], self._rules[label]
                 if rule.one_tail:
-                    slots["tail", place, label, head].append((number, tail))
+                    slots["tail", rule.one_tail == "nested", place, label, head].append((number, tail))
                 if rule.one_head:
                     slots["head", place, label, tail].append((number, head))
                 if not self._labels.multi:
                     slots["label", pair].append((number, label))
                 if rule.symmetric is False:
                     slots["way", place, label, *sorted((head, tail))].append((number, (head, tail)))
-                if inverse is not None and inverse != label:  # father and child: of one pair not both
-                    low, high = sorted((label, inverse))
+                for low, high in self._opposites[label]:  # father and child: of one pair not both
                     way = (head, tail) if label == low else (tail, head)
                     slots["inverse", place, low, high, *sorted(way)].append((number, way))
         found: list[set[int]] = [set() for _ in statements]
-        for slot in slots.values():
+        for key, slot in slots.items():
+            apart = nested if key[:2] == ("tail", True) else nothing
             for number, value in slot:
-                found[number].update(other for other, rival in slot if rival != value and other != number)
+                found[number].update(
+                    other for other, rival in slot if rival != value and other != number and (value, rival) not in apart
+                )
         return found
 
 

@@ -164,12 +164,11 @@ class RelationsHead(Head):
         self, document: Document, spans: IntArray, pairs: IntArray
     ) -> Generator[Ask, Answer, NDArray[np.bool_]]:
         """Which of the pairs may have a relation: by rule, and as the pair scorer says. One that it cannot read may."""
-        kept: NDArray[np.bool_] = np.ones(len(pairs), bool)
+        kept: NDArray[np.bool_] = np.repeat(True, len(pairs))
         if self._rules is not None:
             possible = self._rules.possible(document, pairs)
-            kept = np.asarray(
-                np.delete(possible, self._labels.none, axis=1) if self._labels.none >= 0 else possible
-            ).any(axis=1)
+            some = np.arange(possible.shape[1]) != self._labels.none
+            kept = np.logical_or.reduce(possible[:, some], axis=1)
         if self._scorer is not None and self._related is not None and len(pairs):
             numbers = np.searchsorted(document.mentions.find(spans), pairs)
             read, answer = yield from self._scorer.pair_logits(document, spans, numbers)

@@ -3,7 +3,8 @@
     {"format": 1,
      "types": ["LOC", "ORG", "PER"],
      "every": {"heads": ["PER", "ORG"]},
-     "relations": {"place of birth": {"heads": ["PER"], "tails": ["LOC"], "one_tail": true, "symmetric": false},
+     "inside": ["country"],
+     "relations": {"place of birth": {"heads": ["PER"], "tails": ["LOC"], "one_tail": "nested", "symmetric": false},
                    "father": {"heads": ["PER"], "tails": ["PER"], "one_tail": true, "inverse": "child"}}}
 
 `types` are the labels of mentions that the rules tell of: a mention with another label, or none, may be anything.
@@ -11,9 +12,9 @@
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.facts import first_complaint
@@ -31,8 +32,10 @@ class Rule(BaseModel):
     """Labels that its head may have; null: any."""
     tails: tuple[str, ...] | None = Field(default=None, strict=False)
     """Labels that its tail may have; null: any."""
-    one_tail: bool = False
-    """A head has it with one tail at most: a person has one place of birth."""
+    one_tail: bool | Literal["nested"] = False
+    """true: a head has it with one tail at most, as a person has one father; nested: or with several that lie in one
+    another, as Warsaw and Poland.
+    """
     one_head: bool = False
     """A tail has it with one head at most."""
     symmetric: bool | None = None
@@ -53,15 +56,9 @@ class Constraints(BaseModel):
     """Labels of mentions that the rules tell of."""
     every: Rule = Rule()
     """For relations without a rule of their own."""
+    inside: tuple[str, ...] = Field(default=(), strict=False)
+    """Relations that say of their head that it lies in their tail."""
     relations: dict[str, Rule] = {}
-
-    @model_validator(mode="after")
-    def _known_types(self) -> Self:
-        for name, rule in (("every", self.every), *self.relations.items()):
-            unknown = sorted({*(rule.heads or ()), *(rule.tails or ())} - set(self.types))
-            if unknown:
-                raise ValueError(f"{name}: {', '.join(unknown)} not among `types`")
-        return self
 
     def rule(self, relation: str) -> Rule:
         """The relation's own, or that of every one."""
@@ -71,7 +68,7 @@ class Constraints(BaseModel):
 def read_constraints(folder: Path, labels: tuple[str, ...]) -> Constraints | None:
     """Those of a model folder whose head `relations` has `labels`; None where it brings none.
 
-    CheckpointError where the file cannot be used, or names a relation that is not one of `labels`.
+    CheckpointError where the file cannot be used, or names a label or relation that is not there.
     """
     path = folder / CONSTRAINTS_FILE
     if not path.exists():
@@ -80,10 +77,11 @@ def read_constraints(folder: Path, labels: tuple[str, ...]) -> Constraints | Non
         found = Constraints.model_validate(read_object(path))
     except ValidationError as error:
         raise CheckpointError(f"{path}: {first_complaint(error)}; mend it, or remove the file") from error
-    named = {*found.relations, *(rule.inverse for rule in (found.every, *found.relations.values()) if rule.inverse)}
-    unknown = sorted(named - set(labels))
-    if unknown:
-        raise CheckpointError(
-            f"{path}: {', '.join(map(repr, unknown[:4]))} not among the labels of the head relations; mend the names"
-        )
+    rules = [found.every, *found.relations.values()]
+    labelled = {label for rule in rules for label in (*(rule.heads or ()), *(rule.tails or ()))}
+    named = {*found.relations, *found.inside, *(rule.inverse for rule in rules if rule.inverse)}
+    for names, known, place in ((labelled, found.types, "its `types`"), (named, labels, "the labels of relations")):
+        unknown = sorted(names - set(known))
+        if unknown:
+            raise CheckpointError(f"{path}: {', '.join(map(repr, unknown[:4]))} not among {place}; mend the names")
     return found
