@@ -103,6 +103,9 @@ def compact(
     if json:
         typer.echo(json_text.dumps(asdict(done)))
         return
-    typer.echo(f"{done.before:,} files -> {done.after:,}; outputs of {done.sources:,} source files merged")
+    typer.echo(
+        f"{done.before:,} files -> {done.after:,}; outputs of {done.sources:,} source files merged,"
+        f" {done.removed:,} files removed"
+    )
     if done.skipped:
         typer.echo(f"{done.skipped:,} source files are being replaced and were left alone: run `annotate` first")

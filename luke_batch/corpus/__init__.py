@@ -9,7 +9,9 @@ The parts, in the order in which a run needs them:
     lease                      one run at a time on one OUTPUT
     read                       work item -> one Arrow table, with `columns` naming the internal ones
     commit, verify, dead_letters   annotated table -> one output file a fragment
-    outcome, manifest          what a run has reached and superseded, and what the next one may expect
+    attempts                   of several attempts at one output file the first whole one stays
+    outcome, manifest          what a run has reached, and what the next one may expect
+    leftovers                  what a run has superseded, and how it is taken away
     statistics, drift          labels in numbers, and how they differ from the run before
     reader                     committed rows as one dataset
     compaction                 fewer, larger output files

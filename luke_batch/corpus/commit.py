@@ -14,6 +14,7 @@ import pyarrow as pa
 from luke_batch.base.contracts import load_contract
 from luke_batch.base.errors import ContractError, LeaseError
 from luke_batch.config import InputConfig
+from luke_batch.corpus.attempts import commit_file, standing
 from luke_batch.corpus.dead_letters import (
     DeadLetter,
     count_in,
@@ -22,20 +23,15 @@ from luke_batch.corpus.dead_letters import (
     show_letters,
     write_file_dead_letter,
 )
-from luke_batch.corpus.footers import Footer, inspect
 from luke_batch.corpus.forgotten import Forgotten, rows_in, told
 from luke_batch.corpus.fragments import Fragment, WorkItem
-from luke_batch.corpus.held import held_by
 from luke_batch.corpus.lease import is_overtaken
 from luke_batch.corpus.output_file import for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.read import ReadFailure, is_from_partition
-from luke_batch.corpus.storage import Storage, StoredFile
+from luke_batch.corpus.storage import Storage
 from luke_batch.corpus.verify import verify
 from luke_batch.document.columns import ERROR, FRAGMENT, INTERNAL, ROW
 from luke_batch.document.source import readable, renamed_columns, source_column, texts_of
-
-_TRIES = 5
-"""Looks at an output file that others change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +110,7 @@ def commit_item(
     ]
     if positions:
         raise ContractError(f"the sink got rows of fragments {sorted(positions)}, which are not in the work item")
-    if context.lease is not None and is_overtaken(output, context.lease):
-        raise LeaseError(f"another run has taken over OUTPUT {output.url}")
+    _check(output, context)
     for failure in failures:
         fragment = item.fragments[failure.fragment]
         letter = DeadLetter(None, fragment.source, None, "read", failure.error_class, failure.message)
@@ -206,10 +201,11 @@ def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed
     fragment = ready.fragment
     content = to_parquet(ready.table, context.compression)
     path = fragment.output_path(context.fingerprint)
-    version = _put(output, fragment, path, content, context)
+    key = fragment.key(context.fingerprint)
+    version = commit_file(output, key, path, content, fragment.replaces, lambda: _check(output, context))
     rows, dead, size, said = ready.table.num_rows, ready.dead, content.size, provenance(ready.table.schema)
     if version is None:
-        file, footer = _standing(output, path)
+        file, footer = standing(output, path)
         said = provenance(footer.schema)
         version, rows, dead, size = file.version, footer.rows, count_in(said) or 0, file.size
     # They were there before, and may be again: what is derived follows what is committed.
@@ -228,38 +224,9 @@ def _commit(output: Storage, ready: _Prepared, context: RunContext) -> Committed
     )
 
 
-def _put(output: Storage, fragment: Fragment, path: str, content: pa.Buffer, context: RunContext) -> str | None:
-    """Write the output file: its version. None where another attempt has committed these rows in the meantime.
-
-    What is there and holds not all of its rows is replaced.
-    """
-    expected = fragment.replaces
-    for _ in range(_TRIES):
-        if context.lease is not None and is_overtaken(output, context.lease):
-            raise LeaseError(f"another run has taken over OUTPUT {output.url}")
-        version = output.put(path, content, expected)
-        if version is not None:
-            return version
-        there = output.stat(path)
-        if there is None:
-            expected = None
-            continue
-        key = fragment.key(context.fingerprint)
-        (held,) = held_by(output, [(key, there)], {}, {}).values()
-        if held.mark is not None and held.is_all_of(key):
-            return None
-        expected = there.version
-    raise LeaseError(f"OUTPUT {output.url}: {path} changes all the time; another run is at work on it")
-
-
-def _standing(output: Storage, path: str) -> tuple[StoredFile, Footer]:
-    """The output file that another attempt has committed."""
-    file = output.stat(path)
-    if file is None:
-        raise LeaseError(
-            f"OUTPUT {output.url}: {path} was removed while it was looked at; another run is at work on it"
-        )
-    return file, inspect(output, file)
+def _check(output: Storage, context: RunContext) -> None:
+    if context.lease is not None and is_overtaken(output, context.lease):
+        raise LeaseError(f"another run has taken over OUTPUT {output.url}")
 
 
 def _show(

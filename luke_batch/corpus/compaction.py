@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luke_batch.base.errors import OutputError
+from luke_batch.base.errors import IncompleteError, OutputError
+from luke_batch.corpus.attempts import commit_file, standing
 from luke_batch.corpus.committed import CommittedFile, list_or_refuse, of_generation
 from luke_batch.corpus.dead_letters import (
     count_in,
@@ -29,6 +30,9 @@ from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.output_file import Key, for_rows, provenance, to_parquet, with_provenance
 from luke_batch.corpus.storage import Storage
 
+_AT_ONCE = 1000
+"""Parts that are removed together: one request of an object store."""
+
 
 @dataclass(slots=True)
 class Compaction:
@@ -43,6 +47,8 @@ class Compaction:
     """Source files that a run has begun to replace: they are left to the run that finishes it."""
     bytes: int = 0
     """Size of the merged files."""
+    removed: int = 0
+    """Files whose rows the merged ones hold, and their dead letters."""
 
 
 def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
@@ -51,11 +57,14 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
     Raises:
         OutputError: OUTPUT cannot be listed, or an output cannot be read; nothing of it is removed.
         LeaseError: a run is at work on OUTPUT.
+        IncompleteError: everything is merged, but not every part can be removed; the next run tries it again.
     """
     listed = list_or_refuse(output)
     if not listed.committed:
         raise OutputError(f"OUTPUT {output.url} holds no committed file")
     done = Compaction()
+    parts: list[str] = []
+    """Of what is committed as merged files: outputs before their letters."""
     for source, files in listed.committed.items():
         letters = listed.letters.get(source, [])
         done.before += len(files)
@@ -63,8 +72,7 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
             done.skipped += 1
             done.after += len(files)
             continue
-        parts = of_generation(files, files[0].key.generation)
-        groups = list(_groups(parts, target_bytes))
+        groups = list(_groups(of_generation(files, files[0].key.generation), target_bytes))
         if len(groups) < len(files):
             lease.take()
             done.sources += 1
@@ -72,10 +80,27 @@ def compact(output: Storage, lease: Lease, target_bytes: int) -> Compaction:
                 if len(group) > 1:
                     done.bytes += _merge(output, group, letters, lease)
             kept = {_merged_key(group) for group in groups}
-            parts_and_letters = (*files, *(letter for letter in letters if not letter.is_of_file))  # outputs first
-            output.remove_all([file.path for file in parts_and_letters if file.key not in kept])
+            apart = (letter for letter in letters if not letter.is_of_file)
+            parts += [file.path for file in (*files, *apart) if file.key not in kept]
+            if len(parts) >= _AT_ONCE:
+                _remove(output, lease, parts, done)
         done.after += len(groups)
+    _remove(output, lease, parts, done)
     return done
+
+
+def _remove(output: Storage, lease: Lease, parts: list[str], done: Compaction) -> None:
+    if parts:
+        lease.check()
+    refused = output.remove_all(parts)
+    if refused:
+        path, cause = next(iter(refused.items()))
+        raise IncompleteError(
+            f"OUTPUT {output.url}: {len(refused):,} merged files cannot be removed, such as {path}: {cause};"
+            " once they can, the next run or compaction removes them"
+        )
+    done.removed += len(parts)
+    parts.clear()
 
 
 def _groups(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[CommittedFile]]:
@@ -113,12 +138,13 @@ def _merge(output: Storage, group: Sequence[CommittedFile], letters: Sequence[Co
     metadata = with_provenance(without_letters(metadata), said)
     whole = pa.concat_tables([each.replace_schema_metadata(metadata) for each in tables])
     content = to_parquet(whole, read[0][1])
-    lease.check()
     path = key.output_path(group[0].partition)
-    if output.put(path, content, None) is None:  # as a compaction that was killed has left it, or not whole
-        output.write_atomic(path, content)
-    show_letters(output, key, provenance(whole.schema))
-    return content.size
+    said, size = provenance(whole.schema), content.size
+    if commit_file(output, key, path, content, None, lease.check) is None:  # a compaction was killed after this
+        file, footer = standing(output, path)
+        said, size = provenance(footer.schema), file.size
+    show_letters(output, key, said)
+    return size
 
 
 def _letters(output: Storage, key: Key, tables: Sequence[pa.Table], apart: Sequence[CommittedFile]) -> pa.Table:

@@ -3,7 +3,7 @@
 A file's name says which rows it commits; that it has each of them, as a row or as a dead letter, its footer says. What
 was read is noted for the next night, so that an unchanged file is not opened again:
 
-    OUTPUT/_luke_batch/held.arrow     path, version -> rows, dead, mark of the letters
+    OUTPUT/_luke_batch/held.arrow     path, version -> rows, dead, mark of the letters, version of the file of letters
 
 That is derived, and safe to delete. A file is taken for the one that was read only where its version is the same.
 """
@@ -23,8 +23,8 @@ from luke_batch.corpus.storage import HELD, Storage, StoredFile
 
 _KNOWN = pa.schema(
     {"path": pa.string(), "version": pa.string(), "rows": pa.int64(), "dead": pa.int64(), "mark": pa.string()}
-    | {"forgotten": pa.int64()},
-    metadata={"luke_batch.held": "2"},
+    | {"forgotten": pa.int64(), "shown": pa.string()},
+    metadata={"luke_batch.held": "3"},
 )
 
 
@@ -42,6 +42,8 @@ class Held:
     """See `mark_of`; None for a file of a version that kept letters apart."""
     forgotten: int = 0
     """Rows that were erased."""
+    shown: str = ""
+    """Version of the file in OUTPUT/_dead_letters that was seen to show these letters."""
 
     def is_all_of(self, key: Key) -> bool:
         """Whether rows, letters and erased rows are as many as the rows that the name tells of."""

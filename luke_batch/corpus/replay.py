@@ -15,7 +15,8 @@ from luke_batch.config import OutputConfig
 from luke_batch.corpus.committed import CommittedFile, OutputListing
 from luke_batch.corpus.footers import Footer, footers_of
 from luke_batch.corpus.fragments import Fragment, schema_key, whole_range, work_items
-from luke_batch.corpus.outcome import Leftovers, Outcome, find_superseded, find_unshown, reconcile
+from luke_batch.corpus.leftovers import Leftovers, add_unshown, find_superseded
+from luke_batch.corpus.outcome import Outcome, reconcile
 from luke_batch.corpus.output_file import Key
 from luke_batch.corpus.plan import Plan, PlannedFile, StateCounts
 from luke_batch.corpus.storage import StoredFile
@@ -87,7 +88,9 @@ def judge_replay(replay: Replay, run_id: str, listed: OutputListing) -> tuple[Ou
     files = tuple(file for file in replay.plan.files if file.path in settled)
     narrowed = replace(replay.plan, files=files)
     superseded = find_superseded(narrowed, outcome, listed)
-    return outcome, Leftovers(superseded, unshown=find_unshown(narrowed, listed))
+    leftovers = Leftovers(superseded)
+    add_unshown(leftovers, narrowed, listed)
+    return outcome, leftovers
 
 
 def _with_letters(plan: Plan, file: PlannedFile, listed: OutputListing) -> list[CommittedFile]:

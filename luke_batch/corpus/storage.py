@@ -7,13 +7,13 @@ written with plain system calls: a plan over 10,000 files spends its time there.
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from hashlib import md5
-from typing import Any, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 import pyarrow as pa
 
@@ -32,8 +32,10 @@ HELD = f"{STATE}/held.arrow"
 
 _ONE_PUT = 5 * 2**29
 """Bytes up to half of which a conditional PUT is one request: one of several parts takes no If-Match."""
-_CONDITIONAL_PUTS = 3
+_CONDITIONAL_PUTS = 5
 """Times that a store is asked with a condition, which it also refuses while another writes the same object."""
+_UNKNOWN_CONDITION = ("NotImplemented", "InvalidArgument")
+"""How stores refuse a condition that they do not know."""
 _BATCH = 1000
 """Keys of one request to delete, S3's most."""
 _STORE_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore"})
@@ -187,8 +189,8 @@ class Storage:
             return
         temporary, target = self._with_folder(self.temporary_path()), self._with_folder(path)
         try:
-            _write_synced(temporary, data)
-            os.replace(temporary, target)
+            with _written(temporary, data):
+                os.replace(temporary, target)
         except BaseException:
             _unlink(temporary)
             raise
@@ -199,51 +201,59 @@ class Storage:
 
         Object store: a conditional PUT (If-None-Match, If-Match). One whose answer was lost finds its own object, which
         is known by its content. A local file is created by a link, which fails where there is one; between the look at
-        its version and the replacement lie some microseconds, and as much as a request in a store that knows no
-        conditions.
+        its version and the replacement lie some microseconds, and as much as a request in a store that says that it
+        knows no conditions.
+
+        Raises OSError where a store refuses again and again, though nothing has changed there.
         """
         if self.is_local:
             return self._put_local(path, data, version)
         content = bytes(memoryview(data))
         condition = {"mode": "create"} if version is None else {"IfMatch": version}
         own = md5(content, usedforsecurity=False).hexdigest()
-        for conditional in (*([True] * _CONDITIONAL_PUTS if self._is_s3 else []), False):
+        tries, has_conditions = 0, self._is_s3
+        while has_conditions:
             try:
-                if conditional:
-                    self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
-                    break
-            except OSError:
-                there = self.stat(path)
-                if there is not None and there.version.strip('"') == own:
-                    return there.version
-                if (None if there is None else there.version) != version:
+                answer = self._remote("pipe_file", path, content, chunksize=_ONE_PUT, **condition)
+                return str(answer["ETag"]) if answer else self._version(path)
+            except OSError as error:
+                there = self._version(path)
+                if there is not None and there.strip('"') == own:
+                    return there
+                if there != version:
                     return None
-                continue
-            there = self.stat(path)
-            if (None if there is None else there.version) != version:
-                return None
-            self._remote("pipe_file", path, content)
-        there = self.stat(path)
-        return None if there is None else there.version
+                tries += 1
+                has_conditions = not any(word in str(error) for word in _UNKNOWN_CONDITION)
+                if has_conditions and tries == _CONDITIONAL_PUTS:
+                    raise
+        if self._version(path) != version:
+            return None
+        self._remote("pipe_file", path, content)
+        return self._version(path)
 
     def _put_local(self, path: str, data: "bytes | pa.Buffer", version: str | None) -> str | None:
         temporary, target = self._with_folder(self.temporary_path()), self._with_folder(path)
         try:
-            _write_synced(temporary, data)
-            there = self.stat(path)
-            if (None if there is None else there.version) != version:
-                return None
-            if version is not None:
-                os.replace(temporary, target)
-            else:
-                try:
-                    os.link(temporary, target)
-                except FileExistsError:
+            with _written(temporary, data) as file:
+                if self._version(path) != version:
                     return None
-                except OSError:  # a file system without links
+                if version is not None:
                     os.replace(temporary, target)
+                else:
+                    try:
+                        os.link(temporary, target)
+                    except FileExistsError:
+                        return None
+                    except OSError:  # a file system without links
+                        os.replace(temporary, target)
+                    _unlink(temporary)
+                # Of what this call has written, whatever else may be there by now.
+                return _local_file(path, os.fstat(file.fileno())).version
         finally:
             _unlink(temporary)
+
+    def _version(self, path: str) -> str | None:
+        """Of the file at `path`; None where there is no file."""
         there = self.stat(path)
         return None if there is None else there.version
 
@@ -255,25 +265,30 @@ class Storage:
         with suppress(FileNotFoundError):
             self._remote("rm_file", path)
 
-    def remove_all(self, paths: Sequence[str]) -> None:
+    def remove_all(self, paths: Sequence[str]) -> dict[str, str]:
         """Delete all of them; those that do not exist are no error. An object store is told of 1,000 in a request.
 
-        Raises OSError where one cannot be deleted.
+        Returns the files that cannot be deleted, each with the cause; the others are gone.
         """
-        if self.is_local:
-            for path in paths:
-                _unlink(self.absolute(path))
-            return
-        if not self._is_s3:
-            for path in paths:
+        refused: dict[str, str] = {}
+        if self._is_s3:
+            for start in range(0, len(paths), _BATCH):
+                refused.update(self._remove_batch(paths[start : start + _BATCH]))
+            return refused
+        for path in paths:
+            try:
                 self.remove(path)
-            return
-        for start in range(0, len(paths), _BATCH):
-            places = [self._filesystem.split_path(self.absolute(path)) for path in paths[start : start + _BATCH]]
-            keys = {"Objects": [{"Key": key} for _, key, _ in places], "Quiet": True}
-            answer = self._asked("call_s3", "delete_objects", Bucket=places[0][0], Delete=keys)
-            for error in answer.get("Errors", []):
-                raise OSError(f"{self.url}: {error.get('Key')} cannot be deleted: {error.get('Code')}")
+            except OSError as error:
+                refused[path] = " ".join(str(error).split())
+        return refused
+
+    def _remove_batch(self, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+        places = [self._filesystem.split_path(self.absolute(path)) for path in paths]
+        keys = {key: path for (_, key, _), path in zip(places, paths, strict=True)}
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._asked("call_s3", "delete_objects", Bucket=places[0][0], Delete=wanted)
+        for error in answer.get("Errors", []):
+            yield keys[error["Key"]], f"{self.url}: {error['Key']} cannot be deleted: {error.get('Code')}"
 
     def move(self, path: str, target: str) -> None:
         """Rename a file, replacing `target`; in an object store by copying it."""
@@ -381,11 +396,14 @@ def _remote_file(path: str, info: dict[str, Any]) -> StoredFile:
     return StoredFile(path, int(info["size"]), version, seconds, version)
 
 
-def _write_synced(path: str, data: "bytes | pa.Buffer") -> None:
+@contextmanager
+def _written(path: str, data: "bytes | pa.Buffer") -> Generator[BinaryIO]:
+    """A new file that holds `data`, also after a power cut; open as long as the block."""
     with open(path, "wb") as file:
         file.write(memoryview(data))
         file.flush()
         os.fsync(file.fileno())
+        yield file
 
 
 def _unlink(path: str) -> None:

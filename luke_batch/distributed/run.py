@@ -29,17 +29,9 @@ from luke_batch.corpus.footers import write_known_footers
 from luke_batch.corpus.forgotten import read_forgotten
 from luke_batch.corpus.held import write_known
 from luke_batch.corpus.lease import Lease
+from luke_batch.corpus.leftovers import Leftovers, Removed, find_leftovers, tidy
 from luke_batch.corpus.manifest import Command, RunManifest, forecast, latest_manifest, new_run_id, write_manifest
-from luke_batch.corpus.outcome import (
-    Leftovers,
-    Outcome,
-    Removed,
-    exit_code,
-    find_leftovers,
-    reconcile,
-    report_bad_files,
-    tidy,
-)
+from luke_batch.corpus.outcome import Outcome, exit_code, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.replay import judge_replay, plan_replay
 from luke_batch.corpus.storage import FOREIGN, Storage
@@ -257,7 +249,7 @@ def _carry_out(prepared: Prepared, begun: _Begun, lease: Lease, judge: Judge, no
         outcome, leftovers = judge(begun.run_id, listed)
         removed = _tidy(plan, listed, leftovers, lease)
         drift = _drift(plan.output, manifest, tally, config.output)
-        code = exit_code(outcome, config.output.error_budget)
+        code = IncompleteError.exit_code if removed.refused else exit_code(outcome, config.output.error_budget)
         if code == 0 and drift is not None and drift.exceeds(config.output.drift_limit):
             code = DRIFT_EXIT_CODE
         compared = expected.compared(worked - planned) if expected is not None and outcome.complete else None
@@ -335,7 +327,9 @@ def _tidy(plan: Plan, listed: OutputListing, leftovers: Leftovers, lease: Lease)
             write_known_footers(plan.output, known)
         gone = set(leftovers.removable)
         held = {path: each for path, each in listed.held.items() if path not in gone}
-        if not plan.nothing_to_do or removed or listed.opened >= _MANY_FOOTERS:
+        opened = listed.opened + sum(listed.held[path].shown != shown for path, shown in leftovers.seen.items())
+        held |= {path: replace(held[path], shown=shown) for path, shown in leftovers.seen.items() if path in held}
+        if not plan.nothing_to_do or removed or opened >= _MANY_FOOTERS:
             write_known(plan.output, held)
     return removed
 

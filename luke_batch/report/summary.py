@@ -55,7 +55,7 @@ class Summary:
     """Kind (mentions, types, relations) -> label -> how many this run found, most first."""
     drift: Mapping[str, Any] | None = None
     """How far the label shares are from those of the baseline, see `Drift`."""
-    removed: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    removed: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
     """What was taken out of OUTPUT, see `Removed`."""
 
     @property
@@ -64,6 +64,10 @@ class Summary:
         letters = f"{self.dead_documents:,} documents and {self.dead_files:,} files are in the dead letters"
         if self.missing:
             return f"incomplete: {len(self.missing):,} fragments are not committed; run the same command again"
+        if refused := self.removed.get("refused"):
+            return (
+                f"complete, but {refused:,} files of OUTPUT cannot be removed; once they can, the same command goes on"
+            )
         if self.exit_code == DRIFT:
             return f"complete, but {_drift(self.drift or {})}: more than output.drift_limit allows"
         if self.exit_code:

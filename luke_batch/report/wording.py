@@ -4,6 +4,7 @@ instead of obeying.
 
 import unicodedata
 from collections.abc import Mapping
+from typing import Any
 
 from luke_batch.base.errors import IncompleteError
 from luke_batch.corpus.drift import EXIT_CODE as DRIFT
@@ -54,15 +55,16 @@ def verdict(run: RunManifest) -> tuple[str, str]:
     return "ok", "complete"
 
 
-def removed(counts: Mapping[str, int]) -> str:
+def removed(counts: Mapping[str, Any]) -> str:
     """What a run took out of OUTPUT, as `Removed` counts it; "" for nothing."""
     words = {
         "vanished": f"{counts.get('vanished', 0):,} files of sources that are gone, with"
-        f" {counts.get('vanished_documents', 0):,} documents",
+        f" {counts.get('vanished_documents', 0):,} documents and {counts.get('vanished_letters', 0):,} dead letters",
         "superseded": f"{counts.get('superseded', 0):,} superseded files",
         "damaged": f"{counts.get('damaged', 0):,} torn or abandoned files",
         "foreign": f"{counts.get('foreign', 0):,} files of no run, moved to _foreign",
         "left": f"{counts.get('left', 0):,} more are left to the next run",
+        "refused": f"{counts.get('refused', 0):,} cannot be removed ({counts.get('cause')})",
     }
     return "; ".join(text for name, text in words.items() if counts.get(name))
 

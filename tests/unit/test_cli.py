@@ -19,8 +19,8 @@ from luke_batch.base.errors import IncompleteError, InputError, LukeBatchError
 from luke_batch.config import JobConfig
 from luke_batch.corpus import reader
 from luke_batch.corpus.drift import Drift, KindDrift
+from luke_batch.corpus.leftovers import Removed
 from luke_batch.corpus.manifest import Forecast
-from luke_batch.corpus.outcome import Removed
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.distributed import run as runner
 

@@ -18,7 +18,8 @@ from luke_batch.corpus.commit import Committed
 from luke_batch.corpus.dead_letters import without_letters
 from luke_batch.corpus.fragments import WorkItem
 from luke_batch.corpus.held import Held, read_known, write_known
-from luke_batch.corpus.outcome import find_leftovers, reconcile, tidy
+from luke_batch.corpus.leftovers import find_leftovers, tidy
+from luke_batch.corpus.outcome import reconcile
 from luke_batch.corpus.output_file import Key, to_parquet
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
@@ -469,7 +470,7 @@ def test_a_file_that_lacks_a_row_is_pruned_with_its_source(tmp_path: Path) -> No
     run(plan_again(plan), context(), calm)
     again = replace(plan_again(plan), on_vanished="prune")
     left = find_leftovers(again, reconcile(again, "run2"))
-    assert (left.vanished, left.vanished_documents) == ([done.path], 1)
+    assert left.vanished == {done.path: (1, 0)}
 
 
 def test_a_footer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:

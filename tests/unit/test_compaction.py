@@ -1,6 +1,7 @@
 """Fewer, larger output files with the same rows, whatever happens on the way."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luke_batch.base.errors import LeaseError, OutputError
+from luke_batch.base.errors import IncompleteError, LeaseError, OutputError
 from luke_batch.corpus.compaction import Compaction, compact
 from luke_batch.corpus.lease import Lease
 from luke_batch.corpus.outcome import reconcile
@@ -141,13 +142,20 @@ def dies_at(step: int, call: Callable[..., Any]) -> Callable[..., Any]:
     return dying
 
 
+def one_by_one(storage: Storage, paths: Sequence[str]) -> dict[str, str]:
+    """`Storage.remove_all`, which lets every error through."""
+    for path in paths:
+        storage.remove(path)
+    return {}
+
+
 @pytest.mark.parametrize("step", range(14))
 def test_killed_at_any_write_or_removal(corpus: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader shows every row once at once, the next run has nothing to do, and the rest is tidied up."""
     before = table(corpus)
     with monkeypatch.context() as patch:
         crash = dies_at(step, lambda method, *arguments: method(*arguments))
-        patch.setattr(Storage, "remove_all", lambda self, paths: [self.remove(path) for path in paths])
+        patch.setattr(Storage, "remove_all", one_by_one)
         for name in ("write_atomic", "put", "remove"):
             method = getattr(Storage, name)
             patch.setattr(
@@ -171,6 +179,46 @@ def test_killed_at_any_write_or_removal(corpus: Path, step: int, monkeypatch: py
     assert table(corpus).equals(before)
     assert len(outputs(corpus)) == 3
     assert len(list((corpus / "out/_dead_letters").iterdir())) == 1
+
+
+def test_a_merged_file_that_another_has_written_stays(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction that was overtaken finds one with all rows, in which a replay has healed a letter.
+
+    Before, it put what it had read over it, without a condition.
+    """
+    aside = corpus.with_name("aside")
+    shutil.copytree(corpus, aside)
+    compacted(aside)
+    (merged,) = (path for path in outputs(aside) if "date=1" in str(path))
+    whole = pq.ParquetFile(merged).read()
+    pq.write_table(whole.replace_schema_metadata({**whole.schema.metadata, b"by": b"another"}), merged)
+    place = corpus / merged.relative_to(aside)
+    put_file = Storage.put
+
+    def overtaken(storage: Storage, path: str, data: pa.Buffer, version: str | None) -> str | None:
+        if path.endswith(place.name) and not place.exists():
+            shutil.copy(merged, place)
+        return put_file(storage, path, data, version)
+
+    monkeypatch.setattr(Storage, "put", overtaken)
+    before = table(corpus)
+    done = compacted(corpus)
+    assert place.read_bytes() == merged.read_bytes()
+    assert table(corpus).equals(before)
+    assert done.removed == 8 + 2  # outputs, and files of their letters
+    assert len(list((corpus / "out/_dead_letters").iterdir())) == 1
+
+
+def test_parts_that_cannot_be_removed_are_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is merged, and read once; the next run removes them."""
+    before = table(corpus)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "remove_all", lambda _, paths: {paths[0]: "AccessDenied"})
+        with pytest.raises(IncompleteError, match=r"1 merged files cannot be removed, such as .*: AccessDenied"):
+            compacted(corpus)
+    assert table(corpus).equals(before)
+    sweep(annotate_folder(corpus))
+    assert len(outputs(corpus)) == 3
 
 
 def test_pandas_index_is_that_of_the_whole(tmp_path: Path) -> None:

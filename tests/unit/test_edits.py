@@ -15,7 +15,8 @@ import pytest
 from luke_batch.corpus import edits
 from luke_batch.corpus.edits import with_digests
 from luke_batch.corpus.footers import KnownFooter, inspect, read_known_footers, write_known_footers
-from luke_batch.corpus.outcome import find_leftovers, reconcile, tidy
+from luke_batch.corpus.leftovers import find_leftovers, tidy
+from luke_batch.corpus.outcome import reconcile
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import FOOTERS, Storage

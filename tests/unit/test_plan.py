@@ -8,7 +8,8 @@ import pytest
 
 from luke_batch.base.errors import InputError, OutputError
 from luke_batch.config import InputConfig
-from luke_batch.corpus.outcome import find_leftovers, reconcile, report_bad_files, tidy
+from luke_batch.corpus.leftovers import find_leftovers, tidy
+from luke_batch.corpus.outcome import reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.storage import Storage

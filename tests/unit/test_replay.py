@@ -14,8 +14,9 @@ from luke_batch.corpus.committed import list_output
 from luke_batch.corpus.compaction import compact
 from luke_batch.corpus.fragments import Fragment
 from luke_batch.corpus.lease import Lease
+from luke_batch.corpus.leftovers import tidy
 from luke_batch.corpus.manifest import latest_manifest, write_manifest
-from luke_batch.corpus.outcome import Outcome, tidy
+from luke_batch.corpus.outcome import Outcome
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.read import read_item
 from luke_batch.corpus.reader import read

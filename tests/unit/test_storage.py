@@ -185,3 +185,65 @@ def test_a_refused_condition_is_asked_again() -> None:
     store = _BusyStore()
     assert Storage("s3://b/x", store, "b/x", is_local=False).put("a", b"mine", None) is None
     assert store.content == b"other"
+
+
+class _RefusingStore(_BusyStore):
+    """Refuses every conditional PUT, with these words, and holds nothing."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+        self.asked = 0
+
+    def info(self, path: str) -> dict[str, object]:
+        """What was put without a condition."""
+        if self.content is None:
+            raise FileNotFoundError(path)
+        return {"type": "file", "size": len(self.content), "ETag": md5(self.content).hexdigest(), "LastModified": None}
+
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite", **_: object) -> None:
+        """One PUT."""
+        assert path == "b/x/a"
+        self.asked += 1
+        if mode == "create":
+            raise OSError(f"An error occurred ({self.words}) when calling the PutObject operation")
+        self.content = data
+
+
+def test_a_condition_that_is_refused_for_good_changes_nothing() -> None:
+    """Before, three refusals of any kind led to a PUT without a condition."""
+    store = _RefusingStore("ConditionalRequestConflict")
+    with pytest.raises(OSError, match="ConditionalRequestConflict"):
+        Storage("s3://b/x", store, "b/x", is_local=False).put("a", b"mine", None)
+    assert store.content is None
+    assert store.asked == 5
+
+
+def test_a_store_without_conditions_is_looked_at_first() -> None:
+    """One that says that it does not know them is asked once."""
+    store = _RefusingStore("NotImplemented")
+    assert Storage("s3://b/x", store, "b/x", is_local=False).put("a", b"mine", None) is not None
+    assert store.content == b"mine"
+    assert store.asked == 2
+
+
+def test_the_version_is_that_of_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer replaces the file right after: before, its version was taken for one's own."""
+    storage = Storage.at(str(tmp_path))
+    versions: list[str | None] = []
+    link = os.link
+
+    def overtaken(source: str, target: str) -> None:
+        link(source, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", link)
+            there = storage.stat("a")
+            assert there is not None
+            versions.append(storage.put("a", b"theirs", there.version))
+
+    monkeypatch.setattr(os, "link", overtaken)
+    own = storage.put("a", b"mine", None)
+    there = storage.stat("a")
+    assert there is not None
+    assert versions == [there.version]
+    assert own not in (None, there.version)

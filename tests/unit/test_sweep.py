@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
 
-from luke_batch.corpus.outcome import Outcome, find_leftovers, reconcile, report_bad_files, tidy
+from luke_batch.corpus.leftovers import find_leftovers, tidy
+from luke_batch.corpus.outcome import Outcome, reconcile, report_bad_files
 from luke_batch.corpus.plan import Plan, make_plan
 from luke_batch.corpus.reader import read
 from luke_batch.corpus.storage import Storage
