@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from luke_batch.base.arrays import FloatArray, IntArray
+from luke_batch.document.state import Document, Mentions
+from luke_batch.heads.consistency import Consistency
 from luke_batch.heads.ner import choose
 from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.model.inputs.windows import InputBuilder, chunks
 from luke_batch.training.batches import BoolArray, Example, collate, cut_into_batches
-from luke_batch.training.corpus import NO_LABELS, Row
+from luke_batch.training.corpus import NO_LABELS, GoldEntity, Row
 from luke_batch.training.examples import (
     NO_CONTEXT,
     MarkedExamples,
@@ -105,12 +107,97 @@ def relations_outputs(
     return _outputs_at(model, "relations", places, builder, unasked)
 
 
+def joint_relations_outputs(
+    model: MultiTaskModel,
+    rows: Sequence[Row],
+    found: Sequence[Sequence[tuple[int, int, str]]],
+    builder: InputBuilder,
+    rules: Consistency | None,
+) -> HeadOutputs:
+    """The relations of all ordered pairs of the mentions (start, end, label) that `ner` has found in each row, right
+    where both touch those of the data. What the rules do not allow of a pair by itself has a logit of -30.
+    """
+    labels = model.specs["relations"].labels
+    shown = [
+        replace(row, entities=tuple(GoldEntity(*mention) for mention in sorted(set(mentions))), relations=())
+        for row, mentions in zip(rows, found, strict=True)
+    ]
+    parts = [_no_outputs(len(labels))]
+    for row, (seen, spans, logits) in zip(rows, _joint_logits(model, "relations", shown, builder), strict=True):
+        told = {(item.head, item.tail, item.label) for item in row.relations if item.label not in NO_LABELS}
+        starts, ends = spans.T
+        apart = np.maximum(starts[:, None], starts) >= np.minimum(ends[:, None], ends)
+        pairs = np.argwhere(apart).astype(np.int32)
+        values = logits[pairs[:, 0], pairs[:, 1]]
+        own = [_touched(row, start, end) for start, end in spans.tolist()]
+        gold = np.zeros(values.shape, bool)
+        for number, (head, tail) in enumerate(pairs.tolist()):
+            meant = {label for one, two, label in told if one in own[head] and two in own[tail]}
+            gold[number] = [label in meant for label in labels]
+        if rules is not None and len(pairs):
+            possible = rules.possible(_as_document(seen, spans), pairs)
+            values, gold = np.where(possible, values, np.float32(-30)), gold & possible
+        parts.append(HeadOutputs(values, gold, (row.id,) * len(pairs), max(0, len(told) - int(gold.sum()))))
+    return HeadOutputs.joined(parts)
+
+
+def _touched(row: Row, start: int, end: int) -> set[int]:
+    """Numbers of the row's mentions that share most with the found one: where each of them begins and ends is no matter
+    of relations.
+    """
+    shared = [min(end, item.end) - max(start, item.start) for item in row.entities]
+    most = max(shared, default=0)
+    return {number for number, size in enumerate(shared) if size == most > 0}
+
+
+def _no_outputs(labels: int) -> HeadOutputs:
+    return HeadOutputs(np.zeros((0, labels), np.float32), np.zeros((0, labels), bool), ())
+
+
+def _as_document(row: Row, spans: IntArray) -> Document:
+    """The row's text as one sentence, with its mentions at `spans`."""
+    found = Document(row.text, np.array([[0, len(row.text)]], np.int32))
+    found.mentions = Mentions.unlabelled(spans)
+    kinds = {item.span: item.label for item in row.entities}
+    found.mentions.labels = [kinds[start, end] for start, end in spans.tolist()]
+    return found
+
+
+def _joint_logits(
+    model: MultiTaskModel, head: str, rows: Sequence[Row], builder: InputBuilder
+) -> Iterator[tuple[Row, IntArray, FloatArray]]:
+    """Each row with the mentions that its window shows, (n, 2), and their logits: (n, labels), of pairs (n, n, labels).
+    A row without any, or too long for a window, has none.
+    """
+    spec = model.specs[head]
+    examples: list[Example] = []
+    shown: list[IntArray] = []
+    for row in rows:
+        spans = np.array(sorted({item.span for item in row.entities}), np.int32).reshape(-1, 2)
+        tokens = builder.tokenize(row.text, spans)
+        usable = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0]).astype(np.int32)
+        if len(tokens.ids) + 2 > builder.max_tokens:
+            usable = usable[:0]
+        shown.append(spans[usable])
+        if len(usable):
+            count = (len(usable),) * (2 if spec.is_joint_pair else 1)
+            blank = np.zeros((*count, len(spec.labels)), np.float32) if spec.multi_label else np.zeros(count, np.int64)
+            examples.append(Example(builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, usable), blank))
+    logits = iter(_logits(model, head, examples, builder.tokenizer.pad_id))
+    for row, spans in zip(rows, shown, strict=True):
+        if len(spans):
+            yield row, spans, next(logits)
+        else:
+            count = (0,) * (2 if spec.is_joint_pair else 1)
+            yield row, spans, np.zeros((*count, len(spec.labels)), np.float32)
+
+
 def _outputs_at(
     model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder, unasked: int
 ) -> HeadOutputs:
     """`unasked`: gold labels that are at none of the places."""
     spec = model.specs[head]
-    found = (_joint_logits if spec.joint else _marked_logits)(model, head, places, builder)
+    found = (_unmarked_logits if spec.joint else _marked_logits)(model, head, places, builder)
     read = [place for place, values in zip(places, found, strict=True) if values is not None]
     shape = (len(read), len(spec.labels))
     right = np.array([[label in place.labels for label in spec.labels] for place in read], bool).reshape(shape)
@@ -138,30 +225,19 @@ def _marked_logits(
     return [None if window is None else next(logits).reshape(-1) for window in windows]
 
 
-def _joint_logits(
+def _unmarked_logits(
     model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder
 ) -> list[FloatArray | None]:
     """The same from one window a row, in which all of its entities are mentions."""
     rows = {id(place.row): place.row for place in places}
-    examples: list[Example] = []
-    shown: dict[int, tuple[int, dict[tuple[int, int], int]]] = {}
-    """By row: which of the examples, and where each span stands in it."""
-    for name, row in rows.items():
-        spans = np.unique(np.array([item.span for item in row.entities], np.int32), axis=0)
-        tokens = builder.tokenize(row.text, spans)
-        usable = np.flatnonzero(tokens.spans[:, 1] > tokens.spans[:, 0]).astype(np.int32)
-        if len(tokens.ids) + 2 > builder.max_tokens or not len(usable):
-            continue
-        window = builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, usable)
-        order = {(start, end): place for place, (start, end) in enumerate(spans[usable].tolist())}
-        shown[name] = len(examples), order
-        examples.append(Example(window, np.zeros(0, np.int64)))
-    logits = _logits(model, head, examples, builder.tokenizer.pad_id)
+    seen: dict[int, tuple[dict[tuple[int, int], int], FloatArray]] = {}
+    for row, spans, logits in _joint_logits(model, head, list(rows.values()), builder):
+        seen[id(row)] = {(start, end): number for number, (start, end) in enumerate(spans.tolist())}, logits
     found: list[FloatArray | None] = []
     for place in places:
-        number, order = shown.get(id(place.row), (-1, {}))
+        order, logits = seen[id(place.row)]
         at = [order.get(place.row.entities[entity].span, -1) for entity in place.entities]
-        found.append(None if min(at) < 0 else logits[number][tuple(at)])
+        found.append(None if min(at) < 0 else logits[tuple(at)])
     return found
 
 

@@ -91,6 +91,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "RelationsConfig.pairs": ("heads.2.pairs=given", True),
     "RelationsConfig.max_pairs": ("heads.2.max_pairs=8", True),
     "RelationsConfig.threshold": ("heads.2.threshold=0.6", True),
+    "RelationsConfig.consistent": ("heads.2.consistent=false", True),
     "RelationsConfig.multi_label": ("heads.2.multi_label=false", True),
     "RelationsConfig.none_label": ("heads.2.none_label=none", True),
     "EmbeddingsConfig.head": ("heads=[{head: ner}]", True),

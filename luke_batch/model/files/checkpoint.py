@@ -11,8 +11,10 @@ shards) of LukeModel or one of its heads. luke-batch's own format 1, several hea
                                      types.bias, relations.weight (labels, 2H)
     span_scorer.safetensors          float32, where there is a head `spans`: see model/engine/span_scorer.py
     luke_batch.json                  {"format": 1, "name", "heads": {"ner": HeadFacts, …}, "context"}
+    relations.json                   optional: which relations make sense; see constraints.py
 
-A transformers checkpoint of ours may have span_scorer.safetensors as well: its config.json says so.
+A transformers checkpoint of ours may have span_scorer.safetensors as well: its config.json says so. relations.json may
+stand in either.
 """
 
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from luke_batch.base.errors import CheckpointError
+from luke_batch.model.files.constraints import CONSTRAINTS_FILE, Constraints, read_constraints
 from luke_batch.model.files.facts import LAYERS, MANIFEST, SCORER, HeadFacts, read_manifest, transformers_heads
 from luke_batch.model.files.fetch import Location, fetch
 from luke_batch.model.files.reading import (
@@ -77,6 +80,8 @@ class Checkpoint:
     """What the NER windows were filled with in training; None where nothing tells."""
     max_mention_length: int
     """Tokens of a mention that count for its position."""
+    constraints: Constraints | None = None
+    """Which relations make sense; None where the folder does not tell."""
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -96,7 +101,9 @@ class Checkpoint:
     @property
     def weights_hash(self) -> str:
         """SHA-256 over the content of all files that change results; computed once a process."""
-        named = [self.folder / name for name in ("config.json", MANIFEST, SCORER_FILE, *TOKENIZER_FILES)]
+        named = [
+            self.folder / name for name in ("config.json", MANIFEST, SCORER_FILE, CONSTRAINTS_FILE, *TOKENIZER_FILES)
+        ]
         return content_hash([*self.weight_files, *(file for file in named if file.exists())])
 
     def setting(self, name: str) -> int:
@@ -206,6 +213,7 @@ def _read(location: Location, path: str, state: State) -> Checkpoint:  # noqa: A
         max_mention_length=whole_number(
             {"max_mention_length": 30} | tokenizer_config, "max_mention_length", f"{path}: tokenizer_config.json", 1
         ),
+        constraints=read_constraints(folder, heads["relations"].labels) if "relations" in heads else None,
     )
     for head, facts in checkpoint.heads.items():
         if head in LAYERS and facts.input == "marked":

@@ -18,6 +18,8 @@ SECTION_FORMAT = 1
 SCORER = "spans"
 """The span scorer among the heads, and the key of the section that says its threshold."""
 SCORER_LABELS = ("start", "end")
+PAIR_SCORER = "pairs"
+"""The pair scorer among the heads: a joint head of pairs with one label."""
 
 LAYERS = {
     task.head: task for task in (Task.NER, Task.TYPES, Task.RELATIONS, Task.SEQUENCE, Task.TOKENS, Task.QA, Task.CHOICE)
@@ -98,7 +100,7 @@ def read_manifest(folder: Path) -> Heads:
     try:
         manifest = _Manifest.model_validate(content)
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {_complaint(error)}; write the model again") from error
+        raise CheckpointError(f"{path}: {first_complaint(error)}; write the model again") from error
     for name, facts in manifest.heads.items():
         if facts.none_label is not None and facts.none_label not in facts.labels:
             raise CheckpointError(
@@ -149,12 +151,12 @@ def _with_section(heads: dict[str, HeadFacts], content: object, path: str) -> He
     try:
         found = _Manifest.model_validate({"heads": described, "context": section.get("context")})
     except ValidationError as error:
-        key = _complaint(error, leave_out=2)
+        key = first_complaint(error, leave_out=2)
         raise CheckpointError(f"{path}: {SECTION}.{key} in config.json; mend it") from error
     return found.heads, found.context
 
 
-def _complaint(error: ValidationError, leave_out: int = 0) -> str:
+def first_complaint(error: ValidationError, leave_out: int = 0) -> str:
     """The first of a validation's errors: its key, without the first parts of one inside a head, and what is wrong."""
     first = error.errors()[0]
     place = first["loc"][leave_out:] if first["loc"][0] == "heads" else first["loc"]

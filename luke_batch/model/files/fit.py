@@ -11,7 +11,7 @@ from typing import Literal
 
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import Checkpoint
-from luke_batch.model.files.facts import LAYERS
+from luke_batch.model.files.facts import LAYERS, PAIR_SCORER
 from luke_batch.model.files.reading import whole_number
 from luke_batch.model.inputs.tokenizer import Tokenizer
 from luke_batch.model.task import Reads, Task
@@ -166,7 +166,7 @@ def joint_names(checkpoint: Checkpoint, head: str) -> Names:
     """
     labels, hidden = len(checkpoint.require(head).labels), checkpoint.hidden_size
     shapes: Shapes = {"weight": (labels, hidden), "bias": (labels,)}
-    if head == "relations":
+    if head in ("relations", PAIR_SCORER):
         first = checkpoint.tensors.get(f"{head}.head.weight")
         units = first.shape[0] if first is not None and first.shape else 0
         wide, narrow = (units, hidden), (labels, units)

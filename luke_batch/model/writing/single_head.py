@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from luke_batch.base.errors import CheckpointError
 from luke_batch.model.files.checkpoint import SCORER_FILE, TOKENIZER_FILES, resolve
+from luke_batch.model.files.constraints import CONSTRAINTS_FILE
 from luke_batch.model.files.facts import ARCHITECTURES, SCORER, SECTION, SECTION_FORMAT, HeadFacts
 from luke_batch.model.files.fit import PREFIX
 from luke_batch.model.files.reading import SINGLE
@@ -101,6 +102,7 @@ def extract_head(source: str, head: str, destination: Path) -> None:
     with new_folder(destination) as folder:
         scorer = checkpoint.heads.get(SCORER) if head == "ner" else None
         write_single_head(folder, head, facts, checkpoint.config, checkpoint.context, weights, scorer)
-        for name in TOKENIZER_FILES if scorer is None else (*TOKENIZER_FILES, SCORER_FILE):
+        own = {"ner": (SCORER_FILE,) if scorer is not None else (), "relations": (CONSTRAINTS_FILE,)}
+        for name in (*TOKENIZER_FILES, *own.get(head, ())):
             if (checkpoint.folder / name).exists():
                 shutil.copyfile(checkpoint.folder / name, folder / name)
