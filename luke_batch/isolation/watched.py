@@ -78,6 +78,10 @@ class Watched:
         """End the child process."""
         self._child.end()
 
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # it was never started, or ended before
+            self.close()
+
     def _send(self, request: bytes | pa.Buffer) -> None:
         """Ask for something; a child that was lost since the last request is replaced."""
         if not self._child.send(request):
