@@ -123,10 +123,11 @@ def training_rows(data: Path, skipped: Counter[str]) -> TrainingRows:
 
 
 def ner_dev(data: Path) -> list[Row]:
-    """The NER dev sentences, those of `ner/uner/dev` left out that are in the training data."""
+    """The NER dev sentences of all languages, those of `ner/uner/dev` left out that are in the training data."""
     english = read_rows([data / "ner/open_ner_en/dev.parquet"], None)
     others = read_rows([data / "ner/uner/dev.parquet"], None)
-    return [without_handles(row) for row in english] + [row for row in others if row.lang != "en"]
+    more = read_rows(sorted((data / "ner_more/dev").glob("*.parquet")), None)
+    return [without_handles(row) for row in english] + [row for row in others if row.lang != "en"] + more
 
 
 def crossner_dev(data: Path, skipped: Counter[str] | None, *, held_out: bool) -> list[Row]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ from recipes.rows import read_rows
 
 LEAST_PRECISION = 0.8
 """Of relations on dev."""
+LEAST_TYPE = 0.2
+"""Probability of a type that is written: hardly one in five of those below is right."""
+_RARE, _FEW = 0.1, 5
 _ROWS = {"ner": 1500, "relations": 870}
 """Of dev: for minutes instead of a quarter of an hour."""
 
@@ -103,6 +107,23 @@ def settled(folder: Path, data: Path) -> dict[str, CalibratedHead]:
     }
 
 
+def coarse_of(rows: list[Row], found: list[list[tuple[int, int, str]]]) -> dict[str, list[str]]:
+    """Labels of `ner` that each type goes with: those of a tenth or more of its mentions that `ner` finds, (start, end,
+    label) in each row. A type of which few are found is not named: it goes with all.
+    """
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for row, mentions in zip(rows, found, strict=True):
+        labels = {(start, end): label for start, end, label in mentions}
+        for item in row.entities:
+            if item.label is not None and item.span in labels:
+                seen[item.label][labels[item.span]] += 1
+    return {
+        name: sorted(label for label, count in counts.items() if count >= _RARE * counts.total())
+        for name, counts in sorted(seen.items())
+        if counts.total() >= _FEW
+    }
+
+
 def _is_joint(head: dict[str, Any]) -> bool:
     return head.get("input") == "joint"
 
@@ -131,6 +152,10 @@ def main() -> None:
         if settings.threshold is not None:
             manifest["heads"][name]["offsets"] = [round(value, 4) for value in settings.offsets]
             manifest["heads"][name]["threshold"] = round(settings.threshold, 4)
+    manifest["heads"]["types"]["threshold"] = LEAST_TYPE
+    rows = read_rows([options.data / "typing/crossner/train.parquet"], None)
+    rows += crossner_dev(options.data, None, held_out=False)
+    manifest["heads"]["types"]["coarse"] = coarse_of(rows, found_mentions(rows, str(options.model)))
     (options.model / "settled.json").write_text(
         json.dumps({name: asdict(settings) for name, settings in found.items()}, indent=1) + "\n",
         encoding="utf-8",

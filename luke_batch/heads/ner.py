@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.state import Document, Mentions
@@ -42,6 +43,8 @@ class NerConfig(SpanHeadConfig):
     """Where candidate spans come from."""
     decode: Literal["flat", "nested"] = "flat"
     """flat: best spans first, words used once; nested: every span that is not NIL."""
+    threshold: float = Field(default=0.0, ge=0, lt=1)
+    """Least score of a mention that is written; given and previous mentions stay, without a label."""
     none_label: str | None = None
     """Label that means "no entity"; null: what the checkpoint says, else NIL or the first label."""
 
@@ -50,7 +53,7 @@ class NerHead(Head):
     """`head: ner`."""
 
     settings = NerConfig
-    version = 4
+    version = 5
     task = Task(Reads.SPANS, "ner")
 
     def __init__(self, config: NerConfig, setup: Setup, checkpoint: Checkpoint) -> None:
@@ -85,6 +88,12 @@ class NerHead(Head):
         if len(which):
             logits[which] = np.concatenate(answer)
         accepted = choose(spans, logits, self._labels.none, kept, nested=self._config.decode == "nested")
+        unsure = self._labels.probabilities(logits[accepted]).max(axis=1) < self._config.threshold
+        unsure &= logits[accepted].argmax(axis=1) != self._labels.none
+        document.coverage.drop("unsure_mention", int(unsure.sum()))
+        logits[accepted[unsure]] = -np.inf
+        logits[accepted[unsure], self._labels.none] = 0
+        accepted = accepted[~unsure | kept[accepted]]
         document.merge_mentions(self._mentions(document, spans[accepted], logits[accepted]))
 
     def _mentions(self, document: Document, spans: IntArray, logits: FloatArray) -> Mentions:

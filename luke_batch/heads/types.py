@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from luke_batch.base.arrays import IntArray
+from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.document.state import Document
 from luke_batch.heads.frames import Frames, as_mentions, candidates, region_of
 from luke_batch.heads.head import Annotation, Answer, Ask, Head, Labels, Setup, SpanHeadConfig, ask_in_parts
 from luke_batch.heads.joint import Input, JointLayer, is_joint
 from luke_batch.model.files.checkpoint import Checkpoint
+from luke_batch.model.files.facts import HeadFacts
 from luke_batch.model.files.fit import joint_names
 from luke_batch.model.inputs.windows import Window
 from luke_batch.model.task import Reads, Task
@@ -30,18 +31,26 @@ class TypesConfig(SpanHeadConfig):
     """marked: a window a mention; joint: one for all mentions of a sentence; auto: what the checkpoint was trained for.
     """
     threshold: float | None = Field(default=None, gt=0, lt=1)
-    """Multi-label: labels with at least this probability are written; null: what the checkpoint says, else
-    0.5.
+    """Labels with at least this probability are written; null: what the checkpoint says, else 0.5 of several labels,
+    and any where they exclude one another.
     """
     multi_label: Literal["auto"] | bool = "auto"
     """auto: what the checkpoint says."""
+
+
+def _table(facts: HeadFacts) -> dict[str, NDArray[np.bool_]]:
+    """Label of a mention -> (labels,) which types go with it; for the labels that any type is told to go with."""
+    told = {label for labels in facts.coarse.values() for label in labels}
+    return {
+        label: np.array([label in facts.coarse.get(name, [label]) for name in facts.labels], bool) for label in told
+    }
 
 
 class TypesHead(Head):
     """`head: types`."""
 
     settings = TypesConfig
-    version = 3
+    version = 4
     task = Task(Reads.ENTITY, "types")
 
     def __init__(self, config: TypesConfig, setup: Setup, checkpoint: Checkpoint) -> None:
@@ -49,6 +58,8 @@ class TypesHead(Head):
         self._setup = setup
         facts = checkpoint.require(config.head)
         self._labels = Labels.of(facts, multi=config.multi_label, threshold=config.threshold)
+        self._least = config.threshold or facts.threshold or 0.0
+        self._goes_with = _table(facts)
         joint = is_joint("types", config.input, checkpoint)
         self._joint = JointLayer("types", setup, checkpoint) if joint else None
 
@@ -75,10 +86,24 @@ class TypesHead(Head):
         document.coverage.drop("untyped_mention", len(spans) - len(typed))
         places = document.mentions.find(spans[typed])
         for place, logits in zip(places.tolist(), answer, strict=True):
-            found = self._labels.decode(logits)
+            found = self._labels.decode(logits) if self._labels.multi else self._one(document, place, logits)
             labels = {label for label, _ in found}
             earlier = [entry for entry in document.mentions.types[place] or [] if entry[0] not in labels]
             document.mentions.types[place] = sorted([*found, *earlier], key=lambda entry: -entry[1])
+
+    def _one(self, document: Document, place: int, logits: FloatArray) -> list[tuple[str, float]]:
+        """The likeliest type, where it is likely enough. One at odds with the mention's label must be surer than that;
+        else it is the likeliest of those that go with the label.
+        """
+        scores = self._labels.probabilities(logits[None])[0]
+        best = int(logits.argmax())
+        fits = self._goes_with.get(document.mentions.labels[place] or "")
+        if fits is not None and not fits[best] and scores[best] <= document.mentions.scores[place]:
+            best = int(np.where(fits, logits, -np.inf).argmax())
+        if scores[best] < self._least:
+            document.coverage.drop("unsure_type")
+            return []
+        return [(self._labels.names[best], float(scores[best]))]
 
     def _marked(self, document: Document, spans: IntArray) -> Generator[Ask, Answer, tuple[NDArray[np.intp], Answer]]:
         """Which mentions could be read, in a window each, and their logits."""

@@ -74,6 +74,7 @@ _DECISIONS: dict[str, tuple[str, bool]] = {
     "NerConfig.context": ("heads.0.context=document", True),
     "NerConfig.spans": ("heads.0.spans=all", True),
     "NerConfig.decode": ("heads.0.decode=nested", True),
+    "NerConfig.threshold": ("heads.0.threshold=0.5", True),
     "NerConfig.none_label": ("heads.0.none_label=O", True),
     "RelationsConfig.input": ("heads.2.input=joint", True),
     "EmbeddingsConfig.text_from": ("heads.4.text_from=own", True),

@@ -62,7 +62,9 @@ class HeadFacts(BaseModel):
     offsets: tuple[float, ...] = Field(default=(), strict=False)
     """Multi-label: added to the logits of each label before the division; empty, or one for each label."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
-    """Multi-label: the least probability to write."""
+    """The least probability to write; None: any where labels exclude one another."""
+    coarse: dict[str, list[str]] = Field(default_factory=lambda: dict[str, list[str]]())
+    """types: labels of mentions that a type goes with; a type that is not named goes with all."""
     max_words: int | None = Field(default=None, ge=1)
     """Longest span, in words, that the head was trained with."""
     regression: bool | None = None
