@@ -111,7 +111,7 @@ def joint_types_outputs(model: MultiTaskModel, rows: Sequence[Row], builder: Inp
     """The types of every gold mention, all of a row in one window."""
     labels = model.specs["types"].labels
     parts = [_no_outputs(len(labels))]
-    for row, spans, logits in _joint_logits(model, "types", rows, builder):
+    for row, spans, logits in joint_logits(model, "types", rows, builder):
         told = {(item.span, item.label) for item in row.entities if item.label is not None}
         gold = np.array([[(tuple(span), label) in told for label in labels] for span in spans.tolist()], bool)
         gold = gold.reshape(logits.shape)
@@ -136,7 +136,7 @@ def joint_relations_outputs(
         for row, mentions in zip(rows, found, strict=True)
     ]
     parts = [_no_outputs(len(labels))]
-    for row, (seen, spans, logits) in zip(rows, _joint_logits(model, "relations", shown, builder), strict=True):
+    for row, (seen, spans, logits) in zip(rows, joint_logits(model, "relations", shown, builder), strict=True):
         told = {(item.head, item.tail, item.label) for item in row.relations if item.label not in NO_LABELS}
         starts, ends = spans.T
         apart = np.maximum(starts[:, None], starts) >= np.minimum(ends[:, None], ends)
@@ -176,7 +176,7 @@ def _as_document(row: Row, spans: IntArray) -> Document:
     return found
 
 
-def _joint_logits(
+def joint_logits(
     model: MultiTaskModel, head: str, rows: Sequence[Row], builder: InputBuilder
 ) -> Iterator[tuple[Row, IntArray, FloatArray]]:
     """Each row with the mentions that its window shows, (n, 2), and their logits: (n, labels), of pairs (n, n, labels).
