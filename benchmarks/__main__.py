@@ -5,12 +5,14 @@
 
 import argparse
 import os
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Before anything imports torch. One thread is how a job runs: an actor for each core.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pyarrow.parquet as pq
 import torch
 
 from benchmarks.inputs import Inputs, inputs_of_corpus
@@ -18,7 +20,9 @@ from benchmarks.measure import Arms, Row
 from benchmarks.models import base_sized
 from benchmarks.page import PAGE, put
 from benchmarks.report import heading, table
-from luke_batch.config import Precision
+from luke_batch.annotate.annotator import Annotator
+from luke_batch.base import meters
+from luke_batch.config import JobConfig, Precision
 from luke_batch.model.engine.device import multiplies_bfloat16
 from luke_batch.model.files.checkpoint import Checkpoint, resolve
 from luke_batch.model.task import Task
@@ -43,12 +47,25 @@ def main() -> None:
     items = 12 if arguments.smoke else arguments.items
     # NER takes so many times fewer items: each of them costs so many times more.
     inputs = inputs_of_corpus(items, items, items // 4)
+    print(positions(), flush=True)
     parts = [heading(ROUNDS), timed("The embedded model (hidden size 384)", resolve("embedded"), inputs)]
     if not arguments.smoke:
         with TemporaryDirectory() as folder:
             base = base_sized(Path(folder))
             parts.append(timed("LUKE-base's size (hidden size 768), random weights", base, inputs))
         put(PAGE, "benchmarks", "\n\n".join(parts))
+
+
+def positions() -> str:
+    """How much the encoder reads for the default job: each token and each entity of a window is a position."""
+    corpus = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
+    documents = corpus.take(list(range(0, corpus.num_rows, 4)))
+    annotator = Annotator.from_config(JobConfig())
+    meters.take()
+    annotator.annotate(documents)
+    counts = meters.take()
+    read, windows = int(counts["positions/used"]), int(counts["windows"])
+    return f"default job, {documents.num_rows} embedded documents: {read:,} positions in {windows:,} windows"
 
 
 def timed(title: str, checkpoint: Checkpoint, inputs: Inputs) -> str:

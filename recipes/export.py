@@ -143,6 +143,8 @@ def _heads(model: MultiTaskModel, card: Card) -> dict[str, dict[str, Any]]:
             "temperature": 1.0,
             **card.heads.get(name, {}),
         }
+    if any(spec.joint for spec in model.specs.values()):
+        described["embeddings"] = {"labels": [], "input": "joint"}  # the text vector, of the same pass
     if card.scorer is not None:
         described["spans"] = {"labels": ["start", "end"], "threshold": card.scorer.threshold}
     return described

@@ -23,7 +23,7 @@ def in_other_letters(row: Row, rng: Generator) -> Row:
     drawn = float(rng.random())
     for name, share in SHARES.items():
         if drawn < share:
-            return replace(row, text=_FORMS[name](row.text))
+            return replace(row, text=FORMS[name](row.text))
         drawn -= share
     return row
 
@@ -38,7 +38,7 @@ def _title(text: str) -> str:
     return "".join(up if not (last.isalnum() or last in "'’") else own for up, own, last in zip(letters, text, before))  # noqa: B905 - `before` has one letter more
 
 
-_FORMS: dict[str, Callable[[str], str]] = {
+FORMS: dict[str, Callable[[str], str]] = {
     "lower": lambda text: _each(text, str.lower),
     "upper": lambda text: _each(text, str.upper),
     "title": _title,

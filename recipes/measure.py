@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,11 @@ from luke_batch.evaluation.evaluate import evaluate
 from luke_batch.evaluation.tables import Task
 from recipes.embedded_data import is_held_out
 from recipes.identity_recall import identity_recall
+from recipes.letters import FORMS
 
+MORE = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "nb", "nn", "ru", "sv")
+OTHER_LETTERS = ("ner-wikigold", "ner-gum", "ner-more_de")
+"""Sets that are measured all in lower and all in upper case, too."""
 UNER = ("pt_bosque", "sv_talbanken", "da_ddt", "hr_set", "sr_set", "sk_snk", "zh_gsd", "zh_gsdsimp")
 _GIVEN = {"mentions_column": "entities", "lang_column": "lang"}
 
@@ -46,6 +50,8 @@ class DevSet:
     input: dict[str, str] = field(default_factory=lambda: {"lang_column": "lang"})
     most: int = 10_000
     """Rows that are measured, drawn with a fixed seed."""
+    letters: str = ""
+    """`lower` or `upper`: the letters of all texts."""
 
 
 def dev_sets(most: int) -> list[DevSet]:
@@ -55,6 +61,13 @@ def dev_sets(most: int) -> list[DevSet]:
     files += [("ner/uner/dev.parquet", f"uner_{name}") for name in UNER]
     ner: list[dict[str, Any]] = [{"head": "ner"}]
     found = [DevSet(f"ner-{source}", file, source, "ner", ner, most=most) for file, source in files]
+    found += [DevSet(f"ner-more_{lang}", f"ner_more/dev/{lang}.parquet", "", "ner", ner, most=most) for lang in MORE]
+    changed = [each for each in found if each.name in OTHER_LETTERS]
+    found += [
+        replace(each, name=f"{each.name}-{letters}", letters=letters)
+        for each in changed
+        for letters in ("lower", "upper")
+    ]
     types: list[dict[str, Any]] = [{"head": "types", "spans": "given"}]
     found.append(DevSet("types", "typing/crossner/dev.parquet", "", "types", types, _GIVEN))
     # Every label gets a score, so that the best of the sixteen is known for each pair.
@@ -73,7 +86,11 @@ def rows_of(data: Path, dev: DevSet, skip: int = 0) -> pa.Table:
     if dev.task == "types":
         table = table.filter(pa.array([is_held_out(name) for name in table["id"].to_pylist()]))
     order = np.random.default_rng(0).permutation(table.num_rows)[skip : skip + dev.most]
-    return table.take(pa.array(np.sort(order)))
+    table = table.take(pa.array(np.sort(order)))
+    if dev.letters:
+        texts = [FORMS[dev.letters](text) for text in table["text"].to_pylist()]
+        table = table.set_column(table.schema.get_field_index("text"), "text", pa.array(texts))
+    return table
 
 
 def measure(data: Path, model: str, out: Path, dev: DevSet) -> dict[str, Any]:

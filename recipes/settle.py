@@ -34,7 +34,6 @@ from luke_batch.training.encoder import EncoderConfig
 from luke_batch.training.model import HeadSpec, MultiTaskModel
 from luke_batch.training.outputs import (
     joint_relations_outputs,
-    joint_types_outputs,
     ner_outputs,
     relations_outputs,
     types_outputs,
@@ -87,8 +86,7 @@ def settled(folder: Path, data: Path) -> dict[str, CalibratedHead]:
     types = crossner_dev(data, None, held_out=True)
     relations = _sample(read_rows([data / "relations/redocred/dev.parquet"], None), _ROWS["relations"])
     outputs = {"ner": ner_outputs(model, ner, builder, likely)}
-    read_types = joint_types_outputs if model.specs["types"].joint else types_outputs
-    outputs["types"] = read_types(model, types, builder)
+    outputs["types"] = types_outputs(model, types, builder)
     if model.specs["relations"].joint:
         found = found_mentions(relations, str(folder))
         outputs["relations"] = joint_relations_outputs(model, relations, found, builder, _rules(folder, model))

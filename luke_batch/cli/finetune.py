@@ -38,6 +38,15 @@ Base = Annotated[
         help="`embedded` (default), a folder, hub id or s3:// folder: LUKE, mLUKE, RoBERTa, XLM-R.",
     ),
 ]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="auto|marked|joint",
+        help="What types and relations read: a pass for each mention and pair, or one for all (default: joint for"
+        " several heads).",
+    ),
+]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the data (default 3).")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps, instead of epochs.")]
 BatchTokens = Annotated[
@@ -99,6 +108,7 @@ def finetune(
     heads: Heads,
     dev: Dev = None,
     base: Base = None,
+    input: Input = None,
     epochs: Epochs = None,
     steps: Steps = None,
     batch_tokens: BatchTokens = None,

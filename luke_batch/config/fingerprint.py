@@ -15,7 +15,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from luke_batch.base.contracts import load_contract
 from luke_batch.config.job import JobConfig
@@ -38,6 +38,8 @@ ALIASES_FACT = "aliases"
 _CONTENT_COUNTS = {"path", "content_hash"}
 """Of a table of names: its content counts itself."""
 _LIBRARIES = ("ahocorasick-rs", "langcodes", "sentencepiece", "sentencex", "tokenizers")
+_NUMERIC = ("luke-batch", "ray", "torch", "transformers", "numpy", "pyarrow")
+"""Libraries that are not in the fingerprint, and must be the same on all nodes of a run."""
 _NEUTRAL_MODEL_SETTINGS = {
     *("path", "weights_hash"),  # the content itself counts
     *("engine", "device", "max_tokens", "actors", "num_cpus", "num_gpus"),
@@ -72,6 +74,20 @@ def describe(config: JobConfig, facts: Mapping[str, str]) -> dict[str, object]:
         "text": _text_versions(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
+
+
+def installed() -> dict[str, str]:
+    """What results depend on beside the job, as this machine has it: name -> version.
+
+    Without the part behind a plus: CPUs and GPUs have builds of their own of one torch.
+    """
+    found = {name: str(each) for name, each in _text_versions().items()}
+    for name in (*_LIBRARIES, *_NUMERIC):
+        try:
+            found[name] = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
 def _text_versions() -> dict[str, int | str]:

@@ -13,8 +13,9 @@ Which content a file of another version has is the business of `edits.py`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
@@ -97,26 +98,39 @@ class KnownFooter:
         return self.size == file.size and self.version == file.version
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last bytes of a file: its footer and what says how long that is."""
+
+    path: str
+    size: int
+    """Of the whole file."""
+    content: bytes
+
+
+Trial = Callable[[Sequence[Tail]], "Sequence[FragmentError | None]"]
+"""Parses footers where a crash does no harm: the error of each that must not be parsed here."""
+
+
 def inspect(storage: Storage, file: StoredFile) -> Footer:
     """Read the footer of `file`.
 
     Raises:
         FragmentError: there is no complete Parquet footer, or the file cannot be read.
     """
-    try:
-        tail = _read_tail(storage, file)
-        return _parse(tail, file)
-    except FragmentError:
-        raise
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise FragmentError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from error
+    with _named(file):
+        return parse(_read_tail(storage, file))
 
 
 def inspect_all(
-    storage: Storage, files: Sequence[StoredFile], then: Callable[[StoredFile, Footer], Footer] | None = None
+    storage: Storage,
+    files: Sequence[StoredFile],
+    then: Callable[[StoredFile, Footer], Footer] | None = None,
+    trial: Trial | None = None,
 ) -> Iterator[Footer | FragmentError]:
-    """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used. `then`
-    changes each in the thread that read it.
+    """Footers of `files` in their order, read in parallel; the error itself where a file cannot be used.
+
+    then: changes each in the thread that read it. trial: asked before any is parsed.
     """
     threads = _LOCAL_THREADS if storage.is_local else _REMOTE_THREADS
     # A future costs as much as a local footer, so a thread gets several files at once where there are many.
@@ -126,7 +140,7 @@ def inspect_all(
         # Not all at once: the footers of wide files take megabytes each.
         for start in range(0, len(batches), _BATCHES_AT_ONCE):
             window = batches[start : start + _BATCHES_AT_ONCE]
-            for found in pool.map(partial(_footers_or_errors, storage, then), window):
+            for found in pool.map(partial(_footers_or_errors, storage, then, trial), window):
                 yield from found
 
 
@@ -191,20 +205,47 @@ def write_known_footers(output: Storage, known: Mapping[str, KnownFooter]) -> No
 
 
 def _footers_or_errors(
-    storage: Storage, then: Callable[[StoredFile, Footer], Footer] | None, files: Sequence[StoredFile]
+    storage: Storage,
+    then: Callable[[StoredFile, Footer], Footer] | None,
+    trial: Trial | None,
+    files: Sequence[StoredFile],
 ) -> list[Footer | FragmentError]:
-    found: list[Footer | FragmentError] = []
+    tails: list[Tail | FragmentError] = []
     for file in files:
         try:
-            footer = inspect(storage, file)
+            with _named(file):
+                tails.append(_read_tail(storage, file))
+        except FragmentError as error:
+            tails.append(error)
+    tried = iter(trial([tail for tail in tails if isinstance(tail, Tail)]) if trial else ())
+    found: list[Footer | FragmentError] = []
+    for file, tail in zip(files, tails, strict=True):
+        refused = None if isinstance(tail, FragmentError) else next(tried, None)
+        try:
+            if isinstance(tail, FragmentError):
+                raise tail
+            if refused is not None:
+                raise refused
+            with _named(file):
+                footer = parse(tail)
             found.append(footer if then is None else then(file, footer))
         except FragmentError as error:
             found.append(error)
     return found
 
 
-def _read_tail(storage: Storage, file: StoredFile) -> bytes:
-    """Footer and trailer of the file, nothing before them."""
+@contextmanager
+def _named(file: StoredFile) -> Generator[None]:
+    """In this block whatever goes wrong with a file is a FragmentError that names it."""
+    try:
+        yield
+    except FragmentError:
+        raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise FragmentError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _read_tail(storage: Storage, file: StoredFile) -> Tail:
     if file.size < SMALLEST:
         what = "is empty (zero bytes)" if file.size == 0 else f"has {file.size} bytes"
         raise FragmentError(f"{file.path} {what}, which is no Parquet file")
@@ -216,19 +257,20 @@ def _read_tail(storage: Storage, file: StoredFile) -> bytes:
         raise FragmentError(f"{file.path} is corrupt: its footer would be longer than the file")
     if length > len(tail):
         tail = storage.read_range(file.path, file.size - length, file.size)
-    return tail[-length:]
+    return Tail(file.path, file.size, tail[-length:])
 
 
-def _parse(tail: bytes, file: StoredFile) -> Footer:
+def parse(tail: Tail) -> Footer:
+    """What a footer says. FragmentError, or what pyarrow raises, where it says nothing."""
     # Only the footer is handed over: nobody follows its offsets into the missing data.
-    metadata = pq.ParquetFile(pa.BufferReader(_MAGIC + tail), pre_buffer=False).metadata
+    metadata = pq.ParquetFile(pa.BufferReader(_MAGIC + tail.content), pre_buffer=False).metadata
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows = tuple(group.num_rows for group in groups)
     if metadata.num_rows != sum(rows) or any(count < 0 for count in rows):
-        raise FragmentError(f"{file.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows")
-    footer_id = content_hash(str(file.size).encode(), tail)
+        raise FragmentError(f"{tail.path} is corrupt: its row groups do not add up to {metadata.num_rows} rows")
+    footer_id = content_hash(str(tail.size).encode(), tail.content)
     return Footer(
-        path=file.path,
+        path=tail.path,
         content_id=footer_id,
         footer_id=footer_id,
         metadata=metadata,

@@ -24,6 +24,7 @@ from luke_batch.corpus.footers import (
     CONTENT_ID_CHARACTERS,
     Footer,
     KnownFooter,
+    Trial,
     content_hash,
     inspect_all,
     is_settled,
@@ -110,9 +111,16 @@ class Plan:
 
 
 def make_plan(
-    input: str, output: Storage, config: JobConfig, fingerprint: str, where: Restriction | None = None
+    input: str,
+    output: Storage,
+    config: JobConfig,
+    fingerprint: str,
+    where: Restriction | None = None,
+    trial: Trial | None = None,
 ) -> Plan:
     """Compare INPUT with OUTPUT, or with `where` the partitions of both that it names.
+
+    trial: asked before the footer of a source file is parsed; None: they are trusted.
 
     Raises:
         InputError: no file, none in those partitions, or none that can be used.
@@ -133,7 +141,8 @@ def make_plan(
             draft.known.pop(file.path, None)
             opened.append(file)
     contents = Contents(sources.storage, known, lambda path: {f.key.content_id for f in listed.outputs_of(path)}, now)
-    for file, footer in zip(opened, inspect_all(sources.storage, opened, contents.resolve), strict=True):
+    footers = inspect_all(sources.storage, opened, contents.resolve, trial)
+    for file, footer in zip(opened, footers, strict=True):
         draft.hashed += not isinstance(footer, FragmentError) and footer.digest is not None
         try:
             draft.add(file, footer)

@@ -10,13 +10,14 @@ there.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from luke_batch.base import meters
 from luke_batch.base.errors import FragmentError
 from luke_batch.config import InputConfig
 from luke_batch.corpus.footers import inspect
@@ -89,6 +90,20 @@ def read_items(source: Storage, items: Iterable[WorkItem], config: InputConfig) 
         yield ReadItem(item, _whole(tables, config), tuple(failures))
     if cursor is not None:
         cursor.close()
+
+
+def joined(item: WorkItem, parts: Sequence[ReadItem], config: InputConfig) -> ReadItem:
+    """What was read fragment by fragment as one work item: `parts` has one of a single fragment for each."""
+    tables: list[pa.Table] = []
+    failures: list[ReadFailure] = []
+    for index, part in enumerate(parts):
+        failures += [replace(failure, fragment=index) for failure in part.failures]
+        if not part.failures:
+            rows = part.table.num_rows if part.table[FRAGMENT][0].as_py() >= 0 else 0
+            place = part.table.schema.get_field_index(FRAGMENT)
+            numbers = pa.repeat(pa.scalar(index, pa.int32()), rows)
+            tables.append(part.table.slice(0, rows).set_column(place, FRAGMENT, numbers))
+    return ReadItem(item, _whole(tables, config), tuple(failures))
 
 
 def is_from_partition(field: pa.Field) -> bool:
@@ -165,6 +180,7 @@ class _Cursor:
             yield from self._parquet.iter_batches(rows, [index], use_threads=False)
 
     def _next(self) -> pa.RecordBatch:
+        meters.beat()
         batch = next(self._batches, None)
         if batch is None:
             raise FragmentError(f"{self.path} ends at row {self._first}, its footer promises {self._footer.rows}")

@@ -8,7 +8,7 @@ a sample still.
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Self
@@ -18,13 +18,15 @@ import numpy as np
 from luke_batch.base.errors import ConfigError, FragmentError
 from luke_batch.config import JobConfig
 from luke_batch.corpus.checks import check_source
-from luke_batch.corpus.footers import inspect_all
-from luke_batch.corpus.fragments import Fragment, cut, pack, schema_key
+from luke_batch.corpus.footers import Trial, inspect_all
+from luke_batch.corpus.fragments import Fragment, WorkItem, cut, pack, schema_key
 from luke_batch.corpus.plan import refuse_unusable
-from luke_batch.corpus.read import ReadItem, read_item
+from luke_batch.corpus.read import ReadItem
 from luke_batch.corpus.sources import Restriction, list_sources, partition_values
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import rename_collisions
+
+ReadAll = Callable[[Sequence[WorkItem]], Iterator[ReadItem]]
 
 _BLOCK_ROWS = 16
 _LEAST, _MOST = 64, 2000
@@ -83,8 +85,8 @@ class Census:
         return sum(file.bytes for file, _ in self.files)
 
 
-def count(input: str, config: JobConfig, where: Restriction | None = None) -> Census:
-    """Count the documents of INPUT; footers are read in parallel, and nothing else is.
+def count(input: str, config: JobConfig, where: Restriction | None = None, trial: Trial | None = None) -> Census:
+    """Count the documents of INPUT; footers are read in parallel, and nothing else is. `trial` as for a plan.
 
     Raises:
         InputError: no file, none in those partitions, or none that can be used.
@@ -94,7 +96,7 @@ def count(input: str, config: JobConfig, where: Restriction | None = None) -> Ce
     files: list[tuple[Fragment, str]] = []
     bad: list[str] = []
     fragments = 0
-    for source, footer in zip(chosen, inspect_all(sources.storage, chosen), strict=True):
+    for source, footer in zip(chosen, inspect_all(sources.storage, chosen, trial=trial), strict=True):
         try:
             if isinstance(footer, FragmentError):
                 raise footer
@@ -109,12 +111,11 @@ def count(input: str, config: JobConfig, where: Restriction | None = None) -> Ce
     return Census(sources.storage, tuple(files), fragments, tuple(bad))
 
 
-def sample(census: Census, rows: int, together: int, config: JobConfig) -> Iterator[ReadItem]:
+def sample(census: Census, rows: int, together: int, config: JobConfig, read_all: ReadAll) -> Iterator[ReadItem]:
     """Some documents of INPUT, about `together` of them at a time, as the first stage gets them: columns whose
-    names we write are renamed. Always the same ones for the same corpus.
+    names we write are renamed. Always the same ones for the same corpus. `read_all` reads their work items.
     """
-    for item in pack(draw(census, rows, _SEED), together, config.output.max_bytes):
-        read = read_item(census.storage, item, config.input)
+    for read in read_all(pack(draw(census, rows, _SEED), together, config.output.max_bytes)):
         yield replace(read, table=rename_collisions(read.table, config.columns))
 
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import grpc
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from luke_batch.annotate.annotator import StageSpec
 from luke_batch.base.errors import IncompleteError, ResourceError, UsageError
@@ -29,6 +29,8 @@ from luke_batch.model.engine.device import pick_device
 
 _CONNECT_SECONDS = 10
 """Ray itself tries an address at which nobody listens for more than a minute."""
+_DEVICE_SECONDS = 120.0
+"""A GPU that is there and free answers within the start of a worker; a driver that hangs never does."""
 _WHO_ARE_YOU = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 """What every connection to a cluster asks first."""
 _IDLE_WORKER_MS = str(3600 * 1000)
@@ -139,14 +141,25 @@ def nodes() -> tuple[Node, ...]:
 
 
 def check_devices(stages: Sequence[StageSpec]) -> None:
-    """Refuse a GPU stage whose actors would find no CUDA: asked on a node that Ray picks."""
+    """Refuse a GPU stage whose actors would find no CUDA, or no free GPU within two minutes: asked on a node that Ray
+    picks.
+    """
     problems = Problems()
     for stage in stages:
         if stage.model.device == "cpu" or not stage.model.num_gpus:
             continue
         probe = ray.remote(num_cpus=0, num_gpus=stage.model.num_gpus, max_retries=1)(_probe)
+        asked = probe.remote(stage.model.device)
         try:
-            ray.get(probe.remote(stage.model.device))
+            ray.get(asked, timeout=_DEVICE_SECONDS)
+        except GetTimeoutError:
+            ray.cancel(asked, force=True)
+            problems.add(
+                ResourceError(
+                    f"models.{stage.name}: no GPU was free, or none answered, for {_DEVICE_SECONDS:.0f} s: `ray status`"
+                    f" says who holds them; wait for these, or set models.{stage.name}.device=cpu and num_gpus=0 there"
+                )
+            )
         except RayTaskError as error:
             if not isinstance(error.cause, UsageError):
                 raise

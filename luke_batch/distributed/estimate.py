@@ -29,6 +29,8 @@ from luke_batch.distributed.preflight import check_absolute
 from luke_batch.distributed.resources import Demand, Node, plan_pools, this_node
 from luke_batch.distributed.results import TEXT_STAGE, named
 from luke_batch.document.columns import ERROR, drop_internal
+from luke_batch.isolation.reading import Reader
+from luke_batch.isolation.trial import footer_trial
 from luke_batch.model.engine.device import pick_device
 
 _TOGETHER = 16
@@ -117,14 +119,16 @@ def estimate(input: str, config: JobConfig, size: SampleSize, where: Sequence[st
     check_absolute(input, input, config, os.environ)
     check_models(config)
     config = resolve_precision(input, None, config, {}, restriction).config
-    census = count(input, config, restriction)
+    census = count(input, config, restriction, footer_trial(config.isolation))
     if not census.documents:
         raise InputError(f"INPUT {input} has no documents to take a sample of")
     stages = named(model_stages(config))
     node = this_node()
     demands = [Demand(name, s.model.num_cpus, s.model.num_gpus, s.model.actors) for name, s in stages.items()]
     pools = plan_pools([node], demands, census.fragments)
-    measured = _measure(sample(census, size.of(census.documents), _TOGETHER, config), config, stages, seconds)
+    with Reader(census.storage, config.input, config.isolation) as reader:
+        documents = sample(census, size.of(census.documents), _TOGETHER, config, reader)
+        measured = _measure(documents, config, stages, seconds)
     if not measured.documents:
         raise InputError(f"INPUT {input}: no document of the sample could be read")
     actors = {name: pool.actors for name, pool in zip(stages, pools.models, strict=True)}

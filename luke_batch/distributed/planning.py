@@ -23,6 +23,7 @@ from luke_batch.corpus.sources import Restriction, list_sources
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed.precision import resolve_precision
 from luke_batch.distributed.preflight import check_absolute, is_relative
+from luke_batch.isolation.trial import footer_trial
 from luke_batch.model.files.checkpoint import Checkpoint
 from luke_batch.text.names.aliases import aliases_hash
 from luke_batch.text.names.content import check_content
@@ -92,14 +93,14 @@ def examine(
             _check_same_fingerprint(computed, same_as)
             if config.output.drift_baseline is not None:
                 baseline_of(storage, "", config.output.drift_baseline)
-            plan = make_plan(input, storage, resolved.config, computed, restriction)
+            plan = make_plan(input, storage, resolved.config, computed, restriction, footer_trial(config.isolation))
             _check_same_corpus(input, plan)
             return Prepared(plan, resolved.config, resolved.agreements, found, tables)
     if found is None:
         with problems.noted():  # where the names table was the reason
             check_models(config)
     with problems.noted():
-        count_documents(input, config, restriction)
+        count_documents(input, config, restriction, footer_trial(config.isolation))
     if storage is not None:
         with problems.noted():
             list_or_refuse(storage)

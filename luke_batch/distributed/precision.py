@@ -21,6 +21,8 @@ from luke_batch.corpus.sample import count, sample
 from luke_batch.corpus.sources import Restriction
 from luke_batch.corpus.storage import Storage
 from luke_batch.document.source import source_column, texts_of
+from luke_batch.isolation.reading import Reader
+from luke_batch.isolation.trial import footer_trial
 from luke_batch.model.engine.device import faster_precision, pick_device, use_threads
 from luke_batch.model.engine.engine import Engine, Task, load_engine
 from luke_batch.model.files.checkpoint import Checkpoint
@@ -92,10 +94,11 @@ def _with(config: JobConfig, chosen: Mapping[str, Precision]) -> JobConfig:
 def _tried(input: str, config: JobConfig, candidates: Mapping[str, Precision], where: Restriction | None) -> Resolved:
     chosen: dict[str, Precision] = dict.fromkeys(candidates, "float32")
     exact = _with(config, chosen)
-    census = count(input, config, where)
+    census = count(input, config, where, footer_trial(config.isolation))
     if census.bytes < _LEAST_BYTES:
         return Resolved(exact, {})
-    found = _compared(exact, candidates, sample(census, _DOCUMENTS, _TOGETHER, config))
+    with Reader(census.storage, config.input, config.isolation) as reader:
+        found = _compared(exact, candidates, sample(census, _DOCUMENTS, _TOGETHER, config, reader))
     for path, tallies in found.items():
         if all(tally.shown for tally in tallies.values()):
             chosen[path] = candidates[path]

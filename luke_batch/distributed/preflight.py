@@ -13,6 +13,7 @@ from luke_batch.annotate.annotator import model_stages, vector_type
 from luke_batch.base.errors import ConfigError, InputError, OutputError, ResourceError, UsageError
 from luke_batch.base.problems import Problems
 from luke_batch.config import EMBEDDED, EmbeddingsConfig, JobConfig
+from luke_batch.config.fingerprint import installed
 from luke_batch.corpus.access import check_folder_space, check_space, probe_output
 from luke_batch.corpus.plan import Plan
 from luke_batch.corpus.storage import Storage
@@ -173,7 +174,7 @@ def probe_nodes(plan: Plan, config: JobConfig, problems: Problems) -> None:
     alive = [node for node in cast("list[dict[str, Any]]", ray.nodes()) if node["Alive"]]
     asked = [
         probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote(
-            plan.source, wanted, plan.output, config.to_json()
+            plan.source, wanted, plan.output, config.to_json(), installed()
         )
         for node in alive
     ]
@@ -189,9 +190,20 @@ def probe_nodes(plan: Plan, config: JobConfig, problems: Problems) -> None:
             problems.add(ResourceError(f"node {node['NodeManagerAddress']}: {problem}"))
 
 
-def _probe(source: Storage, wanted: str, output: Storage, config: str) -> list[str]:
-    """Runs on a node: what is wrong there, one line each."""
-    found: list[str] = []
+def other_versions(driver: Mapping[str, str], node: Mapping[str, str]) -> list[str]:
+    """One line on what a node has in another version than the driver; none where all is the same."""
+    others = [
+        f"{name} {node.get(name, 'none')} instead of {wanted}"
+        for name, wanted in driver.items()
+        if node.get(name) != wanted
+    ]
+    cure = "install on every node what the driver has, or run all nodes from one image"
+    return [f"it has {', '.join(others)}; {cure}"] if others else []
+
+
+def _probe(source: Storage, wanted: str, output: Storage, config: str, versions: Mapping[str, str]) -> list[str]:
+    """Runs on a node: what is wrong there, one line each. `versions`: of the driver, see `installed`."""
+    found = other_versions(versions, installed())
     try:
         if source.stat(wanted) is None:
             found.append(f"INPUT {source.url} has no {wanted} there; mount it on every node")

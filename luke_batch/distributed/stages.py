@@ -19,10 +19,10 @@ import ray
 from luke_batch.annotate.annotator import model_stages
 from luke_batch.base import meters
 from luke_batch.base.errors import DeviceError
-from luke_batch.config import JobConfig
+from luke_batch.config import InputConfig, IsolationConfig, JobConfig
 from luke_batch.corpus.commit import RunContext, commit_item
 from luke_batch.corpus.fragments import WorkItem
-from luke_batch.corpus.read import ReadItem, read_items
+from luke_batch.corpus.read import ReadItem
 from luke_batch.corpus.statistics import Statistics
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import wire
@@ -32,6 +32,7 @@ from luke_batch.document.columns import ERROR
 from luke_batch.document.source import rename_collisions
 from luke_batch.isolation.guard import Guard
 from luke_batch.isolation.messages import from_stream, to_stream
+from luke_batch.isolation.reading import Reader
 
 _ITEMS = "items"
 
@@ -54,12 +55,8 @@ def reading_row(items: Sequence[WorkItem]) -> dict[str, str]:
 def read_and_prepare(row: pa.Table, job: Job) -> Iterator[pa.Table]:
     """The work items of a `reading_row`, each as one row of `wire`, prepared."""
     items = [WorkItem.from_json(text) for text in json.loads(row[_ITEMS][0].as_py())]
-    reading = read_items(job.source, items, job.config.input)
-    while True:
-        with meters.spending("read"):
-            read = next(reading, None)
-        if read is None:
-            return
+    reader = _reader(job.source.url, job.config.input.model_dump_json(), job.config.isolation.model_dump_json())
+    for read in reader(items):
         table = rename_collisions(read.table, job.context.written)
         table = prepare(table, job.config)
         yield wire.add_counts(wire.encode(ReadItem(read.item, table, read.failures)), "", meters.take())
@@ -98,6 +95,13 @@ def _count(read: ReadItem) -> None:
     errors = [row["error_class"] for row in read.table[ERROR].to_pylist() if row is not None]
     for name, count in Counter([*errors, *(failure.error_class for failure in read.failures)]).items():
         meters.count("dead_letters", count, name)
+
+
+@cache
+def _reader(source: str, input: str, isolation: str) -> Reader:
+    """What reads INPUT, started once a process."""
+    settings = IsolationConfig.model_validate_json(isolation)
+    return Reader(Storage.at(source), InputConfig.model_validate_json(input), settings)
 
 
 @cache

@@ -25,9 +25,6 @@ _MOST_STEPS = 20_000
 """Of the search for the statements of one sentence that hang together. It begins with the most probable ones, so what
 it has at the end is no worse than they are, and depends on nothing else."""
 
-_NEAR = 0.5
-"""Of the threshold: from there on one of two tails may lie in the other, so that both are true or neither."""
-
 Found = tuple[int, str, float]
 """Which pair, its label and its score."""
 
@@ -135,9 +132,9 @@ class Consistency:
                 yield Statement(((pair, label), (back, other)), score)
 
     def _nested(self, document: Document, pairs: IntArray, scores: FloatArray) -> set[tuple[object, object]]:
-        """Surfaces of which one may well lie in the other, in both orders."""
+        """Surfaces of which one lies in the other, as far as the pair by itself tells, in both orders."""
         surfaces = _surfaces(document, pairs)
-        near = (scores[:, self._inside] >= _NEAR * self._labels.threshold).any(axis=1)
+        near = (scores[:, self._inside] >= self._labels.threshold).any(axis=1)
         found: set[tuple[object, object]] = {(surfaces[head], surfaces[tail]) for head, tail in pairs[near].tolist()}
         return found | {(tail, head) for head, tail in found}
 

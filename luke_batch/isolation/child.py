@@ -1,29 +1,24 @@
 """The child process: `python -m luke_batch.isolation.child CONNECTION LIFELINE`, two inherited sockets.
 
-It is told once what to run, and then gets tables, one at a time; see `messages`.
+It is told once what to be, and then gets requests, one at a time; see `messages`.
 """
 
 import fcntl
 import json
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 import pyarrow as pa
 
-from luke_batch.annotate.annotator import ModelStage, model_stages
-from luke_batch.annotate.preparation import Preparation
 from luke_batch.base import meters
 from luke_batch.base.allocator import return_freed_memory
 from luke_batch.base.errors import DeviceError, UsageError
-from luke_batch.config import JobConfig
-from luke_batch.isolation.messages import Kind, StageOrder, from_stream, to_stream
-from luke_batch.isolation.net import isolated, written_by
-from luke_batch.model.engine.device import pick_device
+from luke_batch.isolation.messages import FooterOrder, Kind, ReadOrder, order_of
 
 _BEAT_SECONDS = 0.2
 """Signs of life are sent at most so often, save for a new stage."""
@@ -33,46 +28,50 @@ stays, 95 MB of them in 40 seconds with the embedded model. Once takes 5 ms.
 """
 
 
-class Stage:
-    """A stage with the columns that it writes."""
+class Worker(Protocol):
+    """What a child process was told to be."""
 
-    def __init__(self, order: StageOrder) -> None:
-        """Load what it needs, within the memory that the order gives."""
-        config = JobConfig.from_json(order.config)
-        self._columns, self._vector = written_by(config, order.stage)
-        spec = None if order.stage is None else model_stages(config)[order.stage]
-        device = "cpu" if spec is None else pick_device(spec.model.device, order.gpu_assigned)
-        if order.memory is not None and device == "cpu":
-            limit_memory(order.memory)
-        if spec is None:
-            self.name = "segment"
-            self._work: Callable[[pa.Table], pa.Table] = Preparation(config)
-        else:
-            self.name = config.heads[spec.heads[0]].head
-            self._work = ModelStage(config, spec, device)
-        return_freed_memory()
+    name: str
+    """The stage that a request begins with."""
 
-    def run(self, table: pa.Table) -> pa.Table:
-        """The annotated table; see `net.isolated`."""
-        return isolated(self._work, table, self._columns, self._vector, self.name)
+    def answers(self, request: bytes) -> Iterator[pa.Buffer]:
+        """What a request asks for, in one answer or several."""
+        ...
+
+
+def worker(message: bytes) -> Worker:
+    """What an order asks for. What reads pays for neither heads nor tokenizers."""
+    order = order_of(message)
+    if isinstance(order, FooterOrder):
+        from luke_batch.isolation.trial import Parsing
+
+        return Parsing(order)
+    if isinstance(order, ReadOrder):
+        from luke_batch.isolation.reading import Reading
+
+        return Reading(order)
+    from luke_batch.isolation.stage import Stage
+
+    return Stage(order)
 
 
 def serve(connection: Connection) -> None:
     """Answer until the parent closes its end."""
     try:
-        stage = Stage(StageOrder.from_json(connection.recv_bytes()))
+        ready = worker(connection.recv_bytes())
+        return_freed_memory()
         beats = Beats(connection)
         meters.listen(beats)
         connection.send_bytes(Kind.READY)
         while True:
-            table = from_stream(connection.recv_bytes())
-            meters.beat(stage.name)
+            request = connection.recv_bytes()
+            meters.beat(ready.name)
             beats.expect_work()
-            done = to_stream(stage.run(table))
-            return_freed_memory()
-            meters.count("memory_bytes", meters.peak_memory())
-            connection.send_bytes(Kind.RESULT + json.dumps(meters.take()).encode())
-            connection.send_bytes(done)
+            for done in ready.answers(request):
+                return_freed_memory()
+                meters.count("memory_bytes", meters.peak_memory())
+                connection.send_bytes(Kind.RESULT + json.dumps(meters.take()).encode())
+                connection.send_bytes(done)
     except EOFError:
         return
     except UsageError as error:
@@ -103,15 +102,6 @@ class Beats:
         if stage is not None or now - self._sent >= _BEAT_SECONDS:
             self._sent = now
             self._connection.send_bytes(Kind.BEAT + (stage or "").encode())
-
-
-def limit_memory(most: int) -> None:
-    """Let allocations of this process fail beyond `most` bytes: private writable memory, so that mapped checkpoints are
-    free.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def end_with_parent(lifeline: int) -> None:

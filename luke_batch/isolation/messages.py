@@ -1,12 +1,12 @@
 """What a guard and its child process say to each other.
 
-The guard sends a `StageOrder`, and then tables as streams. The child answers with messages of a `Kind`.
+The guard sends an `Order`, and then requests: tables as streams, or work items as JSON. The child answers with
+messages of a `Kind`.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Self
 
 import pyarrow as pa
 
@@ -40,14 +40,39 @@ class StageOrder:
     beyond any measure.
     """
 
-    def to_json(self) -> bytes:
-        """As a message."""
-        return json.dumps(asdict(self)).encode()
 
-    @classmethod
-    def from_json(cls, message: bytes) -> Self:
-        """What `to_json` wrote."""
-        return cls(**json.loads(message))
+@dataclass(frozen=True, slots=True)
+class ReadOrder:
+    """What a child process is to read."""
+
+    source: str
+    """URL of INPUT."""
+    input: str
+    """The configuration of INPUT, as JSON."""
+    memory: int | None = None
+    """As of a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class FooterOrder:
+    """To parse footers."""
+
+    memory: int | None = None
+    """As of a stage."""
+
+
+Order = StageOrder | ReadOrder | FooterOrder
+
+
+def order_message(order: Order) -> bytes:
+    """The first message to a child process."""
+    return json.dumps([type(order).__name__, asdict(order)]).encode()
+
+
+def order_of(message: bytes) -> Order:
+    """What `order_message` wrote."""
+    name, values = json.loads(message)
+    return {kind.__name__: kind for kind in (StageOrder, ReadOrder, FooterOrder)}[name](**values)
 
 
 def to_stream(table: pa.Table) -> pa.Buffer:

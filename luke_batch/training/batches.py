@@ -6,8 +6,8 @@ What stands here needs neither data files nor the text of the examples: only win
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,10 @@ IGNORED = -100
 """The target of an entity that is padding."""
 
 
+Targets = tuple[NDArray[Any], BoolArray | None]
+"""What a head should say of a window's entities, and which of it is known, as an `Example` has them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """One window with what its entities should be."""
@@ -37,6 +41,8 @@ class Example:
     """
     known: BoolArray | None = None
     """Shaped alike: those of which the annotation tells whether they hold; None: all."""
+    heads: Mapping[str, Targets] = field(default_factory=lambda: dict[str, Targets]())
+    """Of a window that several heads read: what each should say, instead of the above."""
 
     @property
     def words(self) -> int:
@@ -67,20 +73,23 @@ def cut_into_batches(examples: Sequence[Example], tokens: int) -> list[list[Exam
     return [*batches, batch] if batch else batches
 
 
-def collate(examples: Sequence[Example], pad_id: int, multi_label: bool) -> tuple[EncoderInput, Tensor, Tensor | None]:
-    """Padded inputs, targets, and for a multi-label head which labels are known."""
+def collate(examples: Sequence[Example], pad_id: int) -> EncoderInput:
+    """Padded inputs."""
     windows = [example.window for example in examples]
-    inputs = EncoderInput(
+    return EncoderInput(
         _padded([window.token_ids for window in windows], pad_id),
         torch.tensor([example.words for example in examples]),
         _padded([window.entity_ids for window in windows], 0),
         _padded([window.entity_spans for window in windows], 0),
     )
+
+
+def collate_targets(told: Sequence[Targets], multi_label: bool) -> tuple[Tensor, Tensor | None]:
+    """Padded targets, and for a multi-label head which labels are known."""
     if not multi_label:
-        return inputs, _padded([example.targets for example in examples], IGNORED), None
-    targets = _boxed([example.targets for example in examples])
-    known = _boxed([np.ones(item.targets.shape, bool) if item.known is None else item.known for item in examples])
-    return inputs, targets, known
+        return _boxed([found.astype(np.int64) for found, _ in told], IGNORED), None
+    targets = _boxed([found for found, _ in told], 0)
+    return targets, _boxed([np.ones(found.shape, bool) if known is None else known for found, known in told], 0)
 
 
 def _padded(rows: Sequence[NDArray[Any]], value: int) -> Tensor:
@@ -88,9 +97,9 @@ def _padded(rows: Sequence[NDArray[Any]], value: int) -> Tensor:
     return pad_sequence([torch.from_numpy(row.astype(np.int64)) for row in rows], True, value)
 
 
-def _boxed(parts: Sequence[NDArray[Any]]) -> Tensor:
-    """(n, …) of n arrays, each in the first corner of a box that holds the largest; the rest is 0."""
-    boxes = np.zeros((len(parts), *np.max([part.shape for part in parts], axis=0)), parts[0].dtype)
+def _boxed(parts: Sequence[NDArray[Any]], rest: int) -> Tensor:
+    """(n, …) of n arrays, each in the first corner of a box that holds the largest; what is left is `rest`."""
+    boxes = np.full((len(parts), *np.max([part.shape for part in parts], axis=0)), rest, parts[0].dtype)
     for box, part in zip(boxes, parts, strict=True):
         box[tuple(map(slice, part.shape))] = part
     return torch.from_numpy(boxes)

@@ -10,21 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from luke_batch.base.arrays import IntArray
-from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.batches import IGNORED, BoolArray, Example
+from luke_batch.model.inputs.windows import InputBuilder, Window
+from luke_batch.training.batches import IGNORED, BoolArray, Example, Targets
 from luke_batch.training.corpus import NO_LABELS, Row
 from luke_batch.training.examples import NO_CONTEXT, TOO_LONG
 
 Change = Callable[[Row, Generator], Row]
 """A row as it is shown this time: with other letters, or with more mentions."""
-Targets = tuple[NDArray[np.generic], BoolArray | None]
-"""Those of an `Example`, and which of them are known."""
 
 
 class JointExamples(ABC):
@@ -74,13 +73,33 @@ class JointExamples(ABC):
         window = self._builder.mention_window(tokens, NO_CONTEXT, NO_CONTEXT, shown)
         order = np.full(len(spans), -1, np.int32)
         order[shown] = np.arange(len(shown))
-        return Example(window, *self.targets(row, spans[shown], order[places.reshape(-1)]))
+        return self._example(window, row, spans[shown], order[places.reshape(-1)])
+
+    def _example(self, window: Window, row: Row, spans: IntArray, places: IntArray) -> Example:
+        return Example(window, *self.targets(row, spans, places))
 
     @abstractmethod
     def targets(self, row: Row, spans: IntArray, places: IntArray) -> Targets:
         """What the head should say of the (n, 2) mentions that are shown; `places`, (entities of the row,), is where
         each stands among these, -1 for one that is not shown.
         """
+
+
+class SharedWindows(JointExamples):
+    """The windows of several joint heads: one pass teaches all of them."""
+
+    def __init__(self, name: str, parts: Sequence[JointExamples], *arguments: Any, **options: Any) -> None:
+        """`parts`: by their names what each head learns; the rest as for JointExamples."""
+        super().__init__(name, *arguments, **options)
+        self._parts = parts
+
+    def _example(self, window: Window, row: Row, spans: IntArray, places: IntArray) -> Example:
+        told = {part.name: part.targets(row, spans, places) for part in self._parts}
+        return Example(window, *self.targets(row, spans, places), told)
+
+    def targets(self, row: Row, spans: IntArray, places: IntArray) -> Targets:  # noqa: ARG002 - each part has its own
+        """None beside those of the heads."""
+        return np.zeros(0, np.int64), None
 
 
 class JointTypes(JointExamples):
@@ -110,20 +129,58 @@ class JointMultiTypes(JointExamples):
         return found, np.broadcast_to(found.any(axis=1, keepdims=True), found.shape)
 
 
+def _apart(spans: IntArray) -> BoolArray:
+    """(n, n): which of the (n, 2) mentions do not overlap; none does itself."""
+    starts, ends = spans[:, 0], spans[:, 1]
+    return np.maximum(starts[:, None], starts) >= np.minimum(ends[:, None], ends)
+
+
 class JointRelations(JointExamples):
-    """Targets (n, n, labels): whether a label holds between head and tail; unknown where two overlap."""
+    """Targets (n, n, labels): whether a label holds between head and tail.
+
+    Unknown where two overlap and, `given`, of pairs that do not stand in the data.
+    """
+
+    def __init__(self, *arguments: Any, given: bool = False, **options: Any) -> None:
+        """The rest as for JointExamples."""
+        super().__init__(*arguments, **options)
+        self._given = given
 
     def targets(self, row: Row, spans: IntArray, places: IntArray) -> Targets:
         """See JointExamples."""
         count = len(spans)
         found = np.zeros((count, count, len(self._numbers)), np.float32)
+        asked = np.full((count, count), not self._given)
         for item in row.relations:
             head, tail = int(places[item.head]), int(places[item.tail])
-            if min(head, tail) >= 0 and item.label not in NO_LABELS and item.label in self._numbers:
-                found[head, tail, self._numbers[item.label]] = 1
-        apart = np.maximum(spans[:, None, 0], spans[None, :, 0]) >= np.minimum(spans[:, None, 1], spans[None, :, 1])
-        return found, apart[..., None] & self.known(row, found)
+            if min(head, tail) >= 0:
+                asked[head, tail] = True
+                if item.label not in NO_LABELS and item.label in self._numbers:
+                    found[head, tail, self._numbers[item.label]] = 1
+        return found, (asked & _apart(spans))[..., None] & self.known(row, found)
 
     def known(self, row: Row, found: NDArray[np.float32]) -> BoolArray:  # noqa: ARG002 - for annotation that knows less
         """Of which of the targets the annotation tells: all."""
         return np.ones(found.shape, bool)
+
+
+class JointOneRelation(JointExamples):
+    """Targets (n, n): the label from head to tail, the first by name of several; 0, the label of none, without one.
+
+    `IGNORED` where two overlap and, `given`, of pairs that do not stand in the data.
+    """
+
+    def __init__(self, *arguments: Any, given: bool, **options: Any) -> None:
+        """The rest as for JointExamples."""
+        super().__init__(*arguments, **options)
+        self._given = given
+
+    def targets(self, row: Row, spans: IntArray, places: IntArray) -> Targets:
+        """See JointExamples."""
+        found = np.full((len(spans), len(spans)), IGNORED if self._given else 0, np.int64)
+        for item in sorted(row.relations, key=lambda each: each.label, reverse=True):
+            head, tail = int(places[item.head]), int(places[item.tail])
+            if min(head, tail) >= 0:
+                found[head, tail] = self._numbers.get(item.label, 0)
+        found[~_apart(spans)] = IGNORED
+        return found, None

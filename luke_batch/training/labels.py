@@ -50,7 +50,7 @@ def read_labels(head: HeadName, rows: Sequence[Row], config: FinetuneConfig) -> 
     multi = head != "ner" and {"auto": several, "yes": True, "no": False}[config.multi_label]
     none = None if multi else NONE_LABELS.get(head)
     labels = (*([none] if none else []), *sorted(counts))
-    return HeadLabels(HeadSpec(_FEATURES[head], labels, multi, none), dict(counts))
+    return HeadLabels(HeadSpec(_FEATURES[head], labels, multi, none, config.joint and head != "ner"), dict(counts))
 
 
 def label_sets(head: HeadName, rows: Iterable[Row]) -> Iterator[set[str]]:

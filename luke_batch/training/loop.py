@@ -8,7 +8,7 @@ what it had left. Several processes take the same steps, each on batches of its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from luke_batch.training.batches import Batches, collate
+from luke_batch.training.batches import Batches, Example, collate, collate_targets
 from luke_batch.training.model import MultiTaskModel, VectorLoss, loss_of, vector_loss_of
 from luke_batch.training.parallel import WorkerGroup
 
@@ -148,40 +148,48 @@ class Trainer:
         """Prepares the heads of a new run; a resumed one has them in its checkpoint."""
         for name, spec in self.model.specs.items():
             if spec.multi_label and spec.feature == "pair" and not spec.joint:
-                inputs, _, _ = collate(self._sources[name].next(), self._pad_id, multi_label=True)
+                inputs = collate(self._sources[name].next(), self._pad_id)
                 self.model.start_rare(name, inputs.to(self.group.device))
         self.group.copy_from_leader(item.data for item in self.model.parameters())
 
     def step(self) -> float:
-        """One step on one batch of a random task; returns its loss."""
+        """One step on one batch of a random task, for all heads that read it; returns its loss."""
         name = self._names[int(self._rng.choice(len(self._names), p=self._shares))]
         share = self.share
         examples = self._sources[name].next(share)
-        inputs, targets, known = collate(examples, self._pad_id, self.model.specs[name].multi_label)
         device = self.group.device
-        targets, known = targets.to(device), None if known is None else known.to(device)
+        inputs = collate(examples, self._pad_id).to(device)
         for group in self._optimizer.param_groups:
             group["lr"] = group["full_rate"] * rate_share(share, self.config.warm_up)
         self.model.train()
         kind = torch.device(device).type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.config.bfloat16):
-            logits = self.model(name, inputs.to(device))
-        if name in self._vector_losses:
-            loss = vector_loss_of(self._vector_losses[name], logits, targets)
-        else:
-            loss = loss_of(logits, targets, known, self._weights.get(name))
+            states = self.model.encoder(inputs)
+            logits = {head: self.model(head, inputs, states) for head in examples[0].heads or (name,)}
+        losses = {head: self._loss(head, found, examples) for head, found in logits.items()}
+        loss = torch.stack(list(losses.values())).sum()
         loss.backward()
         trained = [item for item in self.model.parameters() if item.grad is not None]
         self.group.average_gradients(trained)
         nn.utils.clip_grad_norm_(trained, self.config.clip)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        value = loss.item()
         progress = self.progress
         progress.step += 1
-        progress.examples[name] = progress.examples.get(name, 0) + len(examples)
-        progress.losses[name] = 0.97 * progress.losses.get(name, value) + 0.03 * value
-        return value
+        for head, found in losses.items():
+            value = found.item()
+            progress.examples[head] = progress.examples.get(head, 0) + len(examples)
+            progress.losses[head] = 0.97 * progress.losses.get(head, value) + 0.03 * value
+        return loss.item()
+
+    def _loss(self, head: str, logits: Tensor, examples: Sequence[Example]) -> Tensor:
+        told = [example.heads[head] if example.heads else (example.targets, example.known) for example in examples]
+        targets, known = collate_targets(told, self.model.specs[head].multi_label)
+        device = self.group.device
+        targets, known = targets.to(device), None if known is None else known.to(device)
+        if head in self._vector_losses:
+            return vector_loss_of(self._vector_losses[head], logits, targets)
+        return loss_of(logits, targets, known, self._weights.get(head))
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""

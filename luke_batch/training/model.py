@@ -19,6 +19,8 @@ Feature = Literal["span", "entity", "pair", "vector"]
 """What a head reads: [h_start; h_end; h_entity] of each span, h_entity of each, or h_head and h_tail. A vector
 is h_entity itself: there is nothing to predict, and the encoder alone learns.
 """
+States = tuple[Tensor, Tensor]
+"""The last hidden states of words and entities, of one pass."""
 VectorLoss = Callable[[Tensor, Tensor], Tensor]
 """The loss of (n, hidden) vectors, float32, with their (n, columns) targets, int64."""
 
@@ -97,17 +99,20 @@ class MultiTaskModel(nn.Module):
                 nn.init.zeros_(head.bias)
             self.heads[name] = head
 
-    def features(self, name: str, batch: EncoderInput) -> Tensor:
-        """What the head reads, in float32: (batch, entities, width), for marked pairs (batch, width)."""
-        words, entities = self.encoder(batch)
+    def features(self, name: str, batch: EncoderInput, states: States | None = None) -> Tensor:
+        """What the head reads, in float32: (batch, entities, width), for marked pairs (batch, width).
+
+        states: of the encoder's pass over the batch, where there was one.
+        """
+        words, entities = states or self.encoder(batch)
         feature = "entity" if self.specs[name].is_joint_pair else self.specs[name].feature
         return _features(feature, words, entities, batch.entity_spans).float()
 
-    def forward(self, name: str, batch: EncoderInput) -> Tensor:
+    def forward(self, name: str, batch: EncoderInput, states: States | None = None) -> Tensor:
         """Logits in float32: (batch, entities, labels), for marked pairs (batch, labels), for joint ones (batch,
         entities, entities, labels), for vectors themselves (batch, entities, hidden).
         """
-        features = self.dropout(self.features(name, batch))
+        features = self.dropout(self.features(name, batch, states))
         if self.specs[name].feature == "vector":
             return features
         # Heads decide by small margins, and are too small for half precision to be any faster.
@@ -147,6 +152,8 @@ def loss_of(logits: Tensor, targets: Tensor, known: Tensor | None, weights: Tens
     Where a pair's annotation knows only some labels, one of which holds, the choice among them is learnt too.
     """
     if known is None:
+        if bool((targets == IGNORED).all()):  # a mean of nothing
+            return logits.sum() * 0
         return functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight=weights, ignore_index=IGNORED)
     told = known.flatten(0, -2).any(-1)
     logits, targets, known = (part.view_as(targets).flatten(0, -2)[told] for part in (logits, targets, known))

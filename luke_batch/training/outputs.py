@@ -93,7 +93,7 @@ def ner_outputs(
 
 def types_outputs(model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder) -> HeadOutputs:
     """The types of every gold mention."""
-    return _marked_outputs(model, "types", mention_places(rows, together=True), builder, 0)
+    return _outputs_at(model, "types", mention_places(rows, together=True), builder, 0)
 
 
 def relations_outputs(
@@ -104,20 +104,7 @@ def relations_outputs(
     told = {(number, item) for number, row in enumerate(rows) for item in row.relations if item.label not in NO_LABELS}
     # Of a pair whose mentions overlap nothing can be asked.
     unasked = len(told) - sum(len(place.labels) for place in places)
-    return _marked_outputs(model, "relations", places, builder, unasked)
-
-
-def joint_types_outputs(model: MultiTaskModel, rows: Sequence[Row], builder: InputBuilder) -> HeadOutputs:
-    """The types of every gold mention, all of a row in one window."""
-    labels = model.specs["types"].labels
-    parts = [_no_outputs(len(labels))]
-    for row, spans, logits in joint_logits(model, "types", rows, builder):
-        told = {(item.span, item.label) for item in row.entities if item.label is not None}
-        gold = np.array([[(tuple(span), label) in told for label in labels] for span in spans.tolist()], bool)
-        gold = gold.reshape(logits.shape)
-        unread = len({span for span, _ in told}) - len(spans)
-        parts.append(HeadOutputs(logits, gold, (row.id,) * len(spans), len(told) - int(gold.sum()), unread))
-    return HeadOutputs.joined(parts)
+    return _outputs_at(model, "relations", places, builder, unasked)
 
 
 def joint_relations_outputs(
@@ -205,10 +192,28 @@ def joint_logits(
             yield row, spans, np.zeros((*count, len(spec.labels)), np.float32)
 
 
-def _marked_outputs(
+def _outputs_at(
     model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder, unasked: int
 ) -> HeadOutputs:
     """`unasked`: gold labels that are at none of the places."""
+    spec = model.specs[head]
+    found = (_unmarked_logits if spec.joint else _marked_logits)(model, head, places, builder)
+    read = [place for place, values in zip(places, found, strict=True) if values is not None]
+    shape = (len(read), len(spec.labels))
+    right = np.array([[label in place.labels for label in spec.labels] for place in read], bool).reshape(shape)
+    return HeadOutputs(
+        np.array([values for values in found if values is not None], np.float32).reshape(shape),
+        right,
+        tuple(place.row.id for place in read),
+        unasked + sum(len(place.labels) for place in places) - int(right.sum()),
+        len(places) - len(read),
+    )
+
+
+def _marked_logits(
+    model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder
+) -> list[FloatArray | None]:
+    """(labels,) of each place; None where its window has no room or no token."""
     spec = model.specs[head]
     source = MarkedExamples(
         head, places, spec.labels, builder, Counter(), multi_label=spec.multi_label, max_tokens=builder.max_tokens
@@ -216,17 +221,24 @@ def _marked_outputs(
     windows = [source.window(place) for place in places]
     blank = np.zeros(len(spec.labels), np.float32) if spec.multi_label else np.zeros(1, np.int64)
     examples = [Example(window, blank) for window in windows if window is not None]
-    read = [place for place, window in zip(places, windows, strict=True) if window is not None]
-    logits = [item.reshape(-1) for item in _logits(model, head, examples, builder.tokenizer.pad_id)]
-    shape = (len(read), len(spec.labels))
-    right = np.array([[label in place.labels for label in spec.labels] for place in read], bool).reshape(shape)
-    return HeadOutputs(
-        np.array(logits, np.float32).reshape(shape),
-        right,
-        tuple(place.row.id for place in read),
-        unasked + sum(len(place.labels) for place in places) - int(right.sum()),
-        len(places) - len(read),
-    )
+    logits = iter(_logits(model, head, examples, builder.tokenizer.pad_id))
+    return [None if window is None else next(logits).reshape(-1) for window in windows]
+
+
+def _unmarked_logits(
+    model: MultiTaskModel, head: str, places: Sequence[MarkedPlace], builder: InputBuilder
+) -> list[FloatArray | None]:
+    """The same from one window a row, in which all of its entities are mentions."""
+    rows = {id(place.row): place.row for place in places}
+    seen: dict[int, tuple[dict[tuple[int, int], int], FloatArray]] = {}
+    for row, spans, logits in joint_logits(model, head, list(rows.values()), builder):
+        seen[id(row)] = {(start, end): number for number, (start, end) in enumerate(spans.tolist())}, logits
+    found: list[FloatArray | None] = []
+    for place in places:
+        order, logits = seen[id(place.row)]
+        at = [order.get(place.row.entities[entity].span, -1) for entity in place.entities]
+        found.append(None if min(at) < 0 else logits[tuple(at)])
+    return found
 
 
 def _span_logits(
@@ -260,7 +272,9 @@ def _span_logits(
 
 
 def _logits(model: MultiTaskModel, name: str, examples: Sequence[Example], pad_id: int) -> list[FloatArray]:
-    """The logits of each example, in order: (entities, labels), for pairs (labels,)."""
+    """The logits of each example, in order: (entities, labels), for pairs (labels,), for joint ones (entities,
+    entities, labels).
+    """
     model.eval()
     spec = model.specs[name]
     device = next(model.parameters()).device
@@ -268,12 +282,9 @@ def _logits(model: MultiTaskModel, name: str, examples: Sequence[Example], pad_i
     found: dict[int, FloatArray] = {}
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for batch in cut_into_batches(examples, _BATCH_TOKENS):
-            inputs, _, _ = collate(batch, pad_id, spec.multi_label)
-            logits = model(name, inputs.to(str(device))).float().cpu().numpy()
+            logits = model(name, collate(batch, pad_id).to(str(device))).float().cpu().numpy()
             for example, values in zip(batch, logits, strict=True):
-                marked = spec.feature == "pair" and not spec.joint
                 count = example.entities
-                found[id(example)] = (
-                    values if marked else values[:count, :count] if spec.is_joint_pair else values[:count]
-                )
+                joint = values[:count, :count] if spec.is_joint_pair else values[:count]
+                found[id(example)] = values if spec.feature == "pair" and not spec.joint else joint
     return [found[id(example)] for example in examples]

@@ -49,6 +49,14 @@ from luke_batch.training.examples import (
     proposer,
     relation_places,
 )
+from luke_batch.training.joint import (
+    JointExamples,
+    JointMultiTypes,
+    JointOneRelation,
+    JointRelations,
+    JointTypes,
+    SharedWindows,
+)
 from luke_batch.training.labels import HeadLabels, gives_unrelated, label_sets, longest_span, overlaps, read_labels
 from luke_batch.training.leak import note_of, refuse_leak, shared_texts
 from luke_batch.training.settings import FinetuneConfig, HeadName
@@ -56,6 +64,8 @@ from luke_batch.training.start import base_digest, prepare
 
 PLAN = "plan.json"
 START = "start"
+JOINT = "joint"
+"""The pass that types and relations share."""
 RECORD = "training.json"
 """In OUTPUT_MODEL: how it came to be."""
 
@@ -85,8 +95,8 @@ class TrainingPlan:
     """What a person should know of the data, a line each."""
     base: str
     """As a model card may show it."""
-    batches: dict[HeadName, float]
-    """About how many batches of a worker show every example of a head once."""
+    batches: dict[str, float]
+    """About how many batches of a worker show every example of a pass once."""
     versions: dict[str, str]
     identity: str
     """Equal for runs that give the same model."""
@@ -108,17 +118,31 @@ class TrainingPlan:
         """The plan of a run's folder."""
         return TypeAdapter(TrainingPlan).validate_json((folder / PLAN).read_bytes())
 
+    @property
+    def passes(self) -> dict[str, tuple[HeadName, ...]]:
+        """The heads that each kind of pass teaches."""
+        joint: tuple[HeadName, ...] = tuple(head for head, labels in self.heads.items() if labels.spec.joint)
+        found: dict[str, tuple[HeadName, ...]] = {head: (head,) for head in self.heads if head not in joint}
+        if joint:
+            found[JOINT] = joint
+        return found
+
     def examples(
         self,
-        head: HeadName,
+        name: str,
         rows: Sequence[Row],
         builder: InputBuilder,
         skipped: Counter[str],
         likely: SpanProposer | None = None,
     ) -> NumberedExamples:
-        """The examples of a head; `skipped` counts by reason whenever one cannot be made. `likely`: see NerExamples."""
-        config, spec = self.config, self.heads[head].spec
+        """The examples of a pass; `skipped` counts by reason whenever one cannot be made. `likely`: see NerExamples."""
+        config = self.config
         limit = min(config.max_tokens, builder.max_tokens)
+        if name == JOINT:
+            parts = [self._part(head, builder, skipped) for head in self.passes[JOINT]]
+            return SharedWindows(JOINT, parts, rows, (), builder, skipped, max_tokens=limit)
+        (head,) = self.passes[name]
+        spec = self.heads[head].spec
         if head == "ner":
             sampling = SpanSampling(most=config.negatives)
             propose = proposer(self.max_words)
@@ -137,6 +161,15 @@ class TrainingPlan:
             unlabelled_share=config.unrelated_weight,
             max_tokens=limit,
         )
+
+    def _part(self, head: HeadName, builder: InputBuilder, skipped: Counter[str]) -> JointExamples:
+        """What a head learns from windows that it shares."""
+        spec = self.heads[head].spec
+        if head == "types":
+            return (JointMultiTypes if spec.multi_label else JointTypes)(head, (), spec.labels, builder, skipped)
+        if spec.multi_label:
+            return JointRelations(head, (), spec.labels, builder, skipped, given=self.given_pairs)
+        return JointOneRelation(head, (), spec.labels, builder, skipped, given=self.given_pairs)
 
 
 def run_folder(output: Path) -> Path:
@@ -272,13 +305,14 @@ def _notes(trained: TrainingCorpus, tested: TrainingCorpus | None, heads: dict[H
     return notes
 
 
-def _batches(plan: TrainingPlan, rows: Sequence[Row], builder: InputBuilder) -> dict[HeadName, float]:
-    """About how many batches show every example of each head once, from a sample of them."""
+def _batches(plan: TrainingPlan, rows: Sequence[Row], builder: InputBuilder) -> dict[str, float]:
+    """About how many batches show every example of each pass once, from a sample of them."""
     config = plan.config
-    found: dict[HeadName, float] = {}
-    for head in plan.heads:
+    found: dict[str, float] = {}
+    for name, taught in plan.passes.items():
+        head = " and ".join(taught)
         skipped: Counter[str] = Counter()
-        examples = plan.examples(head, rows, builder, skipped)
+        examples = plan.examples(name, rows, builder, skipped)
         if len(examples) < config.workers:
             raise InputError(
                 f"TRAIN has {len(examples)} examples of the head {head} for {config.workers} workers; lower --workers"
@@ -292,5 +326,5 @@ def _batches(plan: TrainingPlan, rows: Sequence[Row], builder: InputBuilder) -> 
                 " --max-tokens, or cut the texts into sentences"
             )
         shown = len(examples) * len(drawn) / len(numbers)
-        found[head] = shown * len(cut_into_batches(drawn, config.batch_tokens)) / len(drawn)
+        found[name] = shown * len(cut_into_batches(drawn, config.batch_tokens)) / len(drawn)
     return found

@@ -22,7 +22,7 @@ from luke_batch.model.writing.single_head import write_single_head
 from luke_batch.training.corpus import DataFile
 from luke_batch.training.curve import Point, draw
 from luke_batch.training.model import MultiTaskModel
-from luke_batch.training.plan import RECORD, TrainingPlan
+from luke_batch.training.plan import JOINT, RECORD, TrainingPlan
 from luke_batch.training.scoring import CalibratedHead
 from luke_batch.training.settings import FinetuneConfig, HeadName
 from luke_batch.training.span_scorer import FittedScorer
@@ -92,7 +92,7 @@ def _write_weights(
     """config.json, weights and what the heads are."""
     facts = {head: _facts(head, plan, result.calibrated.get(head)) for head in plan.heads}
     encoder, heads = model.encoder.state_dict(), model.heads.state_dict()
-    if len(facts) == 1:
+    if len(facts) == 1 and JOINT not in plan.passes:
         ((head, only),) = facts.items()
         classifier = {f"classifier.{part.removeprefix(head + '.')}": item for part, item in heads.items()}
         write_single_head(folder, head, only, config, "none", {**encoder, **classifier}, scorer)
@@ -129,6 +129,7 @@ def _facts(name: HeadName, plan: TrainingPlan, found: CalibratedHead | None) -> 
         labels=spec.labels,
         none_label=spec.none_label,
         multi_label=spec.multi_label,
+        input="joint" if spec.joint else "marked",
         temperature=round(found.temperature, 4) if found else 1.0,
         offsets=tuple(round(value, 4) for value in found.offsets) if found else (),
         threshold=round(found.threshold, 6) if found and found.threshold else None,

@@ -20,6 +20,10 @@ class FinetuneConfig(BaseModel):
 
     heads: tuple[HeadName, ...] = Field(min_length=1)
     """The heads that are trained, over one shared encoder."""
+    input: Literal["auto", "marked", "joint"] = "auto"
+    """What types and relations read: a pass for each mention and pair, between markers (Yamada et al. 2020), or one
+    pass for all mentions of a sentence; auto: joint, where several heads are trained.
+    """
     base: str = EMBEDDED
     """Where the encoder comes from: `embedded`, a folder, hub id or `s3://` folder of a LUKE or mLUKE
     checkpoint, or a folder or hub id of a BERT-, RoBERTa- or XLM-R-type encoder.
@@ -80,6 +84,11 @@ class FinetuneConfig(BaseModel):
         if len(set(self.heads)) < len(self.heads):
             raise ValueError("each head once")
         return self
+
+    @property
+    def joint(self) -> bool:
+        """Whether types and relations read one pass."""
+        return self.input == "joint" or (self.input == "auto" and len(self.heads) > 1)
 
     @property
     def identity(self) -> dict[str, object]:

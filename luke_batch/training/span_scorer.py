@@ -25,7 +25,7 @@ from luke_batch.base.arrays import FloatArray, IntArray
 from luke_batch.model.engine.span_scorer import SpanScorerNet, word_states
 from luke_batch.model.files.weights import Table
 from luke_batch.model.inputs.windows import InputBuilder
-from luke_batch.training.batches import Example, collate, cut_into_batches
+from luke_batch.training.batches import Example, collate, collate_targets, cut_into_batches
 from luke_batch.training.corpus import Row
 from luke_batch.training.examples import SpanProposer
 
@@ -136,7 +136,8 @@ def _shuffled(data: Sequence[CutSentence], tokens: int, rng: np.random.Generator
 
 def _logits(net: SpanScorerNet, table: Table, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """(batch, words, 2) logits and targets; those of padding are below 0."""
-    inputs, targets, _ = collate(batch, 0, multi_label=False)
+    inputs = collate(batch, 0)
+    targets, _ = collate_targets([(example.targets, None) for example in batch], multi_label=False)
     present = torch.arange(inputs.token_ids.shape[1]) < inputs.token_lengths[:, None]
     return net(word_states(table, inputs.token_ids), present), targets
 

@@ -116,7 +116,7 @@ class TrainingWorker:
                 rank=group.rank,
                 size=group.size,
             )
-            for number, name in enumerate(self.plan.heads)
+            for number, name in enumerate(self.plan.passes)
         }
         weights: dict[str, Tensor] = {name: head.weights() for name, head in self.plan.heads.items()}
         return Trainer(

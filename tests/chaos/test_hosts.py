@@ -35,8 +35,8 @@ _LOSS = 0.05
 _MOST_RUNS = 8
 _ACTOR_SECONDS = 60.0
 _GONE_SECONDS = 120.0
-_STILL_SECONDS = 480.0
-"""Longer than Ray takes to ask a silent connection (300 s) and to wait for the answer (120 s)."""
+_STILL_SECONDS = 300.0
+"""Longer than a cut, and than Ray takes to notice it."""
 
 
 @dataclass(frozen=True)

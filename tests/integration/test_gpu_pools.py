@@ -10,8 +10,9 @@ import pytest
 import ray
 
 from luke_batch import JobConfig
+from luke_batch.annotate.annotator import model_stages
 from luke_batch.base.errors import ResourceError
-from luke_batch.distributed import run
+from luke_batch.distributed import cluster, run
 from luke_batch.distributed.stages import gpu_assigned
 from tests.corpora import put
 from tests.integration.conftest import assert_same_annotations, config_for, documents, read_data
@@ -99,3 +100,23 @@ def test_more_gpus_than_there_are_is_refused(tmp_path: Path, checkpoint: Path) -
     config = config_for(checkpoint, num_gpus=4, device="cpu")
     with pytest.raises(ResourceError, match=r"each actor needs 1 CPU and 4 GPUs, .* 2 CPUs and 2 GPUs"):
         run.annotate(str(tmp_path / "in"), str(tmp_path / "out"), config, quiet=True)
+
+
+def test_a_gpu_that_nobody_gets_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job holds both: before, the check waited for good."""
+    monkeypatch.setattr(cluster, "_DEVICE_SECONDS", 2.0)
+    holders = [ray.remote(num_cpus=0, num_gpus=1)(_Holder).remote() for _ in range(2)]
+    ray.get([holder.hold.remote() for holder in holders])
+    try:
+        with pytest.raises(ResourceError, match=r"models.main: no GPU was free, or none answered, for 2 s"):
+            cluster.check_devices(model_stages(config_for(checkpoint, num_gpus=0.5)))
+    finally:
+        for holder in holders:
+            ray.kill(holder)
+
+
+class _Holder:
+    """An actor of somebody else."""
+
+    def hold(self) -> None:
+        """Be there."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import HERE, Cluster, Place
 from tests.corpora import put
 from tests.integration.conftest import documents
 
@@ -79,3 +79,26 @@ def test_nodes_that_see_everything_go_to_work(cluster: Cluster, checkpoint: Path
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert len(list((tmp_path / "out").glob("data/*.parquet"))) == 1
     assert list((tmp_path / "out" / "_luke_batch").glob("part/*")) == []
+
+
+def test_a_node_with_other_libraries_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    """Two of three nodes find another sentencex; before, they cut other sentences than the driver's plan was for."""
+    other = tmp_path / "other" / "sentencex-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: sentencex\nVersion: 0.0.1\n")
+    strange = Place(under=("env", f"PYTHONPATH={other.parent}"))
+    cluster = Cluster(tmp_path / "logs", (HERE, strange, strange))
+    folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")
+    cluster.environment["RAY_TMPDIR"] = folder
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    with cluster:
+        refused = _annotate(
+            cluster,
+            *(str(tmp_path / "in"), str(tmp_path / "out"), "--address", cluster.address),
+            *("--set", f"models.main.path={checkpoint}", "--set", "output.shared=true"),
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    assert refused.returncode == 2
+    lines = [line for line in refused.stderr.splitlines() if "sentencex 0.0.1 instead of" in line]
+    assert len(lines) == 1, refused.stderr  # both have one address here
+    assert not (tmp_path / "out" / "data").exists()

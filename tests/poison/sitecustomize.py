@@ -1,7 +1,8 @@
 """Makes texts poisonous: put this folder on PYTHONPATH, and the child processes of a run obey them.
 
 A text that contains `POISON(deed@stage)` makes its process raise, end, hang or allocate in that stage. `ill`
-raises as long as the folder LUKE_BATCH_POISON holds no file `well`, and `once_NAME` the first time. Python imports
+raises as long as the folder LUKE_BATCH_POISON holds no file `well`, and `once_NAME` the first time. In the name of a
+source file `POISON(deed@read)` does so where its rows are read, and `@footer` where its footer is. Python imports
 this module by its name, in every process; only those of `luke_batch.isolation.child` are changed, and with
 LUKE_BATCH_BREAKPOINTS those that write (`breakpoints.py`).
 """
@@ -82,10 +83,12 @@ def _obey(text: str, stage: str) -> None:
 
 
 def _poison() -> None:
+    from luke_batch.corpus import footers, read
     from luke_batch.heads import run
     from luke_batch.text import segmenter
 
     advance, segment = run._advance, segmenter.sentences
+    take, parse = read._Cursor.take, footers.parse
 
     class Annotation:
         """Obeys before it asks its first question."""
@@ -106,7 +109,17 @@ def _poison() -> None:
         _obey(text, "segment")
         return segment(text, *settings)
 
+    def take_poisoned(cursor: Any, start: int, end: int) -> Any:
+        _obey(cursor.path, "read")
+        return take(cursor, start, end)
+
+    def parse_poisoned(tail: Any) -> Any:
+        _obey(tail.path, "footer")
+        return parse(tail)
+
     run._advance = advance_poisoned
+    read._Cursor.take = take_poisoned
+    footers.parse = parse_poisoned
     segmenter.sentences = segment_poisoned
 
 

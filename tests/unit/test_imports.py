@@ -23,7 +23,7 @@ _ALLOWED: dict[str, set[str]] = {
     "config": {"heads", "model", "text"},
     "corpus": {"config", "document"},
     "annotate": {"config", "corpus", "document", "heads", "model", "text"},
-    "isolation": {"annotate", "config", "document", "model"},
+    "isolation": {"annotate", "config", "corpus", "document", "model"},
     "report": {"corpus", "document"},
     "evaluation": {"corpus", "document"},
     "titles": {"annotate", "config", "corpus", "evaluation", "heads", "model", "text"},

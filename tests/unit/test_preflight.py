@@ -15,9 +15,11 @@ import ray
 from luke_batch import cli
 from luke_batch.base.errors import OutputError, PreflightError, UsageError
 from luke_batch.base.problems import Problems
+from luke_batch.config.fingerprint import installed
 from luke_batch.corpus import access
 from luke_batch.corpus.storage import Storage
 from luke_batch.distributed import run as runner
+from luke_batch.distributed.preflight import other_versions
 from tests.corpora import documents, put
 
 Refused = Callable[..., list[str]]
@@ -217,15 +219,25 @@ def test_a_node_says_what_it_does_not_see(tmp_path: Path, multi_head_folder: Pat
     put(tmp_path / "in", "a.parquet", documents(2))
     source, output = Storage.at(str(tmp_path / "in")), Storage.at(str(tmp_path / "out"))
     job = JobConfig.model_validate({"models": {"main": {"path": str(multi_head_folder)}}})
-    assert _probe(source, "a.parquet", output, job.to_json()) == []
+    assert _probe(source, "a.parquet", output, job.to_json(), installed()) == []
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").touch()
     away = JobConfig.model_validate({"models": {"main": {"path": "/not/mounted"}}})
     elsewhere = Storage.at(str(tmp_path / "elsewhere"))
     below = Storage.at(str(tmp_path / "file" / "out"))
     _each(
-        _probe(elsewhere, "a.parquet", below, away.to_json()),
+        _probe(elsewhere, "a.parquet", below, away.to_json(), installed()),
         "has no a.parquet there; mount it on every node",
         "is a file",
         "/not/mounted: no such model folder",
     )
+
+
+def test_versions_of_a_node_are_compared_by_name() -> None:
+    """One line names all that differ, and what is not there; builds of one version for CPU and GPU are alike."""
+    driver = installed()
+    assert other_versions(driver, dict(driver)) == []
+    assert "+" not in driver["torch"]
+    node = {name: each for name, each in driver.items() if name != "icu"} | {"torch": "1.0"}
+    (line,) = other_versions(driver, node)
+    assert line.startswith(f"it has icu none instead of {driver['icu']}, torch 1.0 instead of {driver['torch']};")

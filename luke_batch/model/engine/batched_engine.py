@@ -73,7 +73,8 @@ class BatchedEngine(ABC):
         results: dict[int, FloatArray] = {}
         for rows in self._batches(tokens, entities):
             meters.beat()
-            self._count(tokens[rows], entities[rows])
+            if task.reads is not Reads.BOUNDS:  # no pass of the encoder
+                self._count(tokens[rows], entities[rows])
             batch = [windows[row] for row in rows]
             try:
                 outputs = run_halving(partial(self._outputs, task), batch, self._is_out_of_memory)

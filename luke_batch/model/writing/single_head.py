@@ -90,6 +90,11 @@ def extract_head(source: str, head: str, destination: Path) -> None:
         raise CheckpointError(f"--head {head}: no such head; choose one of {', '.join(sorted(_CLASSES))}")
     checkpoint = resolve(source)
     facts = checkpoint.require(head)
+    if facts.input == "joint":
+        raise CheckpointError(
+            f"--head {head}: {source} was trained with `input: joint`, which no class of transformers has; use the"
+            " folder as it is, or fine-tune with --input marked"
+        )
     weight, bias = head_state(checkpoint, head)
     weights = {**encoder_state(checkpoint), "classifier.weight": weight}
     if bias is not None:
