@@ -11,7 +11,7 @@ from luke_batch.training.joint import JointTypes
 from luke_batch.training.model import HeadSpec
 from recipes.embedded_data import NER_LABELS, TrainingRows
 from recipes.identities import IdentityBatches, NameExamples
-from recipes.joint_rows import FEWREL, RelationsOfBoth, shown
+from recipes.joint_rows import FEWREL, RelationsOfBoth, Shown
 from recipes.letters import in_other_letters
 
 MAX_WORDS = 8
@@ -51,7 +51,7 @@ def sources(
     types = JointTypes("types", rows.types, specs["types"].labels, builder, skipped, change=in_other_letters)
     labels = specs["relations"].labels
     relations = RelationsOfBoth(
-        "relations", rows.relations, labels, builder, skipped, change=shown, of_fewrel=rows.of_fewrel
+        "relations", rows.relations, labels, builder, skipped, change=Shown(rows.relations), of_fewrel=rows.of_fewrel
     )
     drawn: list[tuple[NumberedExamples, list[float] | None]] = [
         (ner, rows.ner_weights),

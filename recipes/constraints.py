@@ -78,6 +78,8 @@ class Seen:
     tails: Counter[str] = field(default_factory=Counter[str])
     told: int = 0
     """Pairs of entities that have it, where all relations are annotated."""
+    same: Counter[str] = field(default_factory=Counter[str])
+    """Of these, by relation, those that have it too."""
     back: Counter[str] = field(default_factory=Counter[str])
     """Of these, by relation, those that have it the other way round."""
     several: list[int] = field(default_factory=list[int])
@@ -104,6 +106,7 @@ def learned(rows: Iterable[Row], entities: Iterable[Sequence[int] | None], label
             _count_entities(row, numbers, seen)
     rules = {label: _rule(seen[label]) for label in labels if label in seen}
     _add_directions(rules, seen)
+    _add_rivals(rules, seen)
     for label, rule in rules.items():
         for side, several in (("one_tail", _MANY_TAILS), ("one_head", _MANY_HEADS)):
             if label in several:
@@ -139,6 +142,7 @@ def _count_entities(row: Row, numbers: Sequence[int], seen: dict[str, Seen]) -> 
     for (head, tail), told in of_pair.items():
         for label in told:
             seen[label].told += 1
+            seen[label].same.update(told)
             seen[label].back.update(of_pair.get((tail, head), ()))
     inside = {pair for pair, told in of_pair.items() if told & set(_INSIDE)}
     for (label, _), others in tails.items():
@@ -181,6 +185,19 @@ def _add_directions(rules: dict[str, dict[str, Any]], seen: dict[str, Seen]) -> 
         named = sorted((seen[name].told, name) for _, name in likely if name != label and name in rules)
         if named and not rule.get("symmetric"):
             rule["inverse"] = named[0][1]
+
+
+def _add_rivals(rules: dict[str, dict[str, Any]], seen: dict[str, Seen]) -> None:
+    """Relations between mentions of one kind, as of two persons, that no two ever have both: kinship, mostly."""
+    of_kind: dict[str, list[str]] = defaultdict(list)
+    for label, rule in rules.items():
+        if rule.get("heads") == rule.get("tails") and len(rule.get("heads", ())) == 1 and seen[label].told:
+            of_kind[rule["heads"][0]].append(label)
+    for labels in of_kind.values():
+        for one, two in combinations(labels, 2):
+            enough = max(seen[one].told, seen[two].told) >= _LEAST_ENTITIES
+            if enough and not seen[one].same[two] and not seen[one].back[two]:
+                rules[one].setdefault("excludes", []).append(two)
 
 
 def with_labels(row: Row, mentions: Sequence[tuple[int, int, str]]) -> Row:

@@ -25,6 +25,9 @@ _SYMMETRIC = frozenset({"spouse", "sibling"})
 _UNNAMED = frozenset({"TIME", "NUM", "MISC"})
 """Mentions that Re-DocRED has and the `ner` head does not find."""
 _FEWER = 0.5
+_BESIDE = 0.25
+_MOST_CHARACTERS = 360
+"""Of two sentences side by side, so that they fit into a window."""
 
 
 def found_mentions(rows: Sequence[Row], model: str) -> list[list[tuple[int, int, str]]]:
@@ -42,16 +45,47 @@ def with_mentions(row: Row, mentions: Sequence[tuple[int, int, str]]) -> Row:
     return replace(row, entities=(*row.entities, *apart))
 
 
-def shown(row: Row, rng: Generator) -> Row:
-    """The row as a batch shows it: half of the time with the given pair alone, or with names alone."""
-    if rng.random() < _FEWER:
-        named = (
-            [place < _GIVEN for place in range(len(row.entities))]
-            if row.source == FEWREL
-            else [item.label not in _UNNAMED for item in row.entities]
-        )
-        row = _only(row, np.array(named, bool))
-    return in_other_letters(row, rng)
+class Shown:
+    """Rows as a batch shows them: half of the time with the given pair alone, or with names alone; some of Re-DocRED's
+    beside another of its sentences, between whose mentions nothing holds although they are of the right kinds.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        """`rows`: all of them."""
+        self._others = [row for row in rows if row.source != FEWREL]
+
+    def __call__(self, row: Row, rng: Generator) -> Row:
+        """The row as it is shown this time."""
+        if rng.random() < _FEWER:
+            named = (
+                [place < _GIVEN for place in range(len(row.entities))]
+                if row.source == FEWREL
+                else [item.label not in _UNNAMED for item in row.entities]
+            )
+            row = _only(row, np.array(named, bool))
+        if row.source != FEWREL and self._others and rng.random() < _BESIDE:
+            row = beside(row, self._others[int(rng.integers(len(self._others)))])
+        return in_other_letters(row, rng)
+
+
+def beside(row: Row, other: Row) -> Row:
+    """Both sentences in one text, with the mentions and relations of each; `row` alone where they are too long, or tell
+    of the same entity, or are of one document: then something may hold between them.
+    """
+    names = {row.text[item.start : item.end].casefold() for item in row.entities}
+    shared = any(other.text[item.start : item.end].casefold() in names for item in other.entities)
+    shift = len(row.text) + 1
+    if shared or row.doc_id == other.doc_id or shift + len(other.text) > _MOST_CHARACTERS:
+        return row
+    count = len(row.entities)
+    entities = (replace(item, start=item.start + shift, end=item.end + shift) for item in other.entities)
+    relations = (replace(item, head=item.head + count, tail=item.tail + count) for item in other.relations)
+    return replace(
+        row,
+        text=f"{row.text} {other.text}",
+        entities=(*row.entities, *entities),
+        relations=(*row.relations, *relations),
+    )
 
 
 def _only(row: Row, kept: BoolArray) -> Row:

@@ -196,12 +196,16 @@ class LabelScaling:
     """(labels,)"""
 
 
-def fit_label_scaling(logits: NDArray[np.floating], right: Booleans) -> LabelScaling:
+def fit_label_scaling(
+    logits: NDArray[np.floating], right: Booleans, documents: Sequence[str] | None = None
+) -> LabelScaling:
     """The scaling under which the right labels are likeliest; none (1 and zeros) where all or none are right.
 
     Args:
         logits: (n, labels) raw.
         right: (n, labels).
+        documents: (n,) ids. Where they are told, what is right of one label in one document counts as one in how labels
+            differ: a list of ten siblings has ninety pairs, and would tell how likely siblings are everywhere.
 
     Raises MissingDependencyError without SciPy.
     """
@@ -216,18 +220,34 @@ def fit_label_scaling(logits: NDArray[np.floating], right: Booleans) -> LabelSca
     rows, columns = np.nonzero(logits >= least)
     values = logits[rows, columns].astype(np.float64)
     signs = np.where(right[rows, columns], 1.0, -1.0)
+    equal = np.ones(len(signs))
 
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(parameters: NDArray[np.float64], weights: Floats) -> tuple[float, NDArray[np.float64]]:
         slope, common, own = np.exp(parameters[0]), parameters[1], parameters[2:]
         odds = slope * values + common + own[columns]
-        pull = -signs * expit(-signs * odds)
+        pull = -signs * expit(-signs * odds) * weights
         gradient = np.concatenate(
             [[slope * pull @ values], [pull.sum()], np.bincount(columns, pull, labels) + own / _SHRINKAGE]
         )
-        return float(-log_expit(signs * odds).sum() + (own**2).sum() / (2 * _SHRINKAGE)), gradient
+        return float(-(weights * log_expit(signs * odds)).sum() + (own**2).sum() / (2 * _SHRINKAGE)), gradient
 
     start = np.zeros(labels + 2)
     bounds = [(-np.log(BOUNDS[1]), -np.log(BOUNDS[0])), *[(None, None)] * (labels + 1)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+
+    def fitted(weights: Floats) -> NDArray[np.float64]:
+        return minimize(loss, start, args=(weights,), jac=True, method="L-BFGS-B", bounds=bounds).x
+
+    if documents is not None:
+        start = fitted(_shared_weights(right, documents)[rows, columns])
+        bounds[2:] = [(own, own) for own in start[2:].tolist()]  # how labels differ; the level is that of all places
+    found = fitted(equal)
     temperature = float(np.exp(-found[0]))
     return LabelScaling(temperature, (found[1] + found[2:]) * temperature)
+
+
+def _shared_weights(right: Booleans, documents: Sequence[str]) -> Floats:
+    """(n, labels) 1, and where right, one over how many places of the document are right with that label."""
+    _, numbers = np.unique(np.array(documents, str), return_inverse=True)
+    counts = np.zeros((numbers.max(initial=-1) + 1, right.shape[1]))
+    np.add.at(counts, numbers, right)
+    return np.where(right, 1 / np.maximum(counts[numbers], 1), 1.0)

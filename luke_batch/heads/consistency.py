@@ -25,9 +25,6 @@ _MOST_STEPS = 20_000
 """Of the search for the statements of one sentence that hang together. It begins with the most probable ones, so what
 it has at the end is no worse than they are, and depends on nothing else."""
 
-_NEAR = 0.5
-"""Of the threshold: from there on one of two tails may lie in the other, so that both are true or neither."""
-
 Found = tuple[int, str, float]
 """Which pair, its label and its score."""
 
@@ -59,6 +56,11 @@ class Consistency:
             if inverse is not None and inverse != label:
                 for one in (label, inverse):
                     self._opposites[one].add((min(label, inverse), max(label, inverse)))
+        self._excluded: list[set[int]] = [set() for _ in labels.names]
+        for label, rule in enumerate(self._rules):
+            for other in (numbers[name] for name in rule.excludes):
+                self._excluded[label].add(other)
+                self._excluded[other].add(label)
         self._inside = [numbers[name] for name in constraints.inside]
         self._allowed: dict[tuple[str | None, str | None], NDArray[np.bool_]] = {}
 
@@ -130,9 +132,9 @@ class Consistency:
                 yield Statement(((pair, label), (back, other)), score)
 
     def _nested(self, document: Document, pairs: IntArray, scores: FloatArray) -> set[tuple[object, object]]:
-        """Surfaces of which one may well lie in the other, in both orders."""
+        """Surfaces of which one lies in the other, as far as the pair by itself tells, in both orders."""
         surfaces = _surfaces(document, pairs)
-        near = (scores[:, self._inside] >= _NEAR * self._labels.threshold).any(axis=1)
+        near = (scores[:, self._inside] >= self._labels.threshold).any(axis=1)
         found: set[tuple[object, object]] = {(surfaces[head], surfaces[tail]) for head, tail in pairs[near].tolist()}
         return found | {(tail, head) for head, tail in found}
 
@@ -145,30 +147,37 @@ class Consistency:
         ends = pairs.tolist()
         # A slot holds one value: of all statements with one key, those of other values exclude one another.
         slots: dict[tuple[object, ...], list[tuple[int, object]]] = defaultdict(list)
-        nothing = set[tuple[object, object]]()
         for number, statement in enumerate(statements):
             for pair, label in statement.items:
-                head, tail = (surfaces[end] for end in ends[pair])
-                place, rule = sentences[pair], self._rules[label]
-                if rule.one_tail:
-                    slots["tail", rule.one_tail == "nested", place, label, head].append((number, tail))
-                if rule.one_head:
-                    slots["head", place, label, tail].append((number, head))
                 if not self._labels.multi:
                     slots["label", pair].append((number, label))
-                if rule.symmetric is False:
-                    slots["way", place, label, *sorted((head, tail))].append((number, (head, tail)))
-                for low, high in self._opposites[label]:  # father and child: of one pair not both
-                    way = (head, tail) if label == low else (tail, head)
-                    slots["inverse", place, low, high, *sorted(way)].append((number, way))
+                head, tail = (surfaces[end] for end in ends[pair])
+                for key, value in self._slots(label, head, tail):
+                    slots[(*key, sentences[pair])].append((number, value))
         found: list[set[int]] = [set() for _ in statements]
+        nothing = set[tuple[object, object]]()
         for key, slot in slots.items():
-            apart = nested if key[:2] == ("tail", True) else nothing
+            apart = nested if key[0] == "nested tail" else nothing
             for number, value in slot:
                 found[number].update(
                     other for other, rival in slot if rival != value and other != number and (value, rival) not in apart
                 )
         return found
+
+    def _slots(self, label: int, head: str, tail: str) -> Iterator[tuple[tuple[object, ...], object]]:
+        """What a relation between two surfaces takes, and the value that it takes it with."""
+        rule = self._rules[label]
+        if rule.one_tail:
+            yield ("nested tail" if rule.one_tail == "nested" else "tail", label, head), tail
+        if rule.one_head:
+            yield ("head", label, tail), head
+        if rule.symmetric is False:
+            yield ("way", label, *sorted((head, tail))), (head, tail)
+        for low, high in self._opposites[label]:  # father and child: of one pair not both
+            way = (head, tail) if label == low else (tail, head)
+            yield ("inverse", low, high, *sorted(way)), way
+        for other in self._excluded[label] - {label}:
+            yield ("pair", *sorted((label, other)), *sorted((head, tail))), label
 
 
 def _likely(labels: Labels, logits: FloatArray, scores: FloatArray) -> NDArray[np.bool_]:

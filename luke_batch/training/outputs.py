@@ -123,7 +123,7 @@ def joint_relations_outputs(
         for row, mentions in zip(rows, found, strict=True)
     ]
     parts = [_no_outputs(len(labels))]
-    for row, (seen, spans, logits) in zip(rows, _joint_logits(model, "relations", shown, builder), strict=True):
+    for row, (seen, spans, logits) in zip(rows, joint_logits(model, "relations", shown, builder), strict=True):
         told = {(item.head, item.tail, item.label) for item in row.relations if item.label not in NO_LABELS}
         starts, ends = spans.T
         apart = np.maximum(starts[:, None], starts) >= np.minimum(ends[:, None], ends)
@@ -163,7 +163,7 @@ def _as_document(row: Row, spans: IntArray) -> Document:
     return found
 
 
-def _joint_logits(
+def joint_logits(
     model: MultiTaskModel, head: str, rows: Sequence[Row], builder: InputBuilder
 ) -> Iterator[tuple[Row, IntArray, FloatArray]]:
     """Each row with the mentions that its window shows, (n, 2), and their logits: (n, labels), of pairs (n, n, labels).
@@ -231,7 +231,7 @@ def _unmarked_logits(
     """The same from one window a row, in which all of its entities are mentions."""
     rows = {id(place.row): place.row for place in places}
     seen: dict[int, tuple[dict[tuple[int, int], int], FloatArray]] = {}
-    for row, spans, logits in _joint_logits(model, head, list(rows.values()), builder):
+    for row, spans, logits in joint_logits(model, head, list(rows.values()), builder):
         seen[id(row)] = {(start, end): number for number, (start, end) in enumerate(spans.tolist())}, logits
     found: list[FloatArray | None] = []
     for place in places:

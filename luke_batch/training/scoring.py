@@ -126,7 +126,7 @@ def calibrated(outputs: HeadOutputs, spec: HeadSpec, floor: float | None, *, is_
     plain = labels_of(spec)
     if spec.multi_label:
         plain = replace(plain, threshold=threshold_of(fitted, plain, floor))
-        scaling = fit_label_scaling(fitted.logits, fitted.gold)
+        scaling = fit_label_scaling(fitted.logits, fitted.gold, fitted.documents)
         labels = labels_of(spec, scaling.temperature, None, tuple(float(value) for value in scaling.offsets))
         labels = replace(labels, threshold=threshold_of(fitted, labels, floor))
         outcome = "fitted" if fitted.gold.any() and not fitted.gold.all() else "no item"

@@ -60,3 +60,17 @@ def test_a_checkpoint_needs_an_offset_for_each_label() -> None:
     HeadFacts(labels=("a", "b"), offsets=(0.1, 0.2))
     with pytest.raises(ValidationError, match="1 offsets for 2 labels"):
         HeadFacts(labels=("a", "b"), offsets=(0.1,))
+
+
+def test_a_long_list_in_one_document_tells_little_of_a_label() -> None:
+    """Two labels that are right in a third of the places where their logits are 0; those of the first all in one
+    document. Counted place by place, as before, both get the same offset; the level of the scores stays that of all.
+    """
+    right = np.zeros((120, 2), bool)
+    right[:40, 0] = right[::3, 1] = True
+    documents = ["list"] * 40 + [str(number) for number in range(80)]
+    logits = np.random.default_rng(0).normal(scale=0.1, size=right.shape)
+    before, now = fit_label_scaling(logits, right), fit_label_scaling(logits, right, documents)
+    assert before.offsets[0] == pytest.approx(before.offsets[1], abs=0.3)
+    assert now.offsets[0] < now.offsets[1] - 0.5
+    assert expit((logits + now.offsets) / now.temperature).mean() == pytest.approx(1 / 3, abs=0.05)

@@ -40,6 +40,8 @@ class Rule(BaseModel):
     """A tail has it with one head at most."""
     symmetric: bool | None = None
     """true: it holds both ways, or neither; false: never both ways; null: nothing is known."""
+    excludes: tuple[str, ...] = Field(default=(), strict=False)
+    """Relations that never hold of the same two mentions, in either order: siblings are not married."""
     inverse: str | None = None
     """The relation that holds the other way round: of `father`, `child`. Where each is the inverse of the other, they
     are one statement.
@@ -80,6 +82,7 @@ def read_constraints(folder: Path, labels: tuple[str, ...]) -> Constraints | Non
     rules = [found.every, *found.relations.values()]
     labelled = {label for rule in rules for label in (*(rule.heads or ()), *(rule.tails or ()))}
     named = {*found.relations, *found.inside, *(rule.inverse for rule in rules if rule.inverse)}
+    named |= {label for rule in rules for label in rule.excludes}
     for names, known, place in ((labelled, found.types, "its `types`"), (named, labels, "the labels of relations")):
         unknown = sorted(names - set(known))
         if unknown:
