@@ -4,7 +4,9 @@
 
 It is a joint head `pairs` with one label, trained on the encoder's frozen states of Re-DocRED's mentions, all of a
 sentence in one window. Its threshold keeps the share below of the relations that the model itself writes with
-`pairs: all` between the mentions of the dev sentences.
+`pairs: all` between the mentions of the dev sentences. How many pairs that leaves depends on what the states know: of
+the embedded model's before joint heads, whose mentions tell who they are, 83% for 98%; where relations were trained
+jointly, 64% of the pairs between found mentions hold 98% of the right ones.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from luke_batch.training.model import HeadSpec, MultiTaskModel, PairHead
 from luke_batch.training.outputs import joint_logits
 from recipes.rows import read_rows
 
-KEPT = 0.99
+KEPT = 0.98
 """Of the relations of `pairs: all` on dev."""
 _NAMED = frozenset({"PER", "ORG", "LOC", "MISC"})
 _WIDTH, _ROUNDS, _BATCH, _RATE = 64, 12, 64, 1e-3
