@@ -4,7 +4,10 @@
 
 It is a joint head `pairs` with one label, trained on the encoder's frozen states of Re-DocRED's mentions, all of a
 sentence in one window. Its threshold keeps the share below of the relations that the model itself writes with
-`pairs: all` between the mentions of the dev sentences.
+`pairs: all` between the mentions of the dev sentences. How many pairs that leaves depends on what the states know.
+Those of the embedded model before joint heads know who a mention is, and little of what is said of it: 90% of dev's
+pairs keep 99% (83% keep 98%, but 95% of the relations of the demo's documents), which does not pay. Of an encoder that
+was trained on relations jointly, 64% of the pairs hold 98% of the right relations.
 """
 
 from __future__ import annotations
