@@ -47,9 +47,6 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_worker_niceness": "0",
-            # Else a connection that was cut for seconds is waited for up to seven minutes (docs/nightly.md).
-            "RAY_grpc_client_keepalive_time_ms": "20000",
-            "RAY_grpc_client_keepalive_timeout_ms": "20000",
         }
         self._logs, self._places = logs, places
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}

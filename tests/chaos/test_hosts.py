@@ -35,6 +35,8 @@ _LOSS = 0.05
 _MOST_RUNS = 8
 _ACTOR_SECONDS = 60.0
 _GONE_SECONDS = 120.0
+_EARLY = {f"RAY_grpc_client_keepalive_{name}_ms": "20000" for name in ("time", "timeout")}
+"""Else a connection that was cut for seconds is waited for up to seven minutes (docs/nightly.md)."""
 _STILL_SECONDS = 300.0
 """Longer than a cut, and than Ray takes to notice it."""
 
@@ -99,7 +101,9 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, ray_folder: str) -> Iterator
         for file in corpus.input.iterdir():
             client.upload_file(str(file), "bucket", f"in/{file.name}")
         places = [Place(network.address(host), network.on(host), 2 * (host != HEAD)) for host in (HEAD, *WORKERS)]
-        with Cluster(folder / "nodes", places) as cluster:
+        cluster = Cluster(folder / "nodes", places)
+        cluster.environment |= _EARLY
+        with cluster:
             job = Job(
                 "s3://bucket/in",
                 "",

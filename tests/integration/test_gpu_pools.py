@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -105,7 +106,8 @@ def test_more_gpus_than_there_are_is_refused(tmp_path: Path, checkpoint: Path) -
 def test_a_gpu_that_nobody_gets_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another job holds both: before, the check waited for good."""
     monkeypatch.setattr(cluster, "_DEVICE_SECONDS", 2.0)
-    holders = [ray.remote(num_cpus=0, num_gpus=1)(_Holder).remote() for _ in range(2)]
+    kind: Any = ray.remote(num_cpus=0, num_gpus=1)(_Holder)
+    holders: list[Any] = [kind.remote() for _ in range(2)]
     ray.get([holder.hold.remote() for holder in holders])
     try:
         with pytest.raises(ResourceError, match=r"models.main: no GPU was free, or none answered, for 2 s"):

@@ -109,9 +109,9 @@ def _poison() -> None:
         _obey(text, "segment")
         return segment(text, *settings)
 
-    def take_poisoned(cursor: Any, start: int, end: int) -> Any:
-        _obey(cursor.path, "read")
-        return take(cursor, start, end)
+    def take_poisoned(self: Any, start: int, end: int) -> Any:
+        _obey(self.path, "read")
+        return take(self, start, end)
 
     def parse_poisoned(tail: Any) -> Any:
         _obey(tail.path, "footer")
