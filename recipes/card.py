@@ -44,6 +44,10 @@ _DATA = """\
 | Universal NER (pt zh da hr sr sk sv) | ner, mention vectors | CC BY-SA 4.0 |
 | Broad Twitter, GUM, WNUT-17, CrossNER dev, UNER EWT dev, Wikigold (English) | ner | CC BY, CC BY-SA, MIT |
 | stockmark Japanese Wikipedia NER | ner | CC BY-SA 3.0 |
+| GermEval, CESS-ESP, factRuEval, HiNER, IL-NER, Webbnyheter, LitBank (de es ru hi sv en) | ner | CC BY (-SA), MIT |
+| ANERcorp, UD Japanese GSD, Universal NER of Norwegian NDT (ar ja nb nn) | ner | CC BY-SA 4.0 |
+| Tweebank-NER, Europarl NER (en de es it) | ner | Apache-2.0, Europarl terms |
+| WikiNER ru (silver), Europeana Newspapers (OCR), FENEC (ru fr) | ner | CC BY, CC0, CC BY-SA |
 | CrossNER train, and four fifths of its dev part | types | MIT |
 | FewRel (16 Wikidata relations), Re-DocRED (sentences) | relations, mention vectors | MIT |
 | GUM's links to Wikipedia | mention vectors, titles | CC BY, CC BY-SA |
@@ -55,7 +59,7 @@ def readme(config: dict[str, Any], manifest: dict[str, Any], history: str, figur
     heads = "\n".join(
         f"* `{name}`: {len(facts['labels'])} labels, {_several(facts)} at a time"
         for name, facts in manifest["heads"].items()
-        if name != "spans"
+        if name != "spans" and facts.get("labels")
     )
     return f"""\
 # luke-batch embedded model
@@ -89,7 +93,11 @@ Text in other languages runs, in shorter pieces and with figures that nobody mea
 Measured with `python recipes/measure.py --data DATA --model MODEL --out FIGURES`: each set is annotated with
 the default settings and compared by `luke-batch evaluate`. Percent; ECE is the expected calibration error (15
 bins of equal mass) of what was written. The texts of CrossNER dev are in the NER training data; types are
-measured on the fifth of them whose types no training saw.
+measured on the fifth of them whose types no training saw. EWT's dev documents are in the training data, so its figure
+flatters (77.4 of the model before, whose whole test set has 71.9); GUM, WNUT-17 and Broad Twitter are English of the
+web that no training saw. `-lower` and `-upper` are the same sentences in other letters. `redocred` is at the default
+threshold, where 80% of the relations between found mentions are right on dev; at 0.3 it has precision 64.7, recall
+48.7, F1 55.5.
 
 {figures}
 """
