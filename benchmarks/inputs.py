@@ -22,6 +22,15 @@ from luke_batch.model.inputs.windows import InputBuilder, Window
 from luke_batch.model.task import Task
 
 TASKS = (Task.TYPES, Task.RELATIONS, Task.MENTIONS, Task.NER)
+_MARKED = {Task.TYPES, Task.RELATIONS}
+
+
+def tasks_of(checkpoint: Checkpoint) -> list[Task]:
+    """Those that the checkpoint has: joint heads have no windows of their own, they read those of mentions."""
+    joint = {name for name, facts in checkpoint.heads.items() if facts.input == "joint"}
+    return [task for task in TASKS if task == Task.MENTIONS or task.head not in joint]
+
+
 _EVERY_SPAN = {"heads": [{"head": "ner", "spans": "all"}], "proposers": {"max_words": 16}}
 """Up to the words of a span in the published code for CoNLL-2003."""
 
@@ -51,13 +60,16 @@ class Inputs:
 class _Recorder:
     """An engine that keeps what it is asked."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, checkpoint: Checkpoint) -> None:
         self._engine = engine
+        self._checkpoint = checkpoint
         self.seen: dict[Task, list[Window]] = defaultdict(list)
 
     def run(self, task: Task, windows: Sequence[Window]) -> list[FloatArray]:
-        """As the engine."""
+        """As the engine; marked windows, for which it may have no weights, say nothing."""
         self.seen[task] += windows
+        if task in _MARKED:
+            return [np.zeros(len(self._checkpoint.heads[task.head].labels), np.float32) for _ in windows]
         return self._engine.run(task, windows)
 
 
@@ -65,9 +77,12 @@ def inputs_of_corpus(documents: int, items: int, sentences: int) -> Inputs:
     """Windows over `documents` texts of the embedded corpus, evenly taken: `items` of each task, and those of
     `sentences` sentences for NER.
 
-    The embedded model finds the mentions; its own settings and its scorer leave out spans.
+    The embedded model finds the mentions; its own settings and its scorer leave out spans. Types and relations have the
+    windows of marked heads.
     """
-    embedded = resolve("embedded")
+    joint = resolve("embedded")
+    heads = {name: facts.model_copy(update={"input": "marked"}) for name, facts in joint.heads.items()}
+    embedded = replace(joint, heads=heads)
     # As transformers has it: nothing tells likely spans from others, and all of a sentence share its windows.
     unscored = replace(embedded, heads={name: embedded.heads[name] for name in embedded.heads if name != "spans"})
     usual = _asked(embedded, documents, JobConfig())
@@ -88,8 +103,8 @@ def _asked(checkpoint: Checkpoint, documents: int, job: JobConfig) -> dict[Task,
     table = pq.read_table(str(files("luke_batch.embedded") / "corpus.parquet"))
     rows = np.linspace(0, len(table), documents, endpoint=False).astype(int)
     builder = InputBuilder(Tokenizer.load(checkpoint.folder))
-    tasks = {task for head in job.heads for task in head_class(head).tasks(head, checkpoint)}
-    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, tasks, "cpu"))
+    tasks = {task for head in job.heads for task in head_class(head).tasks(head, checkpoint)} - _MARKED
+    recorder = _Recorder(load_engine(ModelConfig(), checkpoint, tasks, "cpu"), checkpoint)
     texts = read_documents(Preparation(job)(table.take(rows)), job.input.text_column, [])
     for number in model_stages(job)[0].heads:
         run_head(build_head(job.heads[number], job.proposers, checkpoint, builder), texts, recorder, "cpu")

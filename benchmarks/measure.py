@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.inputs import TASKS, Sentences
+from benchmarks.inputs import Sentences, tasks_of
 from benchmarks.work import useful_flops
 from luke_batch.base.arrays import FloatArray
 from luke_batch.config import ModelConfig, Precision
@@ -71,7 +71,7 @@ class Arms:
 
         def load(engine: str, precision: Precision) -> Engine:
             config = ModelConfig.model_validate({"engine": engine, "precision": precision})
-            return load_engine(config, checkpoint, TASKS, "cpu")
+            return load_engine(config, checkpoint, tasks_of(checkpoint), "cpu")
 
         reference = load("transformers", "float32")
         self._one = Arm("transformers, one item a call, float32", "float32", reference, one_a_call=True)
