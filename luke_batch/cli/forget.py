@@ -1,6 +1,7 @@
 """`luke-batch forget`: erases documents from OUTPUTs and indexes, and looks whether anything is left."""
 
 import json as json_text
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,7 @@ def forget(
     Exit codes: 0 nothing is left; 2 bad usage, or OUTPUT or INDEX cannot be used; 4 stopped, or something is left:
     the same command goes on; 1 unexpected error.
     """
-    from luke_batch.base.errors import IncompleteError, UsageError
+    from luke_batch.base.errors import UsageError
     from luke_batch.config import OutputConfig
     from luke_batch.corpus.erasure import Erased, erase, look_through
     from luke_batch.corpus.lease import Lease
@@ -66,14 +67,20 @@ def forget(
         typer.echo(
             f"looked through {traces.files:,} files for {len(wanted):,} ids and {len(traces.pieces):,} pieces of text"
         )
-    if traces.found:
-        more = f" and {len(traces.found) - _SHOWN} more" if len(traces.found) > _SHOWN else ""
-        raise IncompleteError(
-            f"something is left in {', '.join(traces.found[:_SHOWN])}{more}: name the OUTPUTs of that index along with"
-            " it, or remove what no run has written, and run the same command again"
-        )
+    _refuse_traces(traces.found)
     if not quiet and not json:
         typer.echo("nothing of them is left")
+
+
+def _refuse_traces(found: Sequence[str]) -> None:
+    from luke_batch.base.errors import IncompleteError
+
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise IncompleteError(
+            f"something is left in {', '.join(found[:_SHOWN])}{more}: name the OUTPUTs of that index along with"
+            " it, or remove what no run has written, and run the same command again"
+        )
 
 
 def _lines(path: str) -> list[str]:

@@ -152,14 +152,6 @@ def make_plan(
         if not is_settled(file, now):
             draft.known[file.path] = replace(draft.known[file.path], version="")
     refuse_unusable([bad.message for bad in draft.bad], len(files))
-    committed_rows = 0
-    present = {path_hash(file.path) for file in files}
-    for source, outputs in listed.committed.items():
-        if where.matches(outputs[0].partition):
-            rows = most_rows(outputs)
-            committed_rows += rows
-            if source not in present:
-                draft.count("vanished", len(outputs), rows, sum(file.file.size for file in outputs))
     return Plan(
         source=sources.storage,
         output=output,
@@ -171,7 +163,7 @@ def make_plan(
         where=where,
         on_vanished=config.output.on_vanished,
         vanished_limit=config.output.vanished_limit,
-        committed_rows=committed_rows,
+        committed_rows=draft.count_committed({path_hash(file.path) for file in files}, where),
         known=draft.known,
         footers_read=len(opened),
         hashed=draft.hashed,
@@ -240,6 +232,17 @@ class _Draft:
         self._add_usable(source, known, state, len(left), rows, size)
         kind = schema_key(schema)
         self.todo.extend((part, kind) for part in left)
+
+    def count_committed(self, present: set[str], where: Restriction) -> int:
+        """Documents in OUTPUT; those of files that are not `present`, by their path hashes, have vanished."""
+        committed_rows = 0
+        for source, outputs in self.listed.committed.items():
+            if where.matches(outputs[0].partition):
+                rows = most_rows(outputs)
+                committed_rows += rows
+                if source not in present:
+                    self.count("vanished", len(outputs), rows, sum(file.file.size for file in outputs))
+        return committed_rows
 
     def add_bad(self, source: StoredFile, footer: Footer | FragmentError, error: FragmentError) -> None:
         """Add a file that cannot be used."""
