@@ -66,6 +66,7 @@ class FooterTrial(Watched):
         rows = [(os.fsencode(tail.path), tail.size, tail.content) for tail in tails]
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _TAILS, strict=True)]
         self._send(to_stream(pa.Table.from_arrays(columns, schema=_TAILS)))
+        self._stage = Parsing.name  # not where an earlier request ended
         try:
             self._answer(self._seconds, "); raise it if the file only needs longer")
         except (CrashError, HangError) as error:
