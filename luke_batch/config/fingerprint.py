@@ -13,6 +13,7 @@ for this decision for every field.
 
 import hashlib
 import json
+import platform
 import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +83,7 @@ def installed() -> dict[str, str]:
     Without the part behind a plus: CPUs and GPUs have builds of their own of one torch.
     """
     found = {name: str(each) for name, each in _text_versions().items()}
+    found["python"] = ".".join(platform.python_version_tuple()[:2])
     for name in (*_LIBRARIES, *_NUMERIC):
         try:
             found[name] = version(name).partition("+")[0]

@@ -5,6 +5,7 @@ sees of INPUT, OUTPUT and models. All problems are reported at once, and nothing
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ Place = tuple[str, str, type[UsageError]]
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable for the entry point of a submitted job, and for nothing else."""
 _PROBE_SECONDS = 120.0
-"""After which a node that has not answered is left to Ray: a busy cluster is no mistake of the user's."""
+"""After which a node that has not answered is refused: a probe asks for no CPU, so a busy one answers, too."""
 _MANY = 1_000_000
 """Work items of a plan that could not be made."""
 
@@ -178,11 +179,12 @@ def probe_nodes(plan: Plan, config: JobConfig, problems: Problems) -> None:
         )
         for node in alive
     ]
+    end = time.monotonic() + _PROBE_SECONDS
     for node, reference in zip(alive, asked, strict=True):
         try:
-            found = ray.get(reference, timeout=_PROBE_SECONDS)
+            found = ray.get(reference, timeout=max(0.0, end - time.monotonic()))
         except GetTimeoutError:
-            continue
+            found = [f"no answer for {_PROBE_SECONDS:.0f} s; look at that node, or take it out of the cluster"]
         except RayError as error:
             cause = (str(error).splitlines() or [""])[-1]
             found = [f"a probe failed: {type(error).__name__}: {cause}; look at that node's logs"]

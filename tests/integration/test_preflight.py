@@ -102,3 +102,41 @@ def test_a_node_with_other_libraries_is_refused(tmp_path: Path, checkpoint: Path
     lines = [line for line in refused.stderr.splitlines() if "sentencex 0.0.1 instead of" in line]
     assert len(lines) == 1, refused.stderr  # both have one address here
     assert not (tmp_path / "out" / "data").exists()
+
+
+_IMPATIENT = """
+import sys
+from luke_batch.cli import run
+from luke_batch.distributed import preflight
+preflight._PROBE_SECONDS = 8.0
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_node_that_does_not_answer_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Its raylet stands still; before, the run went on with a node of which nothing was known."""
+    cluster = Cluster(tmp_path / "logs", (HERE, HERE))
+    folder = tempfile.mkdtemp(prefix="lb", dir="/tmp")
+    cluster.environment["RAY_TMPDIR"] = folder
+    put(tmp_path / "in", "a.parquet", documents("a"))
+    with cluster:
+        raylet = cluster.raylet(1)
+        assert raylet is not None
+        raylet.suspend()
+        refused = subprocess.run(
+            [
+                *(sys.executable, "-c", _IMPATIENT, "annotate", str(tmp_path / "in"), str(tmp_path / "out"), "--quiet"),
+                *("--address", cluster.address, "--set", f"models.main.path={checkpoint}"),
+                *("--set", "output.shared=true"),
+            ],
+            env={**os.environ, **cluster.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        raylet.resume()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert refused.returncode == 2, refused.stderr
+    assert "no answer for 8 s; look at that node" in refused.stderr
+    assert not (tmp_path / "out" / "data").exists()
